@@ -1,0 +1,151 @@
+"""The columns of every table K2 makes, as Arrow schemas, and the bar intervals there are.
+
+Timestamps are UTC in microseconds, prices and quantities decimals: no float stands between an exchange's
+number and an answer. ``trade_date`` is the exchange's own trading day (FIX tag 75), the partition key.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+PRICE = pa.decimal128(18, 8)
+QUANTITY = pa.decimal128(18, 8)
+VOLUME = pa.decimal128(38, 8)
+NOTIONAL = pa.decimal128(38, 16)
+
+PARTITION_COLUMN = "trade_date"
+PARTITION_FIELD = "exchange_date"
+
+_KAFKA_FIELDS = [
+    pa.field("kafka_topic_id", pa.string(), nullable=False),
+    pa.field("kafka_partition", pa.int32(), nullable=False),
+    pa.field("kafka_offset", pa.int64(), nullable=False),
+    pa.field("kafka_timestamp", TIMESTAMP),
+    pa.field("schema_id", pa.int32()),
+    pa.field("correlation_id", pa.string()),
+    pa.field("reject_reason", pa.string()),
+    pa.field("payload", pa.binary()),
+    pa.field("kafka_key", pa.binary()),
+]
+"""Where a raw row came from; the last three are filled on dead letters alone."""
+
+_MESSAGE_HEAD = [
+    pa.field("trade_date", pa.date32(), nullable=False),
+    pa.field("symbol", pa.string()),
+    pa.field("exchange_timestamp", TIMESTAMP),
+]
+
+_MESSAGE_TAIL = [
+    pa.field("sequence_number", pa.int64()),
+    pa.field("message_id", pa.string()),
+    pa.field("exchange", pa.string()),
+    pa.field("asset_class", pa.string()),
+    pa.field("currency", pa.string()),
+    pa.field("received_timestamp", TIMESTAMP),
+    pa.field("attributes", pa.map_(pa.string(), pa.string())),
+]
+
+RAW_TRADES = pa.schema(
+    [
+        *_MESSAGE_HEAD,
+        pa.field("trade_id", pa.string()),
+        pa.field("price", PRICE),
+        pa.field("quantity", QUANTITY),
+        pa.field("side", pa.string()),
+        pa.field("conditions", pa.list_(pa.string())),
+        pa.field("action", pa.string()),
+        pa.field("corrects_trade_id", pa.string()),
+        *_MESSAGE_TAIL,
+        *_KAFKA_FIELDS,
+    ]
+)
+"""One row for every Kafka message, decoded or dead; unique by (kafka_topic_id, kafka_partition, kafka_offset)."""
+
+RAW_QUOTES = pa.schema(
+    [
+        *_MESSAGE_HEAD,
+        pa.field("bid_price", PRICE),
+        pa.field("bid_size", QUANTITY),
+        pa.field("ask_price", PRICE),
+        pa.field("ask_size", QUANTITY),
+        *_MESSAGE_TAIL,
+        *_KAFKA_FIELDS,
+    ]
+)
+"""As ``RAW_TRADES``, for quotes."""
+
+TRADES = pa.schema(
+    [
+        pa.field("trade_date", pa.date32(), nullable=False),
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("exchange_timestamp", TIMESTAMP, nullable=False),
+        pa.field("sequence_number", pa.int64()),
+        pa.field("trade_id", pa.string(), nullable=False),
+        pa.field("price", PRICE, nullable=False),
+        pa.field("quantity", QUANTITY, nullable=False),
+        pa.field("side", pa.string(), nullable=False),
+        pa.field("conditions", pa.list_(pa.string()), nullable=False),
+        pa.field("currency", pa.string(), nullable=False),
+        pa.field("price_eligible", pa.bool_(), nullable=False),
+        pa.field("volume_eligible", pa.bool_(), nullable=False),
+        pa.field("corrected", pa.bool_(), nullable=False),
+        pa.field("received_timestamp", TIMESTAMP),
+        pa.field("kafka_topic_id", pa.string(), nullable=False),
+        pa.field("kafka_partition", pa.int32(), nullable=False),
+        pa.field("kafka_offset", pa.int64(), nullable=False),
+    ]
+)
+"""One clean, sorted trading day: unique by (symbol, trade_id), cancels and corrections applied."""
+
+BARS = pa.schema(
+    [
+        pa.field("trade_date", pa.date32(), nullable=False),
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("bar_start", TIMESTAMP, nullable=False),
+        pa.field("bar_end", TIMESTAMP, nullable=False),
+        pa.field("open", PRICE),
+        pa.field("high", PRICE),
+        pa.field("low", PRICE),
+        pa.field("close", PRICE),
+        pa.field("volume", VOLUME, nullable=False),
+        pa.field("vwap", PRICE),
+        pa.field("notional", NOTIONAL, nullable=False),
+        pa.field("priced_volume", VOLUME, nullable=False),
+        pa.field("trade_count", pa.int64(), nullable=False),
+        pa.field("priced_count", pa.int64(), nullable=False),
+    ]
+)
+"""Bars ``[bar_start, bar_end)``, named by their start; no row for an interval without an eligible trade.
+
+``volume`` and ``trade_count`` are over volume-eligible trades; open, high, low, close, ``notional``
+(sum of price x quantity), ``priced_volume`` and ``priced_count`` over price-eligible ones;
+``vwap = notional / priced_volume``, rounded half up. Prices are null where only volume was eligible.
+"""
+
+
+@dataclass(frozen=True)
+class BarInterval:
+    """A bar width; ``table`` is the name of its table within a feed's namespace."""
+
+    name: str
+    width: timedelta
+
+    @property
+    def table(self) -> str:
+        """Table name, as ``ohlcv_5m``."""
+        return f"ohlcv_{self.name}"
+
+
+MINUTE = BarInterval("1m", timedelta(minutes=1))
+DAY = BarInterval("1d", timedelta(days=1))
+ROLLED_UP = (
+    BarInterval("5m", timedelta(minutes=5)),
+    BarInterval("15m", timedelta(minutes=15)),
+    BarInterval("30m", timedelta(minutes=30)),
+    BarInterval("1h", timedelta(hours=1)),
+    DAY,
+)
+BAR_INTERVALS = (MINUTE, *ROLLED_UP)
+"""Every interval there is; 1m is made from trades, the others from 1m."""
