@@ -1,0 +1,146 @@
+"""The ledger: which offset ranges have their messages in a raw table, and what became of them.
+
+It is a property of the table, written in the same commit as the rows it speaks of (refines #003), so a table
+and its ledger can't drift apart by a crash.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from k2_market.errors import LedgerError
+from k2_market.offset_ranges import OffsetRange, RangeSet
+
+PROPERTY = "k2.ledger"
+"""Table property that holds the ledger as JSON."""
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one commit brings: the offsets it stands for and what their messages turned out to be.
+
+    ``covered`` may hold more offsets than ``messages``: the rest are holes, left by aborted transactions,
+    control records or compaction, where the broker has no message to give.
+    """
+
+    batch_id: str
+    covered: RangeSet
+    messages: int
+    dead_letters: int = 0
+    late_rows: int = 0
+    lost: RangeSet = field(default_factory=RangeSet)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The sum of all batches committed to a raw table.
+
+    Attributes:
+        covered: Offsets whose messages are rows of the table, or which hold no message.
+        lost: Offsets that retention removed before they could be read; never rows, never silent.
+        topic_names: Name of each topic UUID that ever fed the table.
+        messages: Rows committed. ``len(covered) - messages`` is the number of holes.
+        dead_letters: Rows that would not decode.
+        late_rows: Rows that came for a day whose ``trades`` had already been published.
+        batch_id: The last batch committed; empty for a new table.
+    """
+
+    covered: RangeSet = field(default_factory=RangeSet)
+    lost: RangeSet = field(default_factory=RangeSet)
+    topic_names: dict[str, str] = field(default_factory=dict)
+    messages: int = 0
+    dead_letters: int = 0
+    late_rows: int = 0
+    batch_id: str = ""
+
+    @property
+    def holes(self) -> int:
+        """Offsets covered that hold no message."""
+        return len(self.covered) - self.messages
+
+    def with_batch(self, batch: Batch, topic_names: dict[str, str]) -> "Ledger":
+        """The ledger after a batch.
+
+        Raises:
+            LedgerError: Some of the batch's offsets are in the ledger already, or it has more messages than offsets.
+        """
+        doubled = batch.covered & self.covered
+        if doubled:
+            raise LedgerError(f"batch {batch.batch_id}: offsets already in the ledger: {', '.join(map(str, doubled))}")
+        if batch.messages > len(batch.covered):
+            raise LedgerError(
+                f"batch {batch.batch_id}: {batch.messages} messages from {len(batch.covered)} offsets; "
+                "a range was read twice"
+            )
+        return replace(
+            self,
+            covered=self.covered | batch.covered,
+            lost=(self.lost | batch.lost) - batch.covered,
+            topic_names={**self.topic_names, **topic_names},
+            messages=self.messages + batch.messages,
+            dead_letters=self.dead_letters + batch.dead_letters,
+            late_rows=self.late_rows + batch.late_rows,
+            batch_id=batch.batch_id,
+        )
+
+    def to_json(self) -> str:
+        """The ledger as the text of its table property; equal ledgers give equal texts."""
+        topics: dict[str, Any] = {
+            topic_id: {
+                "name": name,
+                "partitions": spans_to_json(self.covered.of_topic(topic_id)),
+                "lost": spans_to_json(self.lost.of_topic(topic_id)),
+            }
+            for topic_id, name in sorted(self.topic_names.items())
+        }
+        return json.dumps(
+            {
+                "version": _VERSION,
+                "batch_id": self.batch_id,
+                "messages": self.messages,
+                "holes": self.holes,
+                "dead_letters": self.dead_letters,
+                "late_rows": self.late_rows,
+                "topics": topics,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Ledger":
+        """The ledger that a property's text stands for.
+
+        Raises:
+            LedgerError: The text is not a ledger, or one of a version that this K2 does not know.
+        """
+        try:
+            content = json.loads(text)
+            if content["version"] != _VERSION:
+                raise LedgerError(f"ledger of version {content['version']}; this K2 reads version {_VERSION}")
+            topics = content["topics"]
+            return cls(
+                covered=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v["partitions"])),
+                lost=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v["lost"])),
+                topic_names={topic_id: topic["name"] for topic_id, topic in topics.items()},
+                messages=content["messages"],
+                dead_letters=content["dead_letters"],
+                late_rows=content["late_rows"],
+                batch_id=content["batch_id"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LedgerError(f"table property {PROPERTY} is not a ledger: {error!r} in {text[:200]!r}") from error
+
+
+def spans_to_json(ranges: RangeSet) -> dict[str, list[list[int]]]:
+    """The ranges of one topic as ``{"<partition>": [[start, end], …]}``."""
+    return {str(partition): [list(span) for span in spans] for (_, partition), spans in ranges.spans.items()}
+
+
+def _ranges(topic_id: str, partitions: dict[str, list[list[int]]]) -> list[OffsetRange]:
+    return [
+        OffsetRange(topic_id, int(partition), start, end)
+        for partition, spans in partitions.items()
+        for start, end in spans
+    ]

@@ -1,0 +1,112 @@
+"""Arithmetic on offset ranges: what is covered, what is missing, what overlaps.
+
+An offset range is half open: ``start`` belongs to it, ``end`` does not.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, order=True)
+class OffsetRange:
+    """The offsets ``[start, end)`` of one partition of one topic; ``topic_id`` is Kafka's own UUID."""
+
+    topic_id: str
+    partition: int
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.end <= self.start or self.partition < 0:
+            raise ValueError(f"not an offset range: partition {self.partition}, [{self.start}, {self.end})")
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __str__(self) -> str:
+        return f"{self.topic_id}/{self.partition}[{self.start},{self.end})"
+
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RangeSet:
+    """A set of offsets, kept as disjoint, coalesced, sorted ranges per topic and partition.
+
+    Equal sets are equal values, in whatever order and pieces they were put together.
+    """
+
+    spans: Mapping[tuple[str, int], tuple[Span, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ranges: Iterable[OffsetRange]) -> "RangeSet":
+        """The union of some ranges, which may overlap."""
+        collected: dict[tuple[str, int], list[Span]] = {}
+        for each in ranges:
+            collected.setdefault((each.topic_id, each.partition), []).append((each.start, each.end))
+        return cls({key: _coalesced(spans) for key, spans in sorted(collected.items())})
+
+    def __iter__(self) -> Iterator[OffsetRange]:
+        for (topic_id, partition), spans in self.spans.items():
+            for start, end in spans:
+                yield OffsetRange(topic_id, partition, start, end)
+
+    def __bool__(self) -> bool:
+        return bool(self.spans)
+
+    def __len__(self) -> int:
+        """How many offsets are in the set."""
+        return sum(end - start for spans in self.spans.values() for start, end in spans)
+
+    def __or__(self, other: "RangeSet") -> "RangeSet":
+        return RangeSet.of([*self, *other])
+
+    def __sub__(self, other: "RangeSet") -> "RangeSet":
+        left = {key: _minus(spans, other.spans.get(key, ())) for key, spans in self.spans.items()}
+        return RangeSet({key: spans for key, spans in left.items() if spans})
+
+    def __and__(self, other: "RangeSet") -> "RangeSet":
+        return self - (self - other)
+
+    def isdisjoint(self, other: "RangeSet") -> bool:
+        """Whether no offset is in both."""
+        return not self & other
+
+    def issubset(self, other: "RangeSet") -> bool:
+        """Whether every offset of this set is in the other."""
+        return not self - other
+
+    def of_topic(self, topic_id: str) -> "RangeSet":
+        """The part of the set that lies in one topic."""
+        return RangeSet({key: spans for key, spans in self.spans.items() if key[0] == topic_id})
+
+    def contains(self, topic_id: str, partition: int, offset: int) -> bool:
+        """Whether one offset is in the set."""
+        return any(start <= offset < end for start, end in self.spans.get((topic_id, partition), ()))
+
+
+def _coalesced(spans: Iterable[Span]) -> tuple[Span, ...]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def _minus(spans: tuple[Span, ...], taken: tuple[Span, ...]) -> tuple[Span, ...]:
+    left: list[Span] = []
+    for start, end in spans:
+        for taken_start, taken_end in taken:
+            if taken_end <= start or taken_start >= end:
+                continue
+            if taken_start > start:
+                left.append((start, taken_start))
+            start = taken_end
+            if start >= end:
+                break
+        if start < end:
+            left.append((start, end))
+    return tuple(left)
