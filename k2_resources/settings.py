@@ -1,0 +1,135 @@
+"""Settings: what may differ from one machine or environment to the next, each read from ``K2_<NAME>``."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from k2_market.errors import K2Error
+
+_SHIPPED_FEEDS = Path(__file__).resolve().parent.parent / "feeds"
+_PORT_FIELDS = (
+    "kafka_port",
+    "kafka_controller_port",
+    "registry_port",
+    "dagster_port",
+    "code_server_port",
+    "metrics_port",
+)
+
+
+class SettingsError(K2Error):
+    """An environment variable ``K2_…`` holds a value that can't be used."""
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+_AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+_Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """K2's settings; the defaults are the laptop's local stack on loopback.
+
+    Attributes whose default depends on another one are ``None`` until set: read them by their property
+    (``bootstrap_servers``, ``schema_registry_url``, ``iceberg_catalog_uri``, ``iceberg_warehouse``).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="K2_", env_ignore_empty=True, frozen=True, extra="forbid")
+
+    home: _AbsolutePath = Field(default=Path(".k2"), validate_default=True)
+    """Where everything that K2 makes on this machine lies: data, logs, downloads. Made absolute."""
+    feeds_dir: _AbsolutePath | None = None
+    """A directory of feed files, beside those that ship."""
+    environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "local"
+
+    kafka_port: _Port = 19092
+    kafka_controller_port: _Port = 19093
+    registry_port: _Port = 18081
+    dagster_port: _Port = 3000
+    code_server_port: _Port = 4266
+    metrics_port: _Port = 9464
+
+    kafka_bootstrap: str | None = None
+    registry_url: str | None = None
+    catalog_uri: str | None = None
+    warehouse: str | None = None
+
+    alert_webhook: SecretStr | None = None
+    """Where alerts are posted to (Slack-compatible JSON); without it they go to the log. Secret: it holds a token."""
+    log_format: Literal["json", "console"] | None = None
+    """How log lines look on stderr; ``None`` leaves it to whether stderr is a terminal."""
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process's environment.
+
+        Raises:
+            SettingsError: A variable's value is unusable; names each variable, what was found and what was expected.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            wrong = "; ".join(_explain(problem["loc"], problem["msg"], problem["input"]) for problem in error.errors())
+            raise SettingsError(f"environment: {wrong}. Correct or unset it and run the command again.") from error
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        taken: dict[int, str] = {}
+        for name in _PORT_FIELDS:
+            port = getattr(self, name)
+            if port in taken:
+                both = f"{_variable(taken[port])} and {_variable(name)}"
+                raise ValueError(f"{both} are both {port}; each needs its own port")
+            taken[port] = name
+        return self
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Kafka's bootstrap servers."""
+        return self.kafka_bootstrap or f"127.0.0.1:{self.kafka_port}"
+
+    @property
+    def schema_registry_url(self) -> str:
+        """The Confluent-compatible API of the schema registry."""
+        return self.registry_url or f"http://127.0.0.1:{self.registry_port}/apis/ccompat/v7"
+
+    @property
+    def iceberg_catalog_uri(self) -> str:
+        """The Iceberg SQL catalog, as SQLAlchemy names it."""
+        return self.catalog_uri or f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def iceberg_warehouse(self) -> str:
+        """The URI under which Iceberg tables lie."""
+        return self.warehouse or f"file://{self.home / 'warehouse'}"
+
+    @property
+    def feed_directories(self) -> list[Path]:
+        """Where feed files lie: those that ship, then ``feeds_dir`` if set."""
+        return [_SHIPPED_FEEDS] if self.feeds_dir is None else [_SHIPPED_FEEDS, self.feeds_dir]
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own home (``DAGSTER_HOME``)."""
+        return self.home / "dagster"
+
+    @property
+    def log_directory(self) -> Path:
+        """Where K2's log and those of the local stack's processes lie."""
+        return self.home / "logs"
+
+
+def _explain(location: tuple[int | str, ...], message: str, found: object) -> str:
+    if not location:
+        return message
+    name = str(location[0])
+    shown = "(a secret)" if name == "alert_webhook" else repr(found)
+    return f"{_variable(name)}: {message} (found {shown})"
+
+
+def _variable(field: str) -> str:
+    return f"K2_{field.upper()}"
