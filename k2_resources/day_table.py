@@ -1,0 +1,93 @@
+"""A derived table's door: a trading day is replaced whole, other days' files are not touched."""
+
+import time
+from dataclasses import dataclass
+from datetime import date
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.expressions import EqualTo
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+import pyarrow as pa
+from k2_resources import crash_points
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
+from k2_resources.raw_table import RUN_ID, expire_oldest
+
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Published:
+    """What publishing a day did.
+
+    Attributes:
+        snapshot_id: The table's snapshot after it.
+        changed: Whether rows differ from the version that was published; if not, nothing was written.
+        write_seconds: Time to write data and manifest files.
+        commit_seconds: Time from there to the catalog's answer.
+    """
+
+    snapshot_id: int | None
+    changed: bool
+    write_seconds: float = 0.0
+    commit_seconds: float = 0.0
+
+
+class DayTable:
+    """A feed's derived table: ``trades`` or one of the bar tables."""
+
+    def __init__(self, catalog: Catalog, feed: str, name: str) -> None:
+        self._catalog = catalog
+        self._feed = feed
+        self._name = name
+        self.schema = TABLE_SCHEMAS[name]
+
+    def read_day(self, day: date) -> pa.Table:
+        """The published rows of a trading day, in the order in which they were written."""
+        table = find_table(self._catalog, self._feed, self._name)
+        if table is None or table.current_snapshot() is None:
+            return self.schema.empty_table()
+        return table.scan(row_filter=EqualTo("trade_date", day)).to_arrow().cast(self.schema)
+
+    def replace_day(self, day: date, rows: pa.Table, run_id: str) -> Published:
+        """Make ``rows`` the day's published version, in one commit; readers see the old or the new day.
+
+        Args:
+            day: The trading day.
+            rows: All of the day's rows, in the table's schema; may be empty.
+            run_id: The run that publishes, for the snapshot's summary.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(CommitFailedException),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            reraise=True,
+        )
+        return retrying(self._attempt, day, rows.cast(self.schema), run_id)
+
+    def _attempt(self, day: date, rows: pa.Table, run_id: str) -> Published:
+        table = ensure_table(self._catalog, self._feed, self._name)
+        snapshot = table.current_snapshot()
+        before = self.read_day(day)
+        if snapshot is not None and before.equals(rows):
+            return Published(snapshot.snapshot_id, changed=False)
+        started = time.perf_counter()
+        transaction = table.transaction()
+        whole_day = EqualTo("trade_date", day)
+        if not rows.num_rows:
+            transaction.delete(whole_day, snapshot_properties={RUN_ID: run_id})
+        elif before.num_rows:
+            transaction.overwrite(rows, overwrite_filter=whole_day, snapshot_properties={RUN_ID: run_id})
+        else:
+            transaction.append(rows, snapshot_properties={RUN_ID: run_id})
+        expire_oldest(transaction, table)
+        written = time.perf_counter()
+        crash_points.reached("bars_half")
+        committed = transaction.commit_transaction().current_snapshot()
+        return Published(
+            snapshot_id=None if committed is None else committed.snapshot_id,
+            changed=True,
+            write_seconds=written - started,
+            commit_seconds=time.perf_counter() - written,
+        )

@@ -1,0 +1,94 @@
+"""The Iceberg catalog and the tables K2 keeps in it."""
+
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.table import Table
+from pyiceberg.transforms import DayTransform
+from sqlalchemy.exc import SQLAlchemyError
+
+from k2_market.errors import K2Error
+from k2_market.table_schemas import (
+    BAR_INTERVALS,
+    BARS,
+    PARTITION_COLUMN,
+    PARTITION_FIELD,
+    RAW_QUOTES,
+    RAW_TRADES,
+    TRADES,
+)
+
+KEPT_SNAPSHOTS = 30
+"""Snapshots a table keeps. pyiceberg's commit costs about a millisecond for each one kept."""
+
+_PROPERTIES = {
+    # pyiceberg's own retry re-bases an append without asking, and would commit a range twice.
+    "commit.retry.num-retries": "0",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "10",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "3",
+    # pyiceberg counts uncompressed Arrow bytes; files come out several times smaller.
+    "write.target-file-size-bytes": str(2 * 1024**3),
+}
+
+TABLE_SCHEMAS: dict[str, pa.Schema] = {
+    "raw_trades": RAW_TRADES,
+    "raw_quotes": RAW_QUOTES,
+    "trades": TRADES,
+    **{interval.table: BARS for interval in BAR_INTERVALS},
+}
+"""Every table of a feed's namespace, and its columns."""
+
+
+class CatalogUnavailable(K2Error):
+    """The Iceberg catalog can't be reached or opened."""
+
+
+def open_catalog(uri: str, warehouse: str) -> Catalog:
+    """The catalog behind a URI.
+
+    Args:
+        uri: A SQLAlchemy URL; ``sqlite:///…`` on a laptop, ``postgresql+psycopg2://…`` on a server.
+        warehouse: Where tables live, as ``file:///…`` or ``s3://…``.
+
+    Raises:
+        CatalogUnavailable: The database can't be reached.
+    """
+    parsed = urlparse(uri)
+    if parsed.scheme.startswith("sqlite"):
+        Path(parsed.path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # pool_pre_ping finds a connection that a database restart has cut.
+        return SqlCatalog("k2", uri=uri, warehouse=warehouse, pool_pre_ping="true")
+    except SQLAlchemyError as error:
+        raise CatalogUnavailable(f"Iceberg catalog {parsed.scheme}://…{parsed.path}: {error}") from error
+
+
+def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
+    """A feed's table as it stands now, or None where nothing has been written yet."""
+    try:
+        return catalog.load_table((feed, table))
+    except NoSuchTableError:
+        return None
+
+
+def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
+    """A feed's table, created when it is absent: partitioned by trading day, its own commit retry off (#002)."""
+    found = find_table(catalog, feed, table)
+    if found is not None:
+        return found
+    catalog.create_namespace_if_not_exists(feed)
+    try:
+        transaction = catalog.create_table_transaction((feed, table), TABLE_SCHEMAS[table], properties=_PROPERTIES)
+        with transaction.update_spec() as spec:
+            spec.add_field(PARTITION_COLUMN, DayTransform(), PARTITION_FIELD)
+        return transaction.commit_transaction()
+    except TableAlreadyExistsError:
+        return catalog.load_table((feed, table))

@@ -1,0 +1,251 @@
+"""The raw table's door: rows and the offsets they came from, committed together or not at all (refines #003).
+
+The fence is the ledger in the table itself. A commit is refused by Iceberg's compare-and-swap when anyone else
+committed since the table was loaded; every attempt therefore loads the table anew and looks at the ledger again.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.expressions import EqualTo
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.snapshots import ancestors_of
+from pyiceberg.table.update.snapshot import ExpireSnapshots
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+import pyarrow as pa
+from k2_market.errors import K2Error, LedgerError
+from k2_market.ledger import PROPERTY, Batch, Ledger
+from k2_market.offset_ranges import RangeSet
+from k2_resources import crash_points
+from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TABLE_SCHEMAS, ensure_table, find_table
+from k2_resources.structured_logging import get_logger
+
+BATCH_ID = "k2.batch-id"
+RANGES = "k2.ranges"
+RUN_ID = "k2.run-id"
+
+_ATTEMPTS = 10
+
+_log = get_logger("iceberg")
+
+
+class CommitOutcomeUnknown(K2Error):
+    """A commit was sent and it can't be told whether it landed; nothing was written again."""
+
+
+class _Conflict(Exception):
+    """Another writer committed first; look at the ledger again."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a commit did.
+
+    Attributes:
+        snapshot_id: The table's snapshot after it, or None when there was nothing to write.
+        rows: Rows it added.
+        committed: The ranges it added to the ledger.
+        refused: Ranges of the batch that were in the ledger already; their rows were left out.
+        write_seconds: Time to write data and manifest files.
+        commit_seconds: Time from there to the catalog's answer.
+    """
+
+    snapshot_id: int | None
+    rows: int
+    committed: RangeSet
+    refused: RangeSet
+    write_seconds: float = 0.0
+    commit_seconds: float = 0.0
+
+
+class RawTable:
+    """A feed's raw table, with its ledger."""
+
+    def __init__(self, catalog: Catalog, feed: str, name: str = "raw_trades") -> None:
+        self._catalog = catalog
+        self._feed = feed
+        self._name = name
+
+    @property
+    def identifier(self) -> str:
+        """Catalog name, as ``asx.raw_trades``."""
+        return f"{self._feed}.{self._name}"
+
+    def ledger(self) -> Ledger:
+        """The ledger as it stands; an empty one where no table is.
+
+        Raises:
+            LedgerError: The ledger can't be read, or the table was rolled back behind it.
+        """
+        table = find_table(self._catalog, self._feed, self._name)
+        return Ledger() if table is None else ledger_of(table)
+
+    def total_rows(self) -> int:
+        """Rows in the table by its metadata, without reading data."""
+        table = find_table(self._catalog, self._feed, self._name)
+        snapshot = None if table is None else table.current_snapshot()
+        return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary["total-records"] or 0)
+
+    def read_day(self, day: object, columns: tuple[str, ...] = ("*",)) -> pa.Table:
+        """A trading day's rows; only the day's files are opened.
+
+        Args:
+            day: The trading day, a ``datetime.date``.
+            columns: Column names; all by default.
+        """
+        schema = TABLE_SCHEMAS[self._name]
+        if columns != ("*",):
+            schema = pa.schema([schema.field(name) for name in columns])
+        table = find_table(self._catalog, self._feed, self._name)
+        if table is None or table.current_snapshot() is None:
+            return schema.empty_table()
+        return table.scan(row_filter=EqualTo("trade_date", day), selected_fields=columns).to_arrow().cast(schema)
+
+    def commit(self, rows: pa.Table, batch: Batch, topic_names: Mapping[str, str], run_id: str) -> Commit:
+        """Append rows and enter their offsets in the ledger, in one commit.
+
+        Rows whose offsets turn out to be in the ledger already are left out, so that two writers forced onto
+        the same range commit it once. Never repeats a commit whose outcome it does not know.
+
+        Args:
+            rows: One row for every message of the batch, in the raw table's schema.
+            batch: The offsets that the rows stand for.
+            topic_names: Name of each topic UUID in the batch.
+            run_id: The run that commits, for the snapshot's summary.
+
+        Raises:
+            LedgerError: The table's ledger can't be trusted.
+            CommitOutcomeUnknown: The catalog gave no answer, and does not show the batch.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(_Conflict),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            reraise=True,
+        )
+        try:
+            return retrying(self._attempt, rows, batch, dict(topic_names), run_id)
+        except _Conflict as conflict:
+            raise K2Error(
+                f"{self.identifier}: batch {batch.batch_id} lost against other writers {_ATTEMPTS} times; "
+                "its offsets are still pending and will be planned again"
+            ) from conflict
+
+    def _attempt(self, rows: pa.Table, batch: Batch, topic_names: dict[str, str], run_id: str) -> Commit:
+        table = ensure_table(self._catalog, self._feed, self._name)
+        ledger = ledger_of(table)
+        refused = batch.covered & ledger.covered
+        if refused:
+            rows, batch = _without(rows, batch, refused)
+            _log.warning("offsets already in the ledger, left out", table=self.identifier, ranges=str(list(refused)))
+        if not batch.messages:
+            # Ranges without rows (aborted transactions) ride with the next commit that has some: a commit of
+            # properties alone has no guard against another writer.
+            return Commit(None, 0, RangeSet(), refused)
+        after = ledger.with_batch(batch, topic_names)
+        started = time.perf_counter()
+        transaction = table.transaction()
+        transaction.append(rows, snapshot_properties=_summary(batch, run_id))
+        crash_points.reached("parquet_written")
+        transaction.set_properties({PROPERTY: after.to_json()})
+        expire_oldest(transaction, table)
+        written = time.perf_counter()
+        crash_points.reached("before_cas")
+        committed = self._settle(transaction, batch)
+        crash_points.reached("after_cas")
+        snapshot = committed.current_snapshot()
+        assert snapshot is not None  # the append above made one
+        return Commit(
+            snapshot_id=snapshot.snapshot_id,
+            rows=rows.num_rows,
+            committed=batch.covered,
+            refused=refused,
+            write_seconds=written - started,
+            commit_seconds=time.perf_counter() - written,
+        )
+
+    def _settle(self, transaction: Transaction, batch: Batch) -> Table:
+        try:
+            return transaction.commit_transaction()
+        except CommitFailedException as conflict:
+            raise _Conflict(str(conflict)) from conflict
+        except Exception as unknown:
+            # Anything but a refusal may have landed. The batch id in the ledger settles it.
+            table = self._catalog.load_table((self._feed, self._name))
+            if ledger_of(table).batch_id == batch.batch_id or batch.batch_id in _batch_ids(table):
+                _log.warning("commit landed without an answer", table=self.identifier, batch_id=batch.batch_id)
+                return table
+            raise CommitOutcomeUnknown(
+                f"{self.identifier}: batch {batch.batch_id}: the catalog answered {unknown!r} and does not show the "
+                "batch; its offsets are still pending and will be planned again"
+            ) from unknown
+
+
+def ledger_of(table: Table) -> Ledger:
+    """The ledger that a loaded table carries.
+
+    Raises:
+        LedgerError: It can't be read, or it speaks of a batch that the table's history does not hold: the table
+            was rolled back to an older snapshot or restored, and committing on top would lose rows.
+    """
+    text = table.properties.get(PROPERTY)
+    ledger = Ledger() if text is None else Ledger.from_json(text)
+    newest = next(iter(_batch_ids(table)), "")
+    if newest != ledger.batch_id:
+        raise LedgerError(
+            f"{'.'.join(table.name())}: the ledger ends with batch {ledger.batch_id or '(none)'}, the table's "
+            f"history with {newest or '(none)'}: the table was rolled back or restored behind its ledger. Roll it "
+            "forward again, or drop the table and let it be read from Kafka anew"
+        )
+    return ledger
+
+
+def expire_oldest(transaction: Transaction, table: Table) -> None:
+    """Drop the oldest snapshots beyond ``KEPT_SNAPSHOTS`` within a transaction; tagged ones stay."""
+    metadata = table.metadata
+    tagged = {reference.snapshot_id for reference in metadata.refs.values()}
+    free = sorted(
+        (snapshot for snapshot in metadata.snapshots if snapshot.snapshot_id not in tagged),
+        key=lambda snapshot: snapshot.sequence_number or 0,
+    )
+    surplus = len(free) - KEPT_SNAPSHOTS + 1
+    if surplus > 0:
+        ExpireSnapshots(transaction).by_ids([snapshot.snapshot_id for snapshot in free[:surplus]]).commit()
+
+
+def _batch_ids(table: Table) -> list[str]:
+    """Batch ids along the current snapshot's ancestry, newest first."""
+    found = (
+        snapshot.summary.additional_properties.get(BATCH_ID)
+        for snapshot in ancestors_of(table.current_snapshot(), table.metadata)
+        if snapshot.summary is not None
+    )
+    return [batch_id for batch_id in found if batch_id]
+
+
+def _summary(batch: Batch, run_id: str) -> dict[str, str]:
+    return {BATCH_ID: batch.batch_id, RANGES: " ".join(map(str, batch.covered)), RUN_ID: run_id}
+
+
+def _without(rows: pa.Table, batch: Batch, refused: RangeSet) -> tuple[pa.Table, Batch]:
+    topics = rows["kafka_topic_id"].to_numpy(zero_copy_only=False)
+    partitions = rows["kafka_partition"].to_numpy()
+    offsets = rows["kafka_offset"].to_numpy()
+    keep = np.ones(rows.num_rows, dtype=bool)
+    for each in refused:
+        inside = (partitions == each.partition) & (offsets >= each.start) & (offsets < each.end)
+        keep &= ~(inside & (topics == each.topic_id))
+    left = rows.filter(pa.array(keep))
+    return left, Batch(
+        batch_id=batch.batch_id,
+        covered=batch.covered - refused,
+        messages=left.num_rows,
+        dead_letters=left.num_rows - left["reject_reason"].null_count,
+        late_rows=batch.late_rows,
+        lost=batch.lost,
+    )
