@@ -4,12 +4,12 @@ import time
 from dataclasses import dataclass
 from datetime import date
 
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import EqualTo
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-import pyarrow as pa
 from k2_resources import crash_points
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
 from k2_resources.raw_table import RUN_ID, expire_oldest

@@ -1,0 +1,124 @@
+"""Facts about topics: their identity, watermarks and where in their logs an instant lies. Reads no trades."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from k2_market.errors import K2Error
+from k2_market.offset_ranges import RangeSet
+from k2_market.topic_state import PartitionState, TopicState
+from k2_resources.structured_logging import kafka_client_logger
+
+TIMEOUT_SECONDS = 10.0
+
+
+class KafkaUnavailable(K2Error):
+    """The Kafka brokers did not answer in time."""
+
+
+class KafkaTopics:
+    """Asks a cluster about its topics."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._admin = AdminClient(
+            {"bootstrap.servers": bootstrap_servers, "socket.timeout.ms": int(TIMEOUT_SECONDS * 1000)},
+            logger=kafka_client_logger("kafka-admin"),
+        )
+
+    def state(self, topic: str) -> TopicState | None:
+        """A topic's identity and the bounds of its partitions' logs; None where there is no such topic.
+
+        Raises:
+            KafkaUnavailable: No broker answered.
+        """
+        try:
+            description = self._answer(self._admin.describe_topics(TopicCollection([topic]))[topic])
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise self._unavailable(error) from error
+        numbers = [partition.id for partition in description.partitions]
+        low = self._offsets(topic, dict.fromkeys(numbers, OffsetSpec.earliest()))
+        stable = self._offsets(topic, dict.fromkeys(numbers, OffsetSpec.latest()), IsolationLevel.READ_COMMITTED)
+        high = self._offsets(topic, dict.fromkeys(numbers, OffsetSpec.latest()))
+        return TopicState(
+            name=topic,
+            topic_id=str(description.topic_id),
+            partitions=tuple(PartitionState(n, low[n], stable[n], high[n]) for n in sorted(numbers)),
+        )
+
+    def offsets_at(self, topic: TopicState, instant: datetime) -> dict[int, int]:
+        """For each partition the first offset whose record is at or after an instant; its end where none is."""
+        specification = OffsetSpec.for_timestamp(int(instant.timestamp() * 1000))
+        found = self._offsets(topic.name, {each.partition: specification for each in topic.partitions})
+        return {
+            each.partition: found[each.partition] if found[each.partition] >= 0 else each.high
+            for each in topic.partitions
+        }
+
+    def first_timestamps(self, topic: TopicState, ranges: RangeSet) -> dict[int, datetime]:
+        """The record timestamp of the first message in each partition's ranges; partitions without one are absent."""
+        starts: dict[int, int] = {}
+        for each in ranges:
+            starts.setdefault(each.partition, each.start)
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap_servers,
+                "group.id": "k2-peek",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "queued.min.messages": 1,
+                "fetch.max.bytes": 1_000_000,
+                "max.partition.fetch.bytes": 20_000,
+            },
+            logger=kafka_client_logger("kafka-peek"),
+        )
+        try:
+            consumer.assign([TopicPartition(topic.name, number, start) for number, start in starts.items()])
+            return self._first_of_each(consumer, set(starts))
+        finally:
+            consumer.close()
+
+    def _first_of_each(self, consumer: Consumer, waiting: set[int]) -> dict[int, datetime]:
+        found: dict[int, datetime] = {}
+        while waiting:
+            messages = consumer.consume(500, timeout=TIMEOUT_SECONDS)
+            if not messages:
+                raise KafkaUnavailable(
+                    f"Kafka at {self._bootstrap_servers}: no message within {TIMEOUT_SECONDS:.0f} s from partitions "
+                    f"{sorted(waiting)}. Is the broker up?"
+                )
+            for message in messages:
+                if message.partition() in waiting:
+                    waiting.discard(message.partition())
+                    if message.error() is None and message.timestamp()[1] >= 0:
+                        found[message.partition()] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+        return found
+
+    def _offsets(
+        self,
+        topic: str,
+        wanted: Mapping[int, OffsetSpec],
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[int, int]:
+        futures = self._admin.list_offsets(
+            {TopicPartition(topic, number): specification for number, specification in wanted.items()},
+            isolation_level=isolation,
+            request_timeout=TIMEOUT_SECONDS,
+        )
+        try:
+            return {each.partition: self._answer(future).offset for each, future in futures.items()}
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+
+    def _answer(self, future: "Future[Any]") -> Any:
+        return future.result(timeout=TIMEOUT_SECONDS * 2)
+
+    def _unavailable(self, error: KafkaException) -> KafkaUnavailable:
+        return KafkaUnavailable(f"Kafka at {self._bootstrap_servers}: {error.args[0].str()}. Is the broker up?")

@@ -1,0 +1,194 @@
+"""Reads exact offset ranges of a topic, once each, in batches that say which offsets they stand for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from k2_market.errors import K2Error
+from k2_market.message_batch import MessageBatch
+from k2_market.offset_ranges import OffsetRange, RangeSet, Span
+from k2_resources.kafka_topics import KafkaUnavailable
+from k2_resources.structured_logging import kafka_client_logger
+
+CORRELATION_HEADER = "correlation_id"
+MESSAGES_PER_BATCH = 200_000
+BYTES_PER_BATCH = 64 * 1024**2
+_MESSAGES_PER_CALL = 4_000  # larger lists of message objects make the garbage collector dear
+STALL_SECONDS = 60.0
+
+
+class OffsetsGone(K2Error):
+    """Offsets that were asked for are no longer in the topic, or the topic is another one by now."""
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """Messages and the offsets that they account for; holes between and after them are covered too."""
+
+    messages: MessageBatch
+    covered: RangeSet
+
+
+class TopicReader:
+    """Reads offset ranges of one topic of a cluster.
+
+    It assigns itself partitions and offsets and belongs to no group: the ledger says what is to be read, and
+    nothing that Kafka remembers is consulted.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, group: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._topic = topic
+        self._group = group
+
+    def read(self, ranges: RangeSet) -> Iterator[ReadBatch]:
+        """All messages of some ranges of this topic, batch by batch.
+
+        Raises:
+            OffsetsGone: A range's start is no longer retained.
+            KafkaUnavailable: No broker gave anything for ``STALL_SECONDS``.
+        """
+        for topic_id, spans in _layers(ranges):
+            yield from self._read_layer(topic_id, spans)
+
+    def _read_layer(self, topic_id: str, spans: dict[int, Span]) -> Iterator[ReadBatch]:
+        cursors = {partition: _Cursor(*span) for partition, span in spans.items()}
+        consumer = self._consumer()
+        try:
+            consumer.assign([TopicPartition(self._topic, p, cursor.position) for p, cursor in cursors.items()])
+            gathered = _Gathering(topic_id)
+            while cursors:
+                messages = consumer.consume(_MESSAGES_PER_CALL, timeout=STALL_SECONDS)
+                if not messages:
+                    raise KafkaUnavailable(
+                        f"Kafka at {self._bootstrap_servers}, topic {self._topic}: nothing for {STALL_SECONDS:.0f} s "
+                        f"from partitions {sorted(cursors)}; what was read is committed, the rest stays pending"
+                    )
+                for message in messages:
+                    if message.partition() in cursors and self._take(message, cursors[message.partition()], gathered):
+                        del cursors[message.partition()]
+                        consumer.incremental_unassign([TopicPartition(self._topic, message.partition())])
+                if gathered.full:
+                    yield gathered.batch(cursors)
+                    gathered = _Gathering(topic_id)
+            if gathered.covered:
+                yield gathered.batch(cursors)
+        finally:
+            consumer.close()
+
+    def _take(self, message: Message, cursor: "_Cursor", gathered: "_Gathering") -> bool:
+        """Take a message or an end-of-partition event; whether the partition's span is read to its end by that."""
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        if error is None and offset < cursor.end:
+            gathered.add(message)
+            cursor.position = offset + 1
+            if cursor.position < cursor.end:
+                return False
+        elif error is not None:
+            if error.code() != KafkaError._PARTITION_EOF:
+                raise self._explain(error, partition)
+            if offset < cursor.end:
+                raise OffsetsGone(
+                    f"{self._topic}/{partition}: offsets [{offset}, {cursor.end}) were planned and are not there; "
+                    "the log was truncated or the topic recreated. The next plan looks at it anew"
+                )
+        gathered.covered.append(OffsetRange(gathered.topic_id, partition, cursor.start, cursor.end))
+        return True
+
+    def _explain(self, error: KafkaError, partition: int) -> K2Error:
+        where = f"{self._topic}/{partition}"
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            return OffsetsGone(f"{where}: {error.str()}. The next plan records what retention removed")
+        return KafkaUnavailable(f"Kafka at {self._bootstrap_servers}, {where}: {error.str()}")
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": self._bootstrap_servers,
+                "group.id": self._group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "check.crcs": True,
+                "max.poll.interval.ms": 300_000,
+                "queued.max.messages.kbytes": 32 * 1024,
+                "queued.min.messages": 1_000_000,
+                "fetch.max.bytes": 16 * 1024**2,
+            },
+            logger=kafka_client_logger("kafka-reader"),
+        )
+
+
+def _layers(ranges: RangeSet) -> Iterator[tuple[str, dict[int, Span]]]:
+    """The ranges in rounds that hold at most one span a partition, so that reading never has to jump."""
+    for topic_id in sorted({topic_id for topic_id, _ in ranges.spans}):
+        spans = {partition: each for (topic, partition), each in ranges.spans.items() if topic == topic_id}
+        for number in range(max(map(len, spans.values()))):
+            yield topic_id, {partition: each[number] for partition, each in spans.items() if len(each) > number}
+
+
+@dataclass
+class _Cursor:
+    """Where reading stands within one partition's span; ``start`` moves on when a batch is handed out."""
+
+    start: int
+    end: int
+    position: int = -1
+
+    def __post_init__(self) -> None:
+        self.position = self.start
+
+
+@dataclass
+class _Gathering:
+    """A batch being filled."""
+
+    topic_id: str
+    partitions: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    timestamps_ms: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    correlation_ids: list[str | None] = field(default_factory=list)
+    covered: list[OffsetRange] = field(default_factory=list)
+    size_bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.values) >= MESSAGES_PER_BATCH or self.size_bytes >= BYTES_PER_BATCH
+
+    def add(self, message: Message) -> None:
+        value = message.value()
+        self.partitions.append(message.partition())
+        self.offsets.append(message.offset())
+        self.timestamps_ms.append(message.timestamp()[1])
+        self.keys.append(message.key())
+        self.values.append(value)
+        self.correlation_ids.append(_correlation_id(message.headers()))
+        self.size_bytes += 0 if value is None else len(value)
+
+    def batch(self, cursors: dict[int, _Cursor]) -> ReadBatch:
+        """What was gathered; partitions in the middle of a span are covered up to where they stand."""
+        for partition, cursor in cursors.items():
+            if cursor.position > cursor.start:
+                self.covered.append(OffsetRange(self.topic_id, partition, cursor.start, cursor.position))
+                cursor.start = cursor.position
+        messages = MessageBatch(
+            topic_id=self.topic_id,
+            partitions=self.partitions,
+            offsets=self.offsets,
+            timestamps_ms=self.timestamps_ms,
+            keys=self.keys,
+            values=self.values,
+            correlation_ids=self.correlation_ids,
+        )
+        return ReadBatch(messages, RangeSet.of(self.covered))
+
+
+def _correlation_id(headers: list[tuple[str, bytes | None]] | None) -> str | None:
+    for name, value in headers or ():
+        if name == CORRELATION_HEADER and value is not None:
+            return value.decode("utf-8", errors="replace")
+    return None
