@@ -1,0 +1,155 @@
+"""What a feed's Kafka sensor does next: a plan over facts, with no memory of its own.
+
+Pending is what the topic holds, less what the ledger has, less what runs in flight carry. A backlog is cut where
+a trading day ends, and at a size that one run can take.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from k2_market.ledger import Ledger
+from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.topic_state import TopicState
+
+MAX_MESSAGES_PER_RUN = 2_000_000
+"""More would keep a run, and the feed's pool, busy for minutes without a check."""
+
+MAX_RUNS_IN_FLIGHT = 2
+"""One that runs and one that waits; a third would only queue."""
+
+FIRST_BACKOFF = timedelta(seconds=30)
+LONGEST_BACKOFF = timedelta(minutes=15)
+ALERT_ATTEMPTS = 5
+"""Attempts after which a range counts as stuck."""
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """An ingest run that failed: what it carried, which attempt at it that was, and when it ended."""
+
+    ranges: RangeSet
+    attempt: int
+    ended: datetime
+
+
+@dataclass(frozen=True)
+class IngestFacts:
+    """All that the plan depends on.
+
+    Attributes:
+        topic: The topic's log now.
+        ledger: The raw table's ledger.
+        in_flight: What each run that is queued or under way carries.
+        failed: Recent failed runs.
+        now: The time.
+    """
+
+    topic: TopicState
+    ledger: Ledger
+    in_flight: tuple[RangeSet, ...]
+    failed: tuple[FailedRun, ...]
+    now: datetime
+
+    @property
+    def pending(self) -> RangeSet:
+        """Offsets that can be read, are not in the ledger and are in nobody's hands."""
+        claimed = RangeSet.of(each for ranges in self.in_flight for each in ranges)
+        return self.topic.readable - self.ledger.covered - claimed
+
+    @property
+    def lost(self) -> RangeSet:
+        """Offsets that retention removed before they were read: gone, to be recorded and alerted."""
+        return self.topic.removed - self.ledger.covered
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing is to be started now, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """A run to request: exactly these ranges, under a key that names them and the attempt."""
+
+    ranges: RangeSet
+    attempt: int
+    lost: RangeSet = field(default_factory=RangeSet)
+
+    @property
+    def run_key(self) -> str:
+        """Digest of ranges and attempt: the same plan made twice is one run, a new attempt is another."""
+        text = " ".join(map(str, self.ranges))
+        return f"{hashlib.sha256(text.encode()).hexdigest()[:24]}-{self.attempt}"
+
+
+def pending_or_waiting(facts: IngestFacts) -> RangeSet | Waiting:
+    """The ranges that may be started now, before cutting; or why none may."""
+    if len(facts.in_flight) >= MAX_RUNS_IN_FLIGHT:
+        return Waiting(f"{len(facts.in_flight)} ingest runs are in flight")
+    pending = facts.pending
+    if not pending:
+        return Waiting(f"nothing pending in {facts.topic.name}")
+    ready = pending - RangeSet.of(
+        each for run in facts.failed if facts.now < run.ended + backoff(run.attempt) for each in run.ranges
+    )
+    if not ready:
+        until = min(run.ended + backoff(run.attempt) for run in facts.failed if not run.ranges.isdisjoint(pending))
+        return Waiting(f"{len(pending)} messages wait for another attempt after {until:%H:%M:%S} UTC")
+    return ready
+
+
+def plan(facts: IngestFacts, ready: RangeSet, day_ends: Mapping[int, int] | None = None) -> IngestPlan:
+    """The run that takes what is ready, or the first part of it.
+
+    Args:
+        facts: What ``ready`` came from.
+        ready: Ranges that may be started, not empty.
+        day_ends: For each partition the first offset after the first pending trading day, where known.
+    """
+    if len(ready) > MAX_MESSAGES_PER_RUN:
+        ready = limited(up_to(ready, day_ends or {}), MAX_MESSAGES_PER_RUN)
+    # A range that failed goes on alone with its attempt's number, so that it can't hide among new ones.
+    failed = [run for run in facts.failed if not run.ranges.isdisjoint(ready)]
+    attempt = 1 + max((run.attempt for run in failed), default=0)
+    if failed:
+        ready = ready & RangeSet.of(each for run in failed for each in run.ranges)
+    return IngestPlan(ready, attempt, facts.lost)
+
+
+def up_to(ranges: RangeSet, ends: Mapping[int, int]) -> RangeSet:
+    """The part of some ranges before an offset in each partition; all of it where that would leave nothing."""
+    cut = RangeSet.of(
+        OffsetRange(each.topic_id, each.partition, each.start, min(each.end, ends.get(each.partition, each.end)))
+        for each in ranges
+        if ends.get(each.partition, each.end) > each.start
+    )
+    return cut or ranges
+
+
+def limited(ranges: RangeSet, most: int) -> RangeSet:
+    """The first ``most`` offsets or so of some ranges, the same share from every partition."""
+    share = min(1.0, most / len(ranges))
+    taken: list[OffsetRange] = []
+    for (topic_id, partition), spans in ranges.spans.items():
+        allowance = math.ceil(share * sum(end - start for start, end in spans))
+        for start, end in spans:
+            length = min(end - start, allowance)
+            if length > 0:
+                taken.append(OffsetRange(topic_id, partition, start, start + length))
+                allowance -= length
+    return RangeSet.of(taken)
+
+
+def backoff(attempt: int) -> timedelta:
+    """How long a range rests after its ``attempt``-th failure."""
+    return min(FIRST_BACKOFF * 2 ** min(attempt - 1, 20), LONGEST_BACKOFF)
+
+
+def first_day(days: Iterable[date], earliest: date, latest: date) -> date:
+    """The trading day that a run is filed under: the first of its messages' days, within the feed's days."""
+    return max(earliest, min(min(days, default=latest), latest))
