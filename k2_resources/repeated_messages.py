@@ -15,7 +15,7 @@ _MAX_DISTINCT = 1_000
 
 # What differs between two reports of the same fact: client instance, how long ago, how often.
 _VARYING = re.compile(
-    r"rdkafka#\w+-\d+|\(after \d+ms[^)]*\)|\b\d+ms\b|\b\d+ identical error\(s\) suppressed|0x[0-9a-f]+"
+    r"rdkafka#\w+-\d+|\(after \d+ms in state \w+(?:, \d+ identical error\(s\) suppressed)?\)|\b\d+ms\b|0x[0-9a-f]+"
 )
 
 

@@ -23,15 +23,17 @@ _SECRET_WORD = (
     r"passw(?:or)?d|passphrase|secret|token|webhook|authorization|api[-_]?key|private[-_]?key|credential|cookie"
 )
 _SECRET_KEY = re.compile(_SECRET_WORD, re.IGNORECASE)
-_URL_CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/?#@'\"]+(?::[^\s/?#'\"]*)?@", re.IGNORECASE)
+# Every repetition is bounded, so that a hostile text costs time in proportion to its length.
+_URL_CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)[^\s/?#@'\"]{1,400}@", re.IGNORECASE)
 _WEBHOOK_URL = re.compile(
-    r"\b(https?://)(?:(hooks\.[^\s/?#'\"]+)/[^\s'\"]+|([^\s/?#'\"]+)/[^\s'\"]*(?:services|webhooks?|hooks?)/[^\s'\"]+)",
+    r"\b(https?://)(?:(hooks\.[^\s/?#'\"]{1,250})/"
+    r"|([^\s/?#'\"]{1,250})/(?:[^\s/'\"]{1,100}/){0,5}(?:services|webhooks?|hooks?)/)[^\s'\"]+",
     re.IGNORECASE,
 )
 _ASSIGNED = re.compile(
-    rf"([\w.-]*(?:{_SECRET_WORD})[\w.-]*['\"]?\s*[=:]\s*['\"]?)((?:bearer|basic)\s+)?[^\s'\",;&]+", re.IGNORECASE
+    rf"((?:{_SECRET_WORD})[\w.-]{{0,40}}['\"]?\s?[=:]\s?['\"]?)(?:(?:bearer|basic)\s)?[^\s'\",;&]+", re.IGNORECASE
 )
-_BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
+_BEARER = re.compile(r"\b(bearer|basic)\s[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:

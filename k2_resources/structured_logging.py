@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -232,7 +232,7 @@ def _level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 def _first_keys_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     event.setdefault("correlation_id", None)
-    return {key: event.pop(key, None) for key in _FIRST_KEYS} | event
+    return {**{key: event.pop(key, None) for key in _FIRST_KEYS}, **event}
 
 
 def _for_a_terminal(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
