@@ -7,6 +7,7 @@ committed since the table was loaded; every attempt therefore loads the table an
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -91,11 +92,18 @@ class RawTable:
         snapshot = None if table is None else table.current_snapshot()
         return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary["total-records"] or 0)
 
-    def read_day(self, day: object, columns: tuple[str, ...] = ("*",)) -> pa.Table:
+    def all_offsets(self) -> pa.Table:
+        """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
+        columns = ("kafka_topic_id", "kafka_partition", "kafka_offset")
+        schema = pa.schema([TABLE_SCHEMAS[self._name].field(name) for name in columns])
+        table = find_table(self._catalog, self._feed, self._name)
+        return schema.empty_table() if table is None else table.scan(selected_fields=columns).to_arrow().cast(schema)
+
+    def read_day(self, day: date, columns: tuple[str, ...] = ("*",)) -> pa.Table:
         """A trading day's rows; only the day's files are opened.
 
         Args:
-            day: The trading day, a ``datetime.date``.
+            day: The trading day.
             columns: Column names; all by default.
         """
         schema = TABLE_SCHEMAS[self._name]

@@ -1,0 +1,111 @@
+"""The rule that offsets and rows reconcile: what the ledger claims is what the raw table holds."""
+
+from collections.abc import Callable
+from datetime import date
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from k2_market.finding import Finding, Severity
+from k2_market.ledger import Ledger
+from k2_market.offset_ranges import OffsetRange, RangeSet
+
+OFFSETS_RECONCILE = "offsets_reconcile"
+
+
+def offsets_reconcile(
+    day: date, day_rows: pa.Table, table_rows: int, ledger: Ledger, all_offsets: Callable[[], pa.Table]
+) -> Finding:
+    """Whether every offset in the ledger is a row of the table exactly once, and every row's offset is in the ledger.
+
+    Args:
+        day: The trading day looked at.
+        day_rows: ``kafka_topic_id``, ``kafka_partition``, ``kafka_offset`` of the day's rows.
+        table_rows: Rows of the whole table, by its metadata.
+        ledger: The table's ledger.
+        all_offsets: Gives the same three columns of the whole table; asked only when the counts differ, to name
+            the offsets that are missing.
+    """
+    offsets = pl.DataFrame(pl.from_arrow(day_rows.select(["kafka_topic_id", "kafka_partition", "kafka_offset"])))
+    repeated = offsets.filter(offsets.is_duplicated()).unique().sort(offsets.columns)
+    strays = strays_of(offsets, ledger.covered)
+    missing = RangeSet()
+    if table_rows < ledger.messages:
+        missing = missing_of(all_offsets(), ledger)
+    difference = table_rows - ledger.messages
+    passed = not (difference or repeated.height or strays.height or ledger.lost or len(ledger.topic_names) > 1)
+    topics = len(ledger.topic_names)
+    return Finding(
+        check=OFFSETS_RECONCILE,
+        passed=passed,
+        severity=Severity.ERROR,
+        description=_describe(day, difference, repeated.height, strays.height, ledger, topics),
+        numbers={
+            "rows_of_day": offsets.height,
+            "rows_of_table": table_rows,
+            "messages_in_ledger": ledger.messages,
+            "offsets_in_ledger": len(ledger.covered),
+            "holes": ledger.holes,
+            "lost_to_retention": len(ledger.lost),
+            "repeated_offsets": repeated.height,
+            "offsets_not_in_ledger": strays.height,
+            "topics": topics,
+        },
+        examples=(
+            *({"kind": "missing or hole", "range": str(each)} for each in missing),
+            *({"kind": "lost to retention", "range": str(each)} for each in ledger.lost),
+            *({"kind": "repeated", "offset": f"{t}/{p}@{o}"} for t, p, o in repeated.head(20).iter_rows()),
+            *({"kind": "not in ledger", "offset": f"{t}/{p}@{o}"} for t, p, o in strays.head(20).iter_rows()),
+        )[:1000],
+    )
+
+
+def strays_of(offsets: pl.DataFrame, covered: RangeSet) -> pl.DataFrame:
+    """Those of some offsets (topic id, partition, offset) that a set does not cover."""
+    inside = pl.lit(False)
+    for each in covered:
+        inside = inside | (
+            (pl.col("kafka_topic_id") == each.topic_id)
+            & (pl.col("kafka_partition") == each.partition)
+            & pl.col("kafka_offset").is_between(each.start, each.end, closed="left")
+        )
+    return offsets.filter(~inside)
+
+
+def missing_of(offsets: pa.Table, ledger: Ledger) -> RangeSet:
+    """Offsets that the ledger covers and no row has: missing rows, or holes in the topic's log."""
+    with duckdb.connect() as connection:
+        connection.register("offsets", offsets)
+        islands = connection.execute(
+            """
+            SELECT kafka_topic_id, kafka_partition, min(kafka_offset), max(kafka_offset) + 1
+            FROM (
+                SELECT kafka_topic_id, kafka_partition, kafka_offset,
+                    kafka_offset - dense_rank() OVER (
+                        PARTITION BY kafka_topic_id, kafka_partition ORDER BY kafka_offset) AS island
+                FROM offsets)
+            GROUP BY kafka_topic_id, kafka_partition, island
+            """
+        ).fetchall()
+    return ledger.covered - RangeSet.of(OffsetRange(*island) for island in islands)
+
+
+def _describe(day: date, difference: int, repeated: int, strays: int, ledger: Ledger, topics: int) -> str:
+    wrong = [
+        text
+        for count, text in (
+            (-difference, f"the table has {-difference} rows fewer than the ledger has messages"),
+            (difference, f"the table has {difference} rows more than the ledger has messages"),
+            (repeated, f"{repeated} offsets of {day} are there more than once"),
+            (strays, f"{strays} rows of {day} have offsets that the ledger does not know"),
+            (len(ledger.lost), f"{len(ledger.lost)} offsets were removed by retention before they were read"),
+            (topics - 1, f"the table was fed by {topics} topics: the topic was recreated"),
+        )
+        if count > 0
+    ]
+    return (
+        "; ".join(wrong).capitalize()
+        if wrong
+        else f"{ledger.messages} messages in the ledger, as many rows, each once."
+    )

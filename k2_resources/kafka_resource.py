@@ -1,0 +1,20 @@
+"""Kafka as a Dagster resource."""
+
+import dagster as dg
+
+from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.topic_reader import TopicReader
+
+
+class KafkaResource(dg.ConfigurableResource[KafkaTopics]):
+    """Hands out what asks about topics and what reads them."""
+
+    bootstrap_servers: str
+
+    def topics(self) -> KafkaTopics:
+        """A client that asks about topics."""
+        return KafkaTopics(self.bootstrap_servers)
+
+    def reader(self, topic: str, group: str) -> TopicReader:
+        """A reader of one topic's offset ranges; ``group`` is named to the broker for monitoring alone."""
+        return TopicReader(self.bootstrap_servers, topic, group)
