@@ -1,0 +1,65 @@
+"""Is it up? One quick question to each kind of server on loopback, answered yes or no."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+_TIMEOUT_SECONDS = 2.0
+# Loopback is never reached through a proxy, whatever the environment says.
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
+def http_answers(url: str) -> bool:
+    """Whether a GET is answered with success."""
+    return _ask(urllib.request.Request(url)) is not None
+
+
+def graphql(url: str, query: str) -> dict[str, Any] | None:
+    """The ``data`` of a GraphQL query's answer; ``None`` while there is no good one."""
+    body = json.dumps({"query": query}).encode()
+    answer = _ask(urllib.request.Request(url, body, {"Content-Type": "application/json"}))
+    if answer is None:
+        return None
+    data: dict[str, Any] | None = json.loads(answer).get("data")
+    return data
+
+
+def kafka_answers(bootstrap_servers: str) -> bool:
+    """Whether a broker gives its cluster's metadata."""
+    import logging
+
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    # librdkafka reports a broker that is not there yet on stderr, many times a second, unless given a logger.
+    unheard = logging.Logger("k2.health_probe", logging.CRITICAL)
+    client = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=unheard)
+    try:
+        return bool(client.list_topics(timeout=_TIMEOUT_SECONDS).brokers)
+    except KafkaException:
+        return False
+
+
+def code_server_serves(port: int) -> bool:
+    """Whether a Dagster code server has loaded its definitions and serves them."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        request = health_pb2.HealthCheckRequest(service="DagsterApi")
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_TIMEOUT_SECONDS)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _ask(request: urllib.request.Request) -> bytes | None:
+    try:
+        with _open(request, timeout=_TIMEOUT_SECONDS) as response:
+            content: bytes = response.read()
+            return content
+    except (OSError, http.client.HTTPException):
+        return None

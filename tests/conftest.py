@@ -1,0 +1,79 @@
+"""What tests share: a real broker, a real registry, settings that point at both, and the real market data."""
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from k2_cli.java_artifacts import JavaArtifacts
+from k2_cli.kafka_process import LocalKafka
+from k2_cli.process_supervision import Supervisor
+from k2_cli.registry_process import LocalRegistry
+from k2_resources.settings import Settings
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nothing listens on, below those that the system hands out for outgoing connections."""
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"fewer than {count} free ports between 20000 and 32000")
+
+
+@pytest.fixture(scope="session")
+def java_artifacts() -> JavaArtifacts:
+    """The Java programs, fetched into the checkout's own K2_HOME once and used by all tests."""
+    return JavaArtifacts(Path(os.environ.get("K2_HOME", _REPOSITORY / ".k2")).absolute() / "java")
+
+
+@pytest.fixture(scope="session")
+def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Supervisor:
+    """Starts services that end with the tests, even if the tests are killed."""
+    directory = tmp_path_factory.mktemp("services")
+    return Supervisor(directory / "run", directory / "logs", until_parent_ends=True)
+
+
+@pytest.fixture(scope="session")
+def kafka(
+    tmp_path_factory: pytest.TempPathFactory, java_artifacts: JavaArtifacts, supervisor: Supervisor
+) -> Iterator[LocalKafka]:
+    """A broker of the whole test session (``.bootstrap_servers``); tests use topics with names of their own."""
+    port, controller_port = free_ports(2)
+    service = LocalKafka(tmp_path_factory.mktemp("kafka"), port, controller_port, java_artifacts, heap_mebibytes=512)
+    with supervisor.running(service):
+        yield service
+
+
+@pytest.fixture(scope="session")
+def registry(
+    tmp_path_factory: pytest.TempPathFactory, java_artifacts: JavaArtifacts, supervisor: Supervisor
+) -> Iterator[LocalRegistry]:
+    """A schema registry of the whole test session (``.url``); tests use subjects with names of their own."""
+    (port,) = free_ports(1)
+    service = LocalRegistry(tmp_path_factory.mktemp("registry"), port, java_artifacts)
+    with supervisor.running(service):
+        yield service
+
+
+@pytest.fixture
+def stack_settings(tmp_path: Path, kafka: LocalKafka, registry: LocalRegistry) -> Settings:
+    """Settings with a home of the test's own, pointing at the session's broker and registry."""
+    return Settings(home=tmp_path / "k2", kafka_bootstrap=kafka.bootstrap_servers, registry_url=registry.url)
+
+
+@pytest.fixture(scope="session")
+def market_data() -> Path:
+    """The directory of real market data."""
+    directory = Path(os.environ.get("K2_TEST_DATA", _REPOSITORY.parent / "shared" / "data"))
+    if not directory.is_dir():
+        pytest.skip(f"the real market data is not there: {directory} (set K2_TEST_DATA)")
+    return directory
