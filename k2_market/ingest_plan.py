@@ -147,7 +147,7 @@ def limited(ranges: RangeSet, most: int) -> RangeSet:
 
 def backoff(attempt: int) -> timedelta:
     """How long a range rests after its ``attempt``-th failure."""
-    return min(FIRST_BACKOFF * 2 ** min(attempt - 1, 20), LONGEST_BACKOFF)
+    return min(FIRST_BACKOFF * (1 << min(attempt - 1, 20)), LONGEST_BACKOFF)
 
 
 def first_day(days: Iterable[date], earliest: date, latest: date) -> date:

@@ -7,11 +7,10 @@ from datetime import date
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import EqualTo
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from k2_resources import crash_points
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table, of_day
 from k2_resources.raw_table import RUN_ID, expire_oldest
 
 _ATTEMPTS = 10
@@ -48,7 +47,7 @@ class DayTable:
         table = find_table(self._catalog, self._feed, self._name)
         if table is None or table.current_snapshot() is None:
             return self.schema.empty_table()
-        return table.scan(row_filter=EqualTo("trade_date", day)).to_arrow().cast(self.schema)
+        return table.scan(row_filter=of_day(day)).to_arrow().cast(self.schema)
 
     def replace_day(self, day: date, rows: pa.Table, run_id: str) -> Published:
         """Make ``rows`` the day's published version, in one commit; readers see the old or the new day.
@@ -74,7 +73,7 @@ class DayTable:
             return Published(snapshot.snapshot_id, changed=False)
         started = time.perf_counter()
         transaction = table.transaction()
-        whole_day = EqualTo("trade_date", day)
+        whole_day = of_day(day)
         if not rows.num_rows:
             transaction.delete(whole_day, snapshot_properties={RUN_ID: run_id})
         elif before.num_rows:

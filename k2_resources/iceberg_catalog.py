@@ -1,5 +1,6 @@
 """The Iceberg catalog and the tables K2 keeps in it."""
 
+from datetime import date
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.expressions import BooleanExpression, EqualTo
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 from sqlalchemy.exc import SQLAlchemyError
@@ -92,3 +94,8 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
         return transaction.commit_transaction()
     except TableAlreadyExistsError:
         return catalog.load_table((feed, table))
+
+
+def of_day(day: date) -> BooleanExpression:
+    """The filter for a trading day's rows, which whole files satisfy."""
+    return EqualTo(PARTITION_COLUMN, day.isoformat())  # type: ignore[call-arg]  # pyiceberg's models hide their arguments

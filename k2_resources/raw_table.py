@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import ancestors_of
 from pyiceberg.table.update.snapshot import ExpireSnapshots
@@ -23,7 +22,7 @@ from k2_market.errors import K2Error, LedgerError
 from k2_market.ledger import PROPERTY, Batch, Ledger
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
-from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TABLE_SCHEMAS, ensure_table, find_table
+from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TABLE_SCHEMAS, ensure_table, find_table, of_day
 from k2_resources.structured_logging import get_logger
 
 BATCH_ID = "k2.batch-id"
@@ -86,33 +85,9 @@ class RawTable:
         table = find_table(self._catalog, self._feed, self._name)
         return Ledger() if table is None else ledger_of(table)
 
-    def total_rows(self) -> int:
-        """Rows in the table by its metadata, without reading data."""
-        table = find_table(self._catalog, self._feed, self._name)
-        snapshot = None if table is None else table.current_snapshot()
-        return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary["total-records"] or 0)
-
-    def all_offsets(self) -> pa.Table:
-        """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
-        columns = ("kafka_topic_id", "kafka_partition", "kafka_offset")
-        schema = pa.schema([TABLE_SCHEMAS[self._name].field(name) for name in columns])
-        table = find_table(self._catalog, self._feed, self._name)
-        return schema.empty_table() if table is None else table.scan(selected_fields=columns).to_arrow().cast(schema)
-
-    def read_day(self, day: date, columns: tuple[str, ...] = ("*",)) -> pa.Table:
-        """A trading day's rows; only the day's files are opened.
-
-        Args:
-            day: The trading day.
-            columns: Column names; all by default.
-        """
-        schema = TABLE_SCHEMAS[self._name]
-        if columns != ("*",):
-            schema = pa.schema([schema.field(name) for name in columns])
-        table = find_table(self._catalog, self._feed, self._name)
-        if table is None or table.current_snapshot() is None:
-            return schema.empty_table()
-        return table.scan(row_filter=EqualTo("trade_date", day), selected_fields=columns).to_arrow().cast(schema)
+    def view(self) -> "RawView":
+        """The table as it is now; what is read through the view belongs to one snapshot."""
+        return RawView(find_table(self._catalog, self._feed, self._name), TABLE_SCHEMAS[self._name])
 
     def commit(self, rows: pa.Table, batch: Batch, topic_names: Mapping[str, str], run_id: str) -> Commit:
         """Append rows and enter their offsets in the ledger, in one commit.
@@ -192,6 +167,47 @@ class RawTable:
                 f"{self.identifier}: batch {batch.batch_id}: the catalog answered {unknown!r} and does not show the "
                 "batch; its offsets are still pending and will be planned again"
             ) from unknown
+
+
+@dataclass(frozen=True)
+class RawView:
+    """A raw table at one snapshot, or no table at all: rows and ledger that belong together."""
+
+    table: Table | None
+    schema: pa.Schema
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of this snapshot.
+
+        Raises:
+            LedgerError: It can't be trusted.
+        """
+        return Ledger() if self.table is None else ledger_of(self.table)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the table by its metadata, without reading data."""
+        snapshot = None if self.table is None else self.table.current_snapshot()
+        return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary["total-records"] or 0)
+
+    def read_day(self, day: date, *columns: str) -> pa.Table:
+        """A trading day's rows, all columns unless some are named; only the day's files are opened."""
+        schema = pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema
+        if self.table is None:
+            return schema.empty_table()
+        scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
+        return scan.to_arrow().cast(schema)
+
+    def all_offsets(self) -> pa.Table:
+        """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
+        columns = ("kafka_topic_id", "kafka_partition", "kafka_offset")
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        return (
+            schema.empty_table()
+            if self.table is None
+            else self.table.scan(selected_fields=columns).to_arrow().cast(schema)
+        )
 
 
 def ledger_of(table: Table) -> Ledger:

@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+if TYPE_CHECKING:
+    from confluent_kafka.cimpl import HeadersType
 
 from k2_market.errors import K2Error
 from k2_market.message_batch import MessageBatch
@@ -66,9 +70,10 @@ class TopicReader:
                         f"from partitions {sorted(cursors)}; what was read is committed, the rest stays pending"
                     )
                 for message in messages:
-                    if message.partition() in cursors and self._take(message, cursors[message.partition()], gathered):
-                        del cursors[message.partition()]
-                        consumer.incremental_unassign([TopicPartition(self._topic, message.partition())])
+                    partition = _partition(message)
+                    if partition in cursors and self._take(message, cursors[partition], gathered):
+                        del cursors[partition]
+                        consumer.incremental_unassign([TopicPartition(self._topic, partition)])
                 if gathered.full:
                     yield gathered.batch(cursors)
                     gathered = _Gathering(topic_id)
@@ -79,7 +84,7 @@ class TopicReader:
 
     def _take(self, message: Message, cursor: "_Cursor", gathered: "_Gathering") -> bool:
         """Take a message or an end-of-partition event; whether the partition's span is read to its end by that."""
-        error, partition, offset = message.error(), message.partition(), message.offset()
+        error, partition, offset = message.error(), _partition(message), _offset(message)
         if error is None and offset < cursor.end:
             gathered.add(message)
             cursor.position = offset + 1
@@ -161,8 +166,8 @@ class _Gathering:
 
     def add(self, message: Message) -> None:
         value = message.value()
-        self.partitions.append(message.partition())
-        self.offsets.append(message.offset())
+        self.partitions.append(_partition(message))
+        self.offsets.append(_offset(message))
         self.timestamps_ms.append(message.timestamp()[1])
         self.keys.append(message.key())
         self.values.append(value)
@@ -187,8 +192,16 @@ class _Gathering:
         return ReadBatch(messages, RangeSet.of(self.covered))
 
 
-def _correlation_id(headers: list[tuple[str, bytes | None]] | None) -> str | None:
-    for name, value in headers or ():
-        if name == CORRELATION_HEADER and value is not None:
+def _partition(message: Message) -> int:
+    return cast("int", message.partition())
+
+
+def _offset(message: Message) -> int:
+    return cast("int", message.offset())
+
+
+def _correlation_id(headers: "HeadersType | None") -> str | None:
+    for name, value in headers.items() if isinstance(headers, dict) else headers or ():
+        if name == CORRELATION_HEADER and isinstance(value, bytes):
             return value.decode("utf-8", errors="replace")
     return None
