@@ -387,9 +387,16 @@ def reference(rows: list[Row]) -> list[Row]:
     for row in amendments:
         if row["action"] == "CANCEL":
             trades.pop(named(row), None)
-    ordered = sorted(trades.values(), key=lambda row: (
-        row["symbol"], row["exchange_timestamp"], row["sequence_number"] or 0, row["kafka_partition"], row["kafka_offset"]
-    ))  # fmt: skip
+    feed_order = ("kafka_partition", "kafka_offset")
+    ordered = sorted(
+        trades.values(),
+        key=lambda row: (
+            row["symbol"],
+            row["exchange_timestamp"],
+            row["sequence_number"] or 0,
+            *(row[name] for name in feed_order),
+        ),
+    )
     return [
         {name: row.get(name) for name in TRADES.names}
         | {

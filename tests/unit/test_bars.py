@@ -1,0 +1,285 @@
+"""Holds bars to a reference of plain loops over decimals, exactly, and to examples worked out by hand."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from market_rows import DAY, MIDNIGHT, OPEN, Row, at, trade, trades_table
+
+from k2_market.bars import BarOverflowError, minute_bars, roll_up
+from k2_market.table_schemas import BARS, MINUTE, ROLLED_UP, BarInterval
+from k2_market.table_schemas import DAY as ONE_DAY
+
+NEXT_MIDNIGHT = MIDNIGHT + timedelta(days=1)
+FIVE_MINUTES = ROLLED_UP[0]
+EXACT = Context(prec=100)
+
+
+def bars(*rows: Row) -> list[Row]:
+    return minute_bars(trades_table(rows), MIDNIGHT).to_pylist()
+
+
+def only_bar(*rows: Row) -> Row:
+    (bar,) = bars(*rows)
+    return bar
+
+
+def test_no_trades_make_no_bars():
+    minutes = minute_bars(trades_table([]), MIDNIGHT)
+
+    assert minutes.schema.equals(BARS)
+    assert minutes.num_rows == 0
+    for interval in ROLLED_UP:
+        assert roll_up(minutes, interval, MIDNIGHT, NEXT_MIDNIGHT).equals(minutes)
+
+
+def test_a_bar_worked_out_by_hand():
+    prices = ["10.00", "10.50", "9.75", "10.25"]
+    rows = [
+        trade(i, exchange_timestamp=at(i * 10), price=Decimal(p), quantity=Decimal(i + 1)) for i, p in enumerate(prices)
+    ]
+
+    assert bars(*rows) == [
+        {
+            "trade_date": DAY,
+            "symbol": "BHP",
+            "bar_start": OPEN,
+            "bar_end": OPEN + timedelta(minutes=1),
+            "open": Decimal("10.00"),
+            "high": Decimal("10.50"),
+            "low": Decimal("9.75"),
+            "close": Decimal("10.25"),
+            "volume": Decimal(10),
+            "vwap": Decimal("10.125"),  # (10 + 21 + 29.25 + 41) / 10
+            "notional": Decimal("101.25"),
+            "priced_volume": Decimal(10),
+            "trade_count": 4,
+            "priced_count": 4,
+        }
+    ]
+
+
+def test_a_trade_on_the_minute_belongs_to_the_bar_that_starts_then():
+    rows = [trade(0, exchange_timestamp=at(59.999999)), trade(1, exchange_timestamp=at(60))]
+
+    assert [(bar["bar_start"], bar["trade_count"]) for bar in bars(*rows)] == [(at(0), 1), (at(60), 1)]
+
+
+def test_minutes_without_trades_have_no_bar():
+    assert [bar["bar_start"] for bar in bars(trade(0), trade(1, exchange_timestamp=at(600)))] == [at(0), at(600)]
+
+
+def test_trades_of_one_instant_open_and_close_by_sequence_number_not_by_row():
+    rows = [
+        trade(2, sequence_number=9, price=Decimal(3)),
+        trade(0, sequence_number=10, price=Decimal(4)),
+        trade(1, sequence_number=2, price=Decimal(2)),
+    ]
+
+    assert (only_bar(*rows)["open"], only_bar(*rows)["close"]) == (2, 4)
+
+
+def test_without_sequence_numbers_the_feeds_order_decides():
+    rows = [trade(7, price=Decimal(2)), trade(3, price=Decimal(1)), trade(8, price=Decimal(3))]
+
+    assert (only_bar(*rows)["open"], only_bar(*rows)["close"]) == (1, 3)
+
+
+def test_a_trade_that_sets_no_price_counts_for_volume_alone():
+    bar = only_bar(trade(0), trade(1, price=Decimal(42), quantity=Decimal(900), price_eligible=False))
+
+    assert (bar["high"], bar["close"], bar["vwap"]) == (10, 10, 10)
+    assert (bar["volume"], bar["priced_volume"], bar["trade_count"], bar["priced_count"]) == (1000, 100, 2, 1)
+
+
+def test_volume_without_a_price_is_a_bar_with_no_prices():
+    bar = only_bar(trade(0, price_eligible=False))
+
+    assert {bar[name] for name in ("open", "high", "low", "close", "vwap")} == {None}
+    assert (bar["volume"], bar["notional"], bar["priced_volume"]) == (100, 0, 0)
+    assert (bar["trade_count"], bar["priced_count"]) == (1, 0)
+
+
+def test_trades_that_count_for_nothing_make_no_bar():
+    assert bars(trade(0, price_eligible=False, volume_eligible=False)) == []
+
+
+def test_a_trade_of_quantity_zero_sets_prices_and_no_vwap():
+    bar = only_bar(trade(0, quantity=Decimal(0)))
+
+    assert (bar["open"], bar["close"], bar["vwap"], bar["volume"]) == (10, 10, None, 0)
+
+
+def test_vwap_is_rounded_half_up():
+    least = Decimal("0.00000001")
+    rows = [trade(0, price=least, quantity=Decimal(1)), trade(1, price=2 * least, quantity=Decimal(1))]
+
+    assert only_bar(*rows)["vwap"] == 2 * least
+
+
+def test_the_largest_numbers_the_columns_hold_are_exact():
+    largest = Decimal("9999999999.99999999")
+    bar = only_bar(*(trade(i, price=largest, quantity=largest) for i in range(99)))
+
+    assert bar["notional"] == EXACT.multiply(EXACT.multiply(largest, largest), Decimal(99))
+    assert (bar["vwap"], bar["volume"]) == (largest, EXACT.multiply(largest, Decimal(99)))
+
+
+def test_a_notional_beyond_its_column_is_an_error_that_names_the_bar():
+    largest = Decimal("9999999999.99999999")
+    rows = [trade(i, price=largest, quantity=largest) for i in range(400)]  # wraps round 128 bits, twice
+
+    with pytest.raises(BarOverflowError, match=r"'BHP' from 2026-03-10T13:30.*about 4e\+22"):
+        minute_bars(trades_table(rows), MIDNIGHT)
+
+
+def test_a_sum_beyond_its_column_is_an_error_in_a_roll_up_too():
+    largest = Decimal("9999999999.99999999")
+    rows = [trade(i, price=largest, quantity=largest, exchange_timestamp=at(i)) for i in range(180)]
+    minutes = minute_bars(trades_table(rows), MIDNIGHT)
+
+    with pytest.raises(BarOverflowError):
+        roll_up(minutes, FIVE_MINUTES, MIDNIGHT, NEXT_MIDNIGHT)
+
+
+def test_an_evening_session_before_midnight_is_in_bars_before_midnight():
+    evening = MIDNIGHT - timedelta(hours=6, seconds=1)
+    minutes = minute_bars(trades_table([trade(0, exchange_timestamp=evening)]), MIDNIGHT)
+
+    assert minutes["bar_start"].to_pylist() == [MIDNIGHT - timedelta(hours=6, minutes=1)]
+    hours = roll_up(minutes, ROLLED_UP[3], MIDNIGHT, NEXT_MIDNIGHT).to_pylist()
+    assert (hours[0]["bar_start"], hours[0]["bar_end"]) == (
+        MIDNIGHT - timedelta(hours=7),
+        MIDNIGHT - timedelta(hours=6),
+    )
+    (day,) = roll_up(minutes, ONE_DAY, MIDNIGHT, NEXT_MIDNIGHT).to_pylist()
+    assert (day["bar_start"], day["bar_end"], day["trade_count"]) == (MIDNIGHT, NEXT_MIDNIGHT, 1)
+
+
+def test_the_grid_starts_at_the_exchanges_midnight_where_that_is_no_whole_hour_in_utc():
+    midnight = datetime(2026, 3, 9, 18, 30, tzinfo=UTC)  # Kolkata
+    minutes = minute_bars(
+        trades_table([trade(0, exchange_timestamp=midnight + timedelta(hours=9, minutes=15))]), midnight
+    )
+
+    (hour,) = roll_up(minutes, ROLLED_UP[3], midnight, midnight + timedelta(days=1)).to_pylist()
+
+    assert hour["bar_start"] == midnight + timedelta(hours=9)
+
+
+@pytest.mark.parametrize("hours", [23, 25])
+def test_a_day_bar_lasts_as_long_as_the_day_when_clocks_change(hours):
+    minutes = minute_bars(trades_table([trade(0)]), MIDNIGHT)
+
+    (day,) = roll_up(minutes, ONE_DAY, MIDNIGHT, MIDNIGHT + timedelta(hours=hours)).to_pylist()
+
+    assert day["bar_end"] - day["bar_start"] == timedelta(hours=hours)
+
+
+# Generated days, against the reference.
+
+UNITS = st.integers(1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-8)) | st.integers(1, 400).map(Decimal)
+TRADES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "symbol": st.sampled_from(["ANZ", "BHP", "Żubr"]),
+            "exchange_timestamp": st.integers(-8 * 3600, 30 * 3600).map(lambda s: MIDNIGHT + timedelta(seconds=s))
+            | st.integers(0, 400).map(at),
+            "sequence_number": st.none() | st.integers(1, 5),
+            "price": UNITS,
+            "quantity": UNITS | st.just(Decimal(0)),
+            "price_eligible": st.booleans(),
+            "volume_eligible": st.booleans(),
+        }
+    ),
+    max_size=25,
+)
+
+
+def days(build: Callable[[list[Row]], Any]) -> Any:
+    return TRADES.map(lambda rows: build([trade(offset, **row) for offset, row in enumerate(rows)]))
+
+
+@given(days(list))
+@settings(max_examples=150, deadline=None)
+def test_minutes_are_what_plain_loops_over_decimals_give(rows):
+    assert bars(*rows) == reference(rows, MINUTE)
+
+
+@given(days(list), st.sampled_from(ROLLED_UP), st.randoms())
+@settings(max_examples=200, deadline=None)
+def test_bars_rolled_up_from_minutes_are_those_made_from_the_trades(rows, interval, random):
+    minutes = minute_bars(trades_table(rows), MIDNIGHT).to_pylist()
+    random.shuffle(minutes)
+
+    rolled = roll_up(pa.Table.from_pylist(minutes, schema=BARS), interval, MIDNIGHT, NEXT_MIDNIGHT)
+
+    assert rolled.schema.equals(BARS)
+    assert rolled.to_pylist() == reference(rows, interval)
+
+
+@given(days(list), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_the_order_of_rows_and_chunks_changes_nothing(rows, random):
+    inorder = minute_bars(trades_table(rows), MIDNIGHT)
+    random.shuffle(rows)
+    middle = len(rows) // 2
+    chunks = pa.concat_tables([trades_table(rows[:middle]), trades_table(rows[middle:])])
+
+    assert minute_bars(chunks, MIDNIGHT).equals(inorder)
+
+
+def reference(rows: list[Row], interval: BarInterval) -> list[Row]:
+    """Bars straight from the trades, whatever the interval, in arbitrary precision."""
+    slots: dict[tuple[str, datetime], list[Row]] = defaultdict(list)
+    for row in sorted(
+        rows, key=lambda row: (row["exchange_timestamp"], row["sequence_number"] or 0, row["kafka_offset"])
+    ):
+        start = MIDNIGHT
+        if interval != ONE_DAY:
+            start += (row["exchange_timestamp"] - MIDNIGHT) // interval.width * interval.width
+        if row["price_eligible"] or row["volume_eligible"]:
+            slots[row["symbol"], start].append(row)
+    result = []
+    for (symbol, start), trades in sorted(slots.items()):
+        priced = [row for row in trades if row["price_eligible"]]
+        counted = [row for row in trades if row["volume_eligible"]]
+        prices = [row["price"] for row in priced]
+        notional = total([EXACT.multiply(row["price"], row["quantity"]) for row in priced])
+        volume = total([row["quantity"] for row in priced])
+        result.append(
+            {
+                "trade_date": DAY,
+                "symbol": symbol,
+                "bar_start": start,
+                "bar_end": NEXT_MIDNIGHT if interval == ONE_DAY else start + interval.width,
+                "open": prices[0] if prices else None,
+                "high": max(prices, default=None),
+                "low": min(prices, default=None),
+                "close": prices[-1] if prices else None,
+                "volume": total([row["quantity"] for row in counted]),
+                "vwap": half_up(EXACT.divide(notional, volume)) if volume else None,
+                "notional": notional,
+                "priced_volume": volume,
+                "trade_count": len(counted),
+                "priced_count": len(priced),
+            }
+        )
+    return result
+
+
+def total(numbers: list[Decimal]) -> Decimal:
+    result = Decimal(0)
+    for number in numbers:
+        result = EXACT.add(result, number)
+    return result
+
+
+def half_up(number: Decimal) -> Decimal:
+    return number.quantize(Decimal("0.00000001"), rounding=ROUND_HALF_UP, context=EXACT)
