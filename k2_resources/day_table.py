@@ -10,7 +10,7 @@ from pyiceberg.exceptions import CommitFailedException
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from k2_resources import crash_points
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table, of_day
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, DayFiles, day_files, ensure_table, find_table, of_day
 from k2_resources.raw_table import RUN_ID, expire_oldest
 
 _ATTEMPTS = 10
@@ -48,6 +48,10 @@ class DayTable:
         if table is None or table.current_snapshot() is None:
             return self.schema.empty_table()
         return table.scan(row_filter=of_day(day)).to_arrow().cast(self.schema)
+
+    def files(self, day: date) -> DayFiles:
+        """The files of a trading day's published version."""
+        return day_files(find_table(self._catalog, self._feed, self._name), day)
 
     def replace_day(self, day: date, rows: pa.Table, run_id: str) -> Published:
         """Make ``rows`` the day's published version, in one commit; readers see the old or the new day.

@@ -1,5 +1,6 @@
 """The Iceberg catalog and the tables K2 keeps in it."""
 
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from urllib.parse import urlparse
@@ -99,3 +100,24 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
 def of_day(day: date) -> BooleanExpression:
     """The filter for a trading day's rows, which whole files satisfy."""
     return EqualTo(PARTITION_COLUMN, day.isoformat())  # type: ignore[call-arg]  # pyiceberg's models hide their arguments
+
+
+@dataclass(frozen=True)
+class DayFiles:
+    """The data files of a trading day, by the table's metadata."""
+
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+
+
+def day_files(table: Table | None, day: date) -> DayFiles:
+    """How many files, rows and bytes a table holds for a trading day; reads manifests, no data."""
+    if table is None or table.current_snapshot() is None:
+        return DayFiles()
+    files = [task.file for task in table.scan(row_filter=of_day(day)).plan_files()]
+    return DayFiles(
+        files=len(files),
+        rows=sum(file.record_count for file in files),
+        bytes=sum(file.file_size_in_bytes for file in files),
+    )

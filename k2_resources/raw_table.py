@@ -5,12 +5,14 @@ committed since the table was loaded; every attempt therefore loads the table an
 """
 
 import time
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
@@ -43,21 +45,67 @@ class _Conflict(Exception):
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """Rows to commit, and the offsets that they account for.
+
+    Attributes:
+        rows: One row for every message of ``covered``, in the raw table's schema.
+        covered: The offsets; those without a message are holes.
+        topic_names: Name of each topic UUID among them.
+        run_id: The run that commits, for the snapshot's summary.
+        lost: Offsets that retention removed, to be recorded beside.
+        published_days: Days whose trades have been published: rows that come for them are late.
+        batch_id: Names the commit, should its outcome be unknown.
+    """
+
+    rows: pa.Table
+    covered: RangeSet
+    topic_names: Mapping[str, str]
+    run_id: str
+    lost: RangeSet = field(default_factory=RangeSet)
+    published_days: frozenset[date] = frozenset()
+    batch_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def batch(self) -> Batch:
+        """What the ledger is to know of it."""
+        late = pc.is_in(self.rows["trade_date"], value_set=pa.array(sorted(self.published_days), pa.date32()))
+        return Batch(
+            batch_id=self.batch_id,
+            covered=self.covered,
+            messages=self.rows.num_rows,
+            dead_letters=self.rows.num_rows - self.rows["reject_reason"].null_count,
+            late_rows=pc.sum(late).as_py() or 0,
+            lost=self.lost,
+        )
+
+    def without(self, refused: RangeSet) -> "Delivery":
+        """The part of it outside some ranges."""
+        topics = self.rows["kafka_topic_id"].to_numpy()
+        partitions = self.rows["kafka_partition"].to_numpy()
+        offsets = self.rows["kafka_offset"].to_numpy()
+        keep = np.ones(self.rows.num_rows, dtype=bool)
+        for each in refused:
+            inside = (partitions == each.partition) & (offsets >= each.start) & (offsets < each.end)
+            keep &= ~(inside & (topics == each.topic_id))
+        return replace(self, rows=self.rows.filter(pa.array(keep)), covered=self.covered - refused)
+
+
+@dataclass(frozen=True)
 class Commit:
     """What a commit did.
 
     Attributes:
         snapshot_id: The table's snapshot after it, or None when there was nothing to write.
-        rows: Rows it added.
-        committed: The ranges it added to the ledger.
-        refused: Ranges of the batch that were in the ledger already; their rows were left out.
+        rows: The rows it added.
+        batch: What it entered in the ledger; covers nothing when there was nothing to write.
+        refused: Ranges that were in the ledger already; their rows were left out.
         write_seconds: Time to write data and manifest files.
         commit_seconds: Time from there to the catalog's answer.
     """
 
     snapshot_id: int | None
-    rows: int
-    committed: RangeSet
+    rows: pa.Table
+    batch: Batch
     refused: RangeSet
     write_seconds: float = 0.0
     commit_seconds: float = 0.0
@@ -89,17 +137,11 @@ class RawTable:
         """The table as it is now; what is read through the view belongs to one snapshot."""
         return RawView(find_table(self._catalog, self._feed, self._name), TABLE_SCHEMAS[self._name])
 
-    def commit(self, rows: pa.Table, batch: Batch, topic_names: Mapping[str, str], run_id: str) -> Commit:
-        """Append rows and enter their offsets in the ledger, in one commit.
+    def commit(self, delivery: "Delivery") -> Commit:
+        """Append a delivery's rows and enter their offsets in the ledger, in one commit.
 
         Rows whose offsets turn out to be in the ledger already are left out, so that two writers forced onto
         the same range commit it once. Never repeats a commit whose outcome it does not know.
-
-        Args:
-            rows: One row for every message of the batch, in the raw table's schema.
-            batch: The offsets that the rows stand for.
-            topic_names: Name of each topic UUID in the batch.
-            run_id: The run that commits, for the snapshot's summary.
 
         Raises:
             LedgerError: The table's ledger can't be trusted.
@@ -112,28 +154,29 @@ class RawTable:
             reraise=True,
         )
         try:
-            return retrying(self._attempt, rows, batch, dict(topic_names), run_id)
+            return retrying(self._attempt, delivery)
         except _Conflict as conflict:
             raise K2Error(
-                f"{self.identifier}: batch {batch.batch_id} lost against other writers {_ATTEMPTS} times; "
+                f"{self.identifier}: batch {delivery.batch_id} lost against other writers {_ATTEMPTS} times; "
                 "its offsets are still pending and will be planned again"
             ) from conflict
 
-    def _attempt(self, rows: pa.Table, batch: Batch, topic_names: dict[str, str], run_id: str) -> Commit:
+    def _attempt(self, delivery: "Delivery") -> Commit:
         table = ensure_table(self._catalog, self._feed, self._name)
         ledger = ledger_of(table)
-        refused = batch.covered & ledger.covered
+        refused = delivery.covered & ledger.covered
         if refused:
-            rows, batch = _without(rows, batch, refused)
+            delivery = delivery.without(refused)
             _log.warning("offsets already in the ledger, left out", table=self.identifier, ranges=str(list(refused)))
+        batch = delivery.batch()
         if not batch.messages:
             # Ranges without rows (aborted transactions) ride with the next commit that has some: a commit of
             # properties alone has no guard against another writer.
-            return Commit(None, 0, RangeSet(), refused)
-        after = ledger.with_batch(batch, topic_names)
+            return Commit(None, delivery.rows, Batch(delivery.batch_id, RangeSet(), 0), refused)
+        after = ledger.with_batch(batch, dict(delivery.topic_names))
         started = time.perf_counter()
         transaction = table.transaction()
-        transaction.append(rows, snapshot_properties=_summary(batch, run_id))
+        transaction.append(delivery.rows, snapshot_properties=_summary(batch, delivery.run_id))
         crash_points.reached("parquet_written")
         transaction.set_properties({PROPERTY: after.to_json()})
         expire_oldest(transaction, table)
@@ -142,11 +185,10 @@ class RawTable:
         committed = self._settle(transaction, batch)
         crash_points.reached("after_cas")
         snapshot = committed.current_snapshot()
-        assert snapshot is not None  # the append above made one
         return Commit(
-            snapshot_id=snapshot.snapshot_id,
-            rows=rows.num_rows,
-            committed=batch.covered,
+            snapshot_id=None if snapshot is None else snapshot.snapshot_id,
+            rows=delivery.rows,
+            batch=batch,
             refused=refused,
             write_seconds=written - started,
             commit_seconds=time.perf_counter() - written,
@@ -254,22 +296,3 @@ def _batch_ids(table: Table) -> list[str]:
 
 def _summary(batch: Batch, run_id: str) -> dict[str, str]:
     return {BATCH_ID: batch.batch_id, RANGES: " ".join(map(str, batch.covered)), RUN_ID: run_id}
-
-
-def _without(rows: pa.Table, batch: Batch, refused: RangeSet) -> tuple[pa.Table, Batch]:
-    topics = rows["kafka_topic_id"].to_numpy(zero_copy_only=False)
-    partitions = rows["kafka_partition"].to_numpy()
-    offsets = rows["kafka_offset"].to_numpy()
-    keep = np.ones(rows.num_rows, dtype=bool)
-    for each in refused:
-        inside = (partitions == each.partition) & (offsets >= each.start) & (offsets < each.end)
-        keep &= ~(inside & (topics == each.topic_id))
-    left = rows.filter(pa.array(keep))
-    return left, Batch(
-        batch_id=batch.batch_id,
-        covered=batch.covered - refused,
-        messages=left.num_rows,
-        dead_letters=left.num_rows - left["reject_reason"].null_count,
-        late_rows=batch.late_rows,
-        lost=batch.lost,
-    )

@@ -1,0 +1,114 @@
+"""The bars: ``ohlcv_1m`` from trades, the wider ones rolled up from it, each gated before it is published."""
+
+from collections.abc import Iterator
+from datetime import date
+from functools import partial
+
+import dagster as dg
+
+from k2_assets.day_build import BuiltDay, Gate, publish_days, time_span
+from k2_assets.day_chart import day_chart_markdown
+from k2_assets.run_process import sign
+from k2_assets.run_scope import days_of_run, materialized, versions_made_from
+from k2_assets.trades import TRADES
+from k2_market.bar_rules import bar_invariants, roll_up_identity
+from k2_market.bars import minute_bars, roll_up
+from k2_market.feed import Feed
+from k2_market.table_schemas import DAY, MINUTE, ROLLED_UP, BarInterval
+from k2_market.trading_calendar import TradingCalendar
+from k2_resources.day_table import DayTable
+from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.structured_logging import correlation
+
+
+def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The feed's ``ohlcv_1m`` asset."""
+    key = dg.AssetKey([feed.name, MINUTE.table])
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey([feed.name, TRADES])],
+        partitions_def=days,
+        pool=f"{feed.name}_build",
+        group_name=feed.name,
+        kinds={"duckdb", "iceberg"},
+        description="One-minute bars of eligible trades; no bar for a minute without one.",
+    )
+    def ohlcv_1m(
+        context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        sign(context)
+        versions = versions_made_from(context.instance, dg.AssetKey([feed.name, TRADES]))
+        trades = iceberg.day_table(feed.name, TRADES)
+        gate = Gate(context, key, iceberg.day_table(feed.name, MINUTE.table))
+        with correlation(context.run.run_id):
+            made = publish_days(gate, days_of_run(context), lambda day: build_minute_bars(feed, trades, day))
+        yield from materialized(context, key, made, versions)
+        gate.close()
+
+    return ohlcv_1m
+
+
+def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The feed's wider bars, ``ohlcv_5m`` to ``ohlcv_1d``, as one asset definition of several assets."""
+    keys = {interval: dg.AssetKey([feed.name, interval.table]) for interval in ROLLED_UP}
+
+    @dg.multi_asset(
+        name=f"{feed.name}__ohlcv_rolled_up",
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=[dg.AssetKey([feed.name, MINUTE.table])]
+                + ([dg.AssetKey([feed.name, TRADES])] if interval is DAY else []),
+                partitions_def=days,
+                group_name=feed.name,
+                kinds={"duckdb", "iceberg"},
+                description=f"Bars of {interval.name}, rolled up from {MINUTE.table}.",
+            )
+            for interval, key in keys.items()
+        ],
+        pool=f"{feed.name}_build",
+        can_subset=True,
+    )
+    def ohlcv_rolled_up(
+        context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        sign(context)
+        versions = versions_made_from(context.instance, dg.AssetKey([feed.name, MINUTE.table]))
+        minutes = iceberg.day_table(feed.name, MINUTE.table)
+        trades = iceberg.day_table(feed.name, TRADES)
+        for interval, key in keys.items():
+            if key not in context.selected_asset_keys:
+                continue
+            gate = Gate(context, key, iceberg.day_table(feed.name, interval.table))
+            build = partial(build_rolled_up, feed, interval, minutes, trades)
+            with correlation(context.run.run_id):
+                made = publish_days(gate, days_of_run(context), build)
+            yield from materialized(context, key, made, versions)
+            gate.close()
+
+    return ohlcv_rolled_up
+
+
+def build_minute_bars(feed: Feed, trades: DayTable, day: date) -> BuiltDay:
+    """A day's one-minute bars from its published trades."""
+    bars = minute_bars(trades.read_day(day), TradingCalendar.of(feed).day_start(day))
+    title = f"{feed.exchange} {day:%a %d %b %Y}, {MINUTE.name}"
+    return BuiltDay(
+        rows=bars,
+        findings=(bar_invariants(bars),),
+        metadata={**time_span(bars, "bar_start"), "chart": dg.MetadataValue.md(day_chart_markdown(bars, title))},
+    )
+
+
+def build_rolled_up(feed: Feed, interval: BarInterval, minutes: DayTable, trades: DayTable, day: date) -> BuiltDay:
+    """A day's bars of an interval from its published one-minute bars; 1d is held to the trades themselves."""
+    calendar = TradingCalendar.of(feed)
+    bars = roll_up(minutes.read_day(day), interval, calendar.day_start(day), calendar.day_end(day))
+    identity = (roll_up_identity(bars, trades.read_day(day)),) if interval is DAY else ()
+    title = f"{feed.exchange} {day:%a %d %b %Y}, {interval.name}"
+    return BuiltDay(
+        rows=bars,
+        findings=(bar_invariants(bars), *identity),
+        metadata={**time_span(bars, "bar_start"), "chart": dg.MetadataValue.md(day_chart_markdown(bars, title))},
+    )

@@ -1,0 +1,148 @@
+"""The checks of a feed's tables, per trading day: thin shells over the rules in ``k2_market``.
+
+They read what is published, so they say of the table itself what holds, whoever wrote it, and can be run
+alone on any day.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+
+from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.run_scope import checked, days_materialized
+from k2_assets.trades import TRADES
+from k2_market.bar_rules import bar_invariants, roll_up_identity
+from k2_market.errors import CalendarError
+from k2_market.feed import Feed
+from k2_market.finding import Finding
+from k2_market.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
+from k2_market.raw_rules import dead_letters, duplicate_messages, sequence_gaps
+from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
+from k2_market.trade_rules import complete_against_raw, inside_session, prices_positive, unique_trades
+from k2_market.trading_calendar import Session, TradingCalendar
+from k2_resources.day_table import DayTable
+from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.raw_table import RawView
+
+RAW_CHECKS = {
+    OFFSETS_RECONCILE: "Every offset in the ledger is a row exactly once, and every row's offset is in the ledger.",
+    "dead_letters": "Every message of the day could be decoded.",
+    "duplicate_messages": "No trade was sent more than once.",
+    "sequence_gaps": "No sequence number is missing within the day.",
+}
+TRADE_CHECKS = {
+    "unique_trades": "Each trade is there once.",
+    "complete_against_raw": "Every live trade of the raw rows is there, and nothing else.",
+    "prices_positive": "No trade has a price of zero or less, or a quantity below zero.",
+    "inside_session": "Trades that set prices lie in the exchange's session.",
+}
+BAR_INVARIANTS = "bar_invariants"
+ROLL_UP_IDENTITY = "roll_up_identity"
+_BAR_CHECKS = {BAR_INVARIANTS: "low <= open, close, vwap <= high; one bar an interval; nothing negative."}
+_DAY_BAR_CHECKS = {**_BAR_CHECKS, ROLL_UP_IDENTITY: "The daily bar equals the ticks, computed another way."}
+
+BLOCKING = frozenset({OFFSETS_RECONCILE, "unique_trades", "complete_against_raw", BAR_INVARIANTS, ROLL_UP_IDENTITY})
+"""What makes bars wrong. The others make them doubtful."""
+
+
+def bar_checks_of(interval: BarInterval) -> dict[str, str]:
+    """The checks of a bar table, by name, and what each states."""
+    return _DAY_BAR_CHECKS if interval is DAY else _BAR_CHECKS
+
+
+def raw_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
+    """The checks of ``raw_trades``."""
+    asset = dg.AssetKey([feed.name, RAW_TRADES])
+
+    @dg.multi_asset_check(name=f"{feed.name}__raw_trades_checks", specs=_specs(asset, RAW_CHECKS, days))
+    def raw_trades_checks(
+        context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        view = iceberg.raw_table(feed.name, RAW_TRADES).view()
+        findings = {day: raw_findings(feed, view, day) for day in days_materialized(context, asset)}
+        yield from checked(context, asset, findings, BLOCKING)
+
+    return raw_trades_checks
+
+
+def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
+    """The checks of ``trades``."""
+    asset = dg.AssetKey([feed.name, TRADES])
+
+    @dg.multi_asset_check(name=f"{feed.name}__trades_checks", specs=_specs(asset, TRADE_CHECKS, days))
+    def trades_checks(
+        context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        view = iceberg.raw_table(feed.name, RAW_TRADES).view()
+        trades = iceberg.day_table(feed.name, TRADES)
+        findings = {day: trade_findings(feed, view, trades, day) for day in days_materialized(context, asset)}
+        yield from checked(context, asset, findings, BLOCKING)
+
+    return trades_checks
+
+
+def bar_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    """The checks of every bar table."""
+    return [_bar_checks_of(feed, days, interval) for interval in BAR_INTERVALS]
+
+
+def _bar_checks_of(feed: Feed, days: dg.DailyPartitionsDefinition, interval: BarInterval) -> dg.AssetChecksDefinition:
+    asset = dg.AssetKey([feed.name, interval.table])
+
+    @dg.multi_asset_check(
+        name=f"{feed.name}__{interval.table}_checks", specs=_specs(asset, bar_checks_of(interval), days)
+    )
+    def bars_checks(
+        context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        bars = iceberg.day_table(feed.name, interval.table)
+        trades = iceberg.day_table(feed.name, TRADES)
+        findings = {day: bar_findings(interval, bars, trades, day) for day in days_materialized(context, asset)}
+        yield from checked(context, asset, findings, BLOCKING)
+
+    return bars_checks
+
+
+def raw_findings(feed: Feed, view: RawView, day: date) -> tuple[Finding, ...]:
+    """What the rules say of a day's raw rows."""
+    rows = view.read_day(day)
+    return (
+        offsets_reconcile(day, rows, view.rows, view.ledger, view.all_offsets),
+        dead_letters(rows),
+        duplicate_messages(rows),
+        sequence_gaps(rows, feed.sequence.scope),
+    )
+
+
+def trade_findings(feed: Feed, raw: RawView, trades: DayTable, day: date) -> tuple[Finding, ...]:
+    """What the rules say of a day's published trades."""
+    rows = trades.read_day(day)
+    return (
+        unique_trades(rows),
+        complete_against_raw(raw.read_day(day), rows),
+        prices_positive(rows),
+        inside_session(rows, _session(feed, day), feed.session.minutes_before, feed.session.minutes_after),
+    )
+
+
+def bar_findings(interval: BarInterval, bars: DayTable, trades: DayTable, day: date) -> tuple[Finding, ...]:
+    """What the rules say of a day's published bars."""
+    rows = bars.read_day(day)
+    if interval is DAY:
+        return bar_invariants(rows), roll_up_identity(rows, trades.read_day(day))
+    return (bar_invariants(rows),)
+
+
+def _session(feed: Feed, day: date) -> Session | None:
+    try:
+        return TradingCalendar.of(feed).session(day)
+    except CalendarError:
+        return None
+
+
+def _specs(asset: dg.AssetKey, checks: dict[str, str], days: dg.DailyPartitionsDefinition) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=states, blocking=name in BLOCKING, partitions_def=days)
+        for name, states in checks.items()
+    ]

@@ -1,0 +1,113 @@
+"""How a derived day is made: built, gated, and only then published; shared by ``trades`` and the bars."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2_assets.run_scope import evaluation
+from k2_market.finding import Finding, Severity
+from k2_resources.day_table import DayTable, Published
+from k2_resources.structured_logging import get_logger
+
+_log = get_logger("build")
+
+
+@dataclass(frozen=True)
+class BuiltDay:
+    """A day as it was built, not yet published.
+
+    Attributes:
+        rows: All rows of the day.
+        findings: What the gate says of them.
+        metadata: What is to be told of the day beside the usual.
+    """
+
+    rows: pa.Table
+    findings: tuple[Finding, ...]
+    metadata: Mapping[str, Any]
+
+
+class Gate:
+    """Lets built days through to a table, or keeps the last good version published."""
+
+    def __init__(self, context: dg.AssetExecutionContext, asset: dg.AssetKey, table: DayTable) -> None:
+        self._context = context
+        self._asset = asset
+        self._table = table
+        self._refused: list[str] = []
+
+    def publish(self, day: date, build: Callable[[date], BuiltDay]) -> dict[str, Any] | None:
+        """Build a day and publish it if its findings allow; the day's metadata, or None when they don't."""
+        started = time.perf_counter()
+        built = build(day)
+        blockers = [each for each in built.findings if blocks(each)]
+        if blockers:
+            for each in blockers:
+                self._context.log_event(evaluation(self._context, self._asset, day, each, blocking=True))
+                self._refused.append(f"{day}: {each.check}: {each.description}")
+            return None
+        build_seconds = time.perf_counter() - started
+        published = self._table.replace_day(day, built.rows, self._context.run.run_id)
+        _log.info(
+            "day published",
+            table=self._asset.to_user_string(),
+            trade_date=day.isoformat(),
+            run_id=self._context.run.run_id,
+            rows=built.rows.num_rows,
+            changed=published.changed,
+            snapshot_id=published.snapshot_id,
+            build_ms=round(build_seconds * 1000, 1),
+            write_ms=round(published.write_seconds * 1000, 1),
+            commit_ms=round(published.commit_seconds * 1000, 1),
+        )
+        return {**self._describe(day, built.rows, published), "build_seconds": build_seconds, **built.metadata}
+
+    def close(self) -> None:
+        """End the run as failed if a day was refused.
+
+        Raises:
+            dagster.Failure: Names each refused day and why.
+        """
+        if self._refused:
+            raise dg.Failure(
+                description="Not published, the last good version stays: " + "; ".join(self._refused),
+                allow_retries=False,
+            )
+
+    def _describe(self, day: date, rows: pa.Table, published: Published) -> dict[str, Any]:
+        files = self._table.files(day)
+        return {
+            "dagster/row_count": rows.num_rows,
+            "bytes": files.bytes,
+            "files": files.files,
+            "snapshot_id": str(published.snapshot_id),
+            "changed": published.changed,
+            "symbols": len(pc.unique(rows["symbol"])),
+            "write_seconds": published.write_seconds,
+            "commit_seconds": published.commit_seconds,
+        }
+
+
+def blocks(finding: Finding) -> bool:
+    """Whether a finding keeps a day from being published: what makes bars wrong does."""
+    return not finding.passed and finding.severity is Severity.ERROR
+
+
+def time_span(rows: pa.Table, column: str) -> dict[str, str]:
+    """First and last timestamp of a day's rows, for metadata."""
+    if not rows.num_rows:
+        return {"first_timestamp": "", "last_timestamp": ""}
+    bounds: Mapping[str, datetime] = pc.min_max(rows[column]).as_py()
+    return {"first_timestamp": bounds["min"].isoformat(), "last_timestamp": bounds["max"].isoformat()}
+
+
+def publish_days(gate: Gate, days: Iterable[date], build: Callable[[date], BuiltDay]) -> dict[date, dict[str, Any]]:
+    """Publish days one after the other; the metadata of each that was let through."""
+    made = {day: gate.publish(day, build) for day in days}
+    return {day: metadata for day, metadata in made.items() if metadata is not None}

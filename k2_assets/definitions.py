@@ -1,0 +1,68 @@
+"""Where everything is put together: feeds, doors, assets, checks, jobs, schedules and sensors.
+
+``build_defs`` returns a fresh set of definitions; tests and commands call it with their own settings, feeds or
+resources. ``defs`` is what Dagster loads.
+"""
+
+import warnings
+from collections.abc import Mapping
+
+import dagster as dg
+
+# Partitioned checks are a preview and backfill policies a beta; both are pinned with Dagster's exact version.
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+from k2_assets.feed_family import IN_PROCESS, feed_family  # noqa: E402
+from k2_assets.schedules import closing_schedule, today_schedule  # noqa: E402
+from k2_market.feed import Feed, load_feeds  # noqa: E402
+from k2_resources.alert_sink import AlertSinkResource  # noqa: E402
+from k2_resources.iceberg_resource import IcebergCatalogResource  # noqa: E402
+from k2_resources.kafka_resource import KafkaResource  # noqa: E402
+from k2_resources.schema_registry import SchemaRegistryResource  # noqa: E402
+from k2_resources.settings import Settings  # noqa: E402
+from k2_sensors.alerts import build_alert_sensors  # noqa: E402
+from k2_sensors.kafka_sensor import kafka_sensor  # noqa: E402
+from k2_sensors.run_watch import run_watch_sensor  # noqa: E402
+from k2_sensors.stale_day_sensor import stale_day_sensor  # noqa: E402
+
+
+def build_defs(
+    *,
+    settings: Settings | None = None,
+    feeds: Mapping[str, Feed] | None = None,
+    resources: Mapping[str, dg.ConfigurableResource[object]] | None = None,
+) -> dg.Definitions:
+    """Everything K2 gives to Dagster.
+
+    Args:
+        settings: Settings to use in place of the environment's.
+        feeds: Feeds to use in place of those found in the settings' directories.
+        resources: Doors to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``, ``alerts``.
+    """
+    settings = settings or Settings.load()
+    feeds = feeds if feeds is not None else load_feeds(settings.feed_directories)
+    families = [feed_family(feed) for feed in feeds.values()]
+    return dg.Definitions(
+        assets=[asset for family in families for asset in family.assets],
+        asset_checks=[check for family in families for check in family.checks],
+        jobs=[job for family in families for job in (family.ingest_job, family.build_job)],
+        schedules=[make(family) for family in families for make in (closing_schedule, today_schedule)],
+        sensors=[
+            *(make(family) for family in families for make in (kafka_sensor, stale_day_sensor)),
+            run_watch_sensor,
+            *build_alert_sensors(settings),
+        ],
+        resources={**doors(settings), **(resources or {})},
+        executor=IN_PROCESS,
+    )
+
+
+def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[object]]:
+    """The real doors that some settings lead to."""
+    return {
+        "kafka": KafkaResource(bootstrap_servers=settings.bootstrap_servers),
+        "iceberg": IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse),
+        "registry": SchemaRegistryResource(url=settings.schema_registry_url),
+        "alerts": AlertSinkResource.of(settings),
+    }

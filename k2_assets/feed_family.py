@@ -1,0 +1,73 @@
+"""One family of assets a feed: made from its TOML by a factory, so that adding an exchange is adding a file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from k2_assets.bars import minute_bars_asset, rolled_up_bars_asset
+from k2_assets.checks import bar_checks, raw_checks, trade_checks
+from k2_assets.partitions import trading_days
+from k2_assets.raw_trades import RAW_TRADES, raw_trades_asset
+from k2_assets.trades import TRADES, trades_asset
+from k2_market.feed import Feed
+from k2_market.table_schemas import BAR_INTERVALS
+
+MAX_RUNTIME_SECONDS = 3600
+"""A run that takes longer is ended by the daemon, so that it can't hold its feed's pool for ever."""
+
+# Checks and automation come back to the run's own process; a process for each step would cost more than the step.
+IN_PROCESS = dg.in_process_executor
+
+
+@dataclass(frozen=True)
+class FeedFamily:
+    """A feed's assets, their checks, and the jobs that make them."""
+
+    feed: Feed
+    assets: Sequence[dg.AssetsDefinition]
+    checks: Sequence[dg.AssetChecksDefinition]
+    ingest_job: dg.UnresolvedAssetJobDefinition
+    build_job: dg.UnresolvedAssetJobDefinition
+
+
+def ingest_job_name(feed: Feed) -> str:
+    """Name of the job that fills ``raw_trades``."""
+    return f"{feed.name}_ingest"
+
+
+def build_job_name(feed: Feed) -> str:
+    """Name of the job that makes ``trades`` and all bars."""
+    return f"{feed.name}_build"
+
+
+def feed_family(feed: Feed) -> FeedFamily:
+    """The family of a feed."""
+    days = trading_days(feed)
+    built = [dg.AssetKey([feed.name, name]) for name in (TRADES, *(each.table for each in BAR_INTERVALS))]
+    return FeedFamily(
+        feed=feed,
+        assets=[
+            raw_trades_asset(feed, days),
+            trades_asset(feed, days),
+            minute_bars_asset(feed, days),
+            rolled_up_bars_asset(feed, days),
+        ],
+        checks=[raw_checks(feed, days), trade_checks(feed, days), *bar_checks(feed, days)],
+        ingest_job=_job(ingest_job_name(feed), feed, [dg.AssetKey([feed.name, RAW_TRADES])], days),
+        build_job=_job(build_job_name(feed), feed, built, days),
+    )
+
+
+def _job(
+    name: str, feed: Feed, keys: Sequence[dg.AssetKey], days: dg.DailyPartitionsDefinition
+) -> dg.UnresolvedAssetJobDefinition:
+    selection = dg.AssetSelection.assets(*keys)
+    return dg.define_asset_job(
+        name,
+        selection=selection | dg.AssetSelection.checks_for_assets(*keys),
+        partitions_def=days,
+        executor_def=IN_PROCESS,
+        tags={"k2/feed": feed.name, "dagster/max_runtime": str(MAX_RUNTIME_SECONDS)},
+        description=f"Makes {', '.join(key.to_user_string() for key in keys)}, and checks it.",
+    )

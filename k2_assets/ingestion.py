@@ -1,0 +1,128 @@
+"""Ingestion: read offset ranges, decode them, commit rows and ranges together, say what came for each day."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import date
+
+from k2_market import block_decoder
+from k2_market.avro_schemas import MessageKind
+from k2_market.block_decoder import DayWindow
+from k2_market.day_report import DayReport, merged, reports_by_day
+from k2_market.offset_ranges import RangeSet
+from k2_resources import crash_points
+from k2_resources.raw_table import Commit, Delivery, RawTable
+from k2_resources.schema_registry import SchemaRegistry
+from k2_resources.structured_logging import get_logger
+from k2_resources.topic_reader import ReadBatch, TopicReader
+
+_MOST_CORRELATION_IDS = 20
+
+_log = get_logger("ingest")
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """One run's way from a topic to its raw table.
+
+    Attributes:
+        feed: Name of the feed.
+        topic: Name of the topic.
+        reader: Reads the topic.
+        registry: Knows the schemas that its messages were written with.
+        table: The raw table.
+        window: The trading days that the feed can have.
+        published_days: Days whose trades have been published.
+        run_id: The run, for logs and snapshots.
+    """
+
+    feed: str
+    topic: str
+    reader: TopicReader
+    registry: SchemaRegistry
+    table: RawTable
+    window: DayWindow
+    published_days: frozenset[date]
+    run_id: str
+
+    def run(self, ranges: RangeSet, lost: RangeSet) -> "IngestReport":
+        """Ingest some ranges; those that are in the ledger already are not read.
+
+        Args:
+            ranges: What to read.
+            lost: Offsets that retention removed, to be recorded with the first commit.
+        """
+        report = IngestReport()
+        started = time.perf_counter()
+        for read in self.reader.read(ranges - self.table.ledger().covered):
+            report.read_seconds += time.perf_counter() - started
+            crash_points.reached("polled")
+            report.add(self._commit(read, lost, report))
+            lost = RangeSet()
+            started = time.perf_counter()
+        return report
+
+    def _commit(self, read: ReadBatch, lost: RangeSet, report: "IngestReport") -> Commit:
+        started = time.perf_counter()
+        schemas = self.registry.writer_schemas(block_decoder.schema_ids(read.messages))
+        rows = block_decoder.decode(read.messages, MessageKind.TRADES, schemas, self.window)
+        report.decode_seconds += time.perf_counter() - started
+        crash_points.reached("decoded")
+        delivery = Delivery(
+            rows=rows,
+            covered=read.covered,
+            topic_names={topic_id: self.topic for topic_id, _ in read.covered.spans},
+            run_id=self.run_id,
+            lost=lost,
+            published_days=self.published_days,
+        )
+        commit = self.table.commit(delivery)
+        correlation_ids = sorted({each for each in read.messages.correlation_ids if each is not None})
+        _log.info(
+            "raw rows committed",
+            feed=self.feed,
+            table=self.table.identifier,
+            run_id=self.run_id,
+            batch_id=commit.batch.batch_id,
+            snapshot_id=commit.snapshot_id,
+            rows=commit.batch.messages,
+            dead_letters=commit.batch.dead_letters,
+            ranges=[str(each) for each in commit.batch.covered],
+            correlation_ids=correlation_ids[:_MOST_CORRELATION_IDS],
+            other_correlation_ids=max(0, len(correlation_ids) - _MOST_CORRELATION_IDS),
+            write_ms=round(commit.write_seconds * 1000, 1),
+            commit_ms=round(commit.commit_seconds * 1000, 1),
+        )
+        return commit
+
+
+@dataclass
+class IngestReport:
+    """What an ingest run did.
+
+    Attributes:
+        by_day: What came for each trading day.
+        committed: Offset ranges entered in the ledger.
+        late_rows: Rows that came for published days.
+        refused: Offsets that another run had committed in the meantime.
+        snapshot_id: The raw table's last snapshot.
+    """
+
+    by_day: dict[date, DayReport] = field(default_factory=dict)
+    committed: RangeSet = field(default_factory=RangeSet)
+    refused: RangeSet = field(default_factory=RangeSet)
+    late_rows: int = 0
+    snapshot_id: int | None = None
+    read_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    write_seconds: float = 0.0
+    commit_seconds: float = 0.0
+
+    def add(self, commit: Commit) -> None:
+        """Enter what a commit did."""
+        self.by_day = merged([self.by_day, reports_by_day(commit.rows)])
+        self.committed = self.committed | commit.batch.covered
+        self.refused = self.refused | commit.refused
+        self.late_rows += commit.batch.late_rows
+        self.snapshot_id = commit.snapshot_id or self.snapshot_id
+        self.write_seconds += commit.write_seconds
+        self.commit_seconds += commit.commit_seconds

@@ -1,0 +1,153 @@
+"""``raw_trades``: every message of the feed's topic as a row, exactly once."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from k2_assets.ingestion import Ingestion, IngestReport
+from k2_assets.partitions import day_of
+from k2_assets.run_process import sign
+from k2_assets.run_scope import materialized
+from k2_market.block_decoder import DayWindow
+from k2_market.day_report import NOTHING
+from k2_market.feed import Feed
+from k2_market.ledger import Ledger, spans_to_json
+from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.trading_calendar import TradingCalendar
+from k2_resources import crash_points
+from k2_resources.iceberg_catalog import day_files
+from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.kafka_resource import KafkaResource
+from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.raw_table import RawView
+from k2_resources.schema_registry import SchemaRegistryResource
+from k2_resources.structured_logging import correlation
+
+RAW_TRADES = "raw_trades"
+
+
+class IngestConfig(dg.Config):
+    """What a run reads. Without a topic id it takes what its day's part of the topic holds and the ledger lacks."""
+
+    topic_id: str = ""
+    ranges: dict[str, list[list[int]]] = {}  # noqa: RUF012  # a Dagster config is pydantic, which copies defaults
+    lost: dict[str, list[list[int]]] = {}  # noqa: RUF012
+
+
+def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The feed's ``raw_trades`` asset."""
+    key = dg.AssetKey([feed.name, RAW_TRADES])
+
+    @dg.asset(
+        key=key,
+        partitions_def=days,
+        pool=f"{feed.name}_raw",
+        group_name=feed.name,
+        kinds={"kafka", "iceberg"},
+        description=f"Every message of {feed.topics.trades} as a row, decoded or with its bytes and why not.",
+    )
+    def raw_trades(
+        context: dg.AssetExecutionContext,
+        config: IngestConfig,
+        kafka: KafkaResource,
+        iceberg: IcebergCatalogResource,
+        registry: SchemaRegistryResource,
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        sign(context)
+        own_day = day_of(context.partition_key)
+        table = iceberg.raw_table(feed.name, RAW_TRADES)
+        calendar = TradingCalendar.of(feed)
+        ingestion = Ingestion(
+            feed=feed.name,
+            topic=feed.topics.trades,
+            reader=kafka.reader(feed.topics.trades, f"k2-{feed.name}-raw-trades"),
+            registry=registry.registry(),
+            table=table,
+            window=DayWindow(feed.zone, feed.start_date, calendar.trading_day_of(datetime.now(UTC))),
+            published_days=_published_days(context.instance, feed),
+            run_id=context.run.run_id,
+        )
+        with correlation(context.run.run_id):
+            ranges = ranges_of(config) or pending_of_day(feed, calendar, kafka.topics(), table.ledger(), own_day)
+            report = ingestion.run(ranges, lost_of(config))
+        crash_points.reached("after_commit")
+        yield from materialized(context, key, _metadata_by_day(report, own_day, table.view()), made_from={})
+        crash_points.reached("after_event")
+
+    return raw_trades
+
+
+def ranges_of(config: IngestConfig) -> RangeSet:
+    """The ranges that a run was told to read."""
+    return _range_set(config.topic_id, config.ranges)
+
+
+def lost_of(config: IngestConfig) -> RangeSet:
+    """The offsets that the plan found removed by retention."""
+    return _range_set(config.topic_id, config.lost)
+
+
+def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date) -> RangeSet:
+    """What the topic holds of a trading day, by record time, and the ledger lacks: a run's own plan."""
+    topic = topics.state(feed.topics.trades)
+    if topic is None:
+        return RangeSet()
+    starts = topics.offsets_at(topic, calendar.day_start(day))
+    ends = topics.offsets_at(topic, calendar.day_start(day + timedelta(days=1)))
+    window = RangeSet.of(
+        OffsetRange(topic.topic_id, partition, starts[partition], ends[partition])
+        for partition in starts
+        if ends[partition] > starts[partition]
+    )
+    return (window & topic.readable) - ledger.covered
+
+
+def _range_set(topic_id: str, spans: dict[str, list[list[int]]]) -> RangeSet:
+    return RangeSet.of(
+        OffsetRange(topic_id, int(partition), start, end) for partition, each in spans.items() for start, end in each
+    )
+
+
+def _published_days(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date]:
+    return frozenset(map(day_of, instance.get_materialized_partitions(dg.AssetKey([feed.name, "trades"]))))
+
+
+def _metadata_by_day(report: IngestReport, own_day: date, view: RawView) -> dict[date, dict[str, Any]]:
+    ranges: Iterable[OffsetRange] = report.committed
+    of_run: dict[str, Any] = {
+        "offset_ranges": dg.MetadataValue.json(
+            {topic_id: spans_to_json(report.committed.of_topic(topic_id)) for topic_id in {r.topic_id for r in ranges}}
+        ),
+        "snapshot_id": str(report.snapshot_id),
+        "messages_of_run": len(report.committed),
+        "late_rows": report.late_rows,
+        "read_seconds": report.read_seconds,
+        "decode_seconds": report.decode_seconds,
+        "write_seconds": report.write_seconds,
+        "commit_seconds": report.commit_seconds,
+    }
+    days = {own_day: NOTHING, **report.by_day}
+    files = {day: day_files(view.table, day) for day in days}
+    return {
+        day: {
+            "dagster/row_count": files[day].rows,
+            "bytes": files[day].bytes,
+            "files": files[day].files,
+            "rows_added": each.rows,
+            "dead_letters": each.dead_letters,
+            "symbols": len(each.symbols),
+            "first_timestamp": "" if each.first is None else each.first.isoformat(),
+            "last_timestamp": "" if each.last is None else each.last.isoformat(),
+            **of_run,
+            **({} if each.rows else {"note": _nothing_added(report)}),
+        }
+        for day, each in sorted(days.items())
+    }
+
+
+def _nothing_added(report: IngestReport) -> str:
+    if report.refused:
+        return f"Nothing added: {len(report.refused)} offsets were committed by another run in the meantime."
+    return "Nothing added: the ledger has every message that the topic holds for this day."

@@ -1,0 +1,166 @@
+"""Which trading days a run is about, and how what it did to each is reported.
+
+A run belongs to one partition, the first of its days; its other days stand in a tag, so that a backlog of small
+days costs one run. Their materializations and check results are logged as events of their own partition.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from k2_assets.partitions import day_of
+from k2_market.finding import Finding, Severity
+
+DAYS_TAG = "k2/days"
+ATTEMPT_TAG = "k2/attempt"
+FEED_TAG = "k2/feed"
+VERSION_TAG = "k2/raw_version"
+
+_Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+
+def days_tag(days: Iterable[date]) -> dict[str, str]:
+    """The run tag that names a run's days."""
+    return {DAYS_TAG: json.dumps([day.isoformat() for day in days])}
+
+
+def tagged_days(tags: Mapping[str, str]) -> tuple[date, ...]:
+    """The days that a run's tags name: its ``k2/days``, or else its partition."""
+    if DAYS_TAG in tags:
+        return tuple(day_of(key) for key in json.loads(tags[DAYS_TAG]))
+    partition = tags.get("dagster/partition")
+    return () if partition is None else (day_of(partition),)
+
+
+def days_of_run(context: _Context) -> tuple[date, ...]:
+    """The days that an asset of this run makes: those of the run's tag, or its partition alone."""
+    return tagged_days(context.run.tags) or (day_of(context.partition_key),)
+
+
+def days_materialized(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> tuple[date, ...]:
+    """The days of an asset that this run has materialized; its own partition when it only checks."""
+    records = context.instance.get_records_for_run(
+        context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+    ).records
+    events = [record.event_log_entry.dagster_event for record in records]
+    days = {
+        day_of(event.partition)
+        for event in events
+        if event is not None and event.asset_key == asset and event.partition is not None
+    }
+    return tuple(sorted(days)) or days_of_run(context)
+
+
+def materialized(
+    context: dg.AssetExecutionContext,
+    asset: dg.AssetKey,
+    by_day: Mapping[date, Mapping[str, Any]],
+    made_from: Mapping[date, str],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Report what was made of each day: the run's own partition as its result, the others as events.
+
+    Args:
+        context: The run's.
+        asset: What was made.
+        by_day: Metadata of each day made.
+        made_from: The version of raw rows that each day was made from, where there is one.
+    """
+    own = day_of(context.partition_key)
+    for day, metadata in by_day.items():
+        tags = {DATA_VERSION_TAG: made_from[day]} if day in made_from else None
+        if day != own:
+            context.log_event(dg.AssetMaterialization(asset, partition=day.isoformat(), metadata=metadata, tags=tags))
+        else:
+            version = dg.DataVersion(made_from[day]) if day in made_from else None
+            yield dg.MaterializeResult(asset_key=asset, metadata=metadata, data_version=version)
+
+
+def raw_versions(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[date, str]:
+    """For each day of a raw table the number of its latest materialization event: the version of its rows.
+
+    Ask before reading the rows: what is read then is that version or a newer one.
+    """
+    latest = instance.event_log_storage.get_latest_storage_id_by_partition(
+        raw, dg.DagsterEventType.ASSET_MATERIALIZATION
+    )
+    return {day_of(partition): str(number) for partition, number in latest.items()}
+
+
+def versions_made_from(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[date, str]:
+    """For each day of a derived asset the version of raw rows that its latest materialization was made from."""
+    latest = instance.event_log_storage.get_latest_tags_by_partition(
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[DATA_VERSION_TAG]
+    )
+    return {day_of(partition): tags[DATA_VERSION_TAG] for partition, tags in latest.items() if DATA_VERSION_TAG in tags}
+
+
+def checked(
+    context: dg.AssetCheckExecutionContext,
+    asset: dg.AssetKey,
+    by_day: Mapping[date, Iterable[Finding]],
+    blocking: frozenset[str],
+) -> Iterator[dg.AssetCheckResult]:
+    """Report each day's findings: the run's own partition as results, the others as evaluations of their day."""
+    own = day_of(context.partition_key)
+    for day, findings in by_day.items():
+        for finding in findings:
+            if day == own:
+                yield dg.AssetCheckResult(
+                    asset_key=asset,
+                    check_name=finding.check,
+                    passed=finding.passed,
+                    severity=severity_of(finding),
+                    description=finding.description,
+                    metadata=finding_metadata(finding),
+                )
+            else:
+                context.log_event(evaluation(context, asset, day, finding, finding.check in blocking))
+
+
+def evaluation(
+    context: _Context, asset: dg.AssetKey, day: date, finding: Finding, blocking: bool
+) -> dg.AssetCheckEvaluation:
+    """A finding as an event of its day, tied to the materialization that it judges."""
+    return dg.AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=finding.check,
+        passed=finding.passed,
+        severity=severity_of(finding),
+        description=finding.description,
+        metadata=finding_metadata(finding),
+        blocking=blocking,
+        partition=day.isoformat(),
+        target_materialization_data=_latest_materialization(context, asset, day),
+    )
+
+
+def severity_of(finding: Finding) -> dg.AssetCheckSeverity:
+    """Dagster's word for a finding's severity."""
+    return dg.AssetCheckSeverity.WARN if finding.severity is Severity.WARN else dg.AssetCheckSeverity.ERROR
+
+
+def finding_metadata(finding: Finding) -> dict[str, Any]:
+    """A finding's numbers, examples and fingerprint as check metadata."""
+    metadata: dict[str, Any] = dict(finding.numbers)
+    if finding.examples:
+        metadata["examples"] = dg.MetadataValue.json([dict(example) for example in finding.examples])
+    return {**metadata, "severity": finding.severity.value, "fingerprint": finding.fingerprint}
+
+
+def _latest_materialization(
+    context: _Context, asset: dg.AssetKey, day: date
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    found = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[day.isoformat()]), limit=1
+    ).records
+    if not found:
+        return None
+    latest = found[0]
+    return AssetCheckEvaluationTargetMaterializationData(
+        run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
+    )

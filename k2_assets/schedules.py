@@ -1,0 +1,93 @@
+"""When bars are made by the clock: a day's after its close, today's every few minutes.
+
+The stale-day sensor makes whatever these leave behind (a daemon that was off, trades that came late).
+"""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from k2_assets.feed_family import FeedFamily
+from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, raw_versions, versions_made_from
+from k2_market.build_plan import GRACE
+from k2_market.feed import Feed
+from k2_market.table_schemas import DAY
+from k2_market.trading_calendar import TradingCalendar
+
+TODAY_MINUTES = 5
+"""How often today's bars are made anew while trades come in."""
+
+
+def closing_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
+    """Makes a trading day's bars once its session has closed and its last trades had time to arrive."""
+    feed = family.feed
+    calendar = TradingCalendar.of(feed)
+
+    @dg.schedule(
+        name=f"{feed.name}_bars_after_close",
+        job=family.build_job,
+        cron_schedule=closing_cron(feed, calendar),
+        execution_timezone=feed.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Bars of the trading day that has just closed; holidays are skipped.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        now = context.scheduled_execution_time.astimezone(UTC)
+        return build_after_close(feed, calendar, context.instance, now)
+
+    return schedule
+
+
+def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
+    """Makes today's bars anew every few minutes, if trades came in since."""
+    feed = family.feed
+    calendar = TradingCalendar.of(feed)
+
+    @dg.schedule(
+        name=f"{feed.name}_bars_today",
+        job=family.build_job,
+        cron_schedule=f"*/{TODAY_MINUTES} * * * *",
+        execution_timezone=feed.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Today's bars every {TODAY_MINUTES} minutes, if trades came in since.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        today = calendar.trading_day_of(context.scheduled_execution_time)
+        if datetime.now(UTC) >= calendar.closes_at(today) + GRACE:
+            return dg.SkipReason(f"{today} has closed; its bars are made after the close")
+        return _request_if_stale(feed, context.instance, today, f"today-{today}")
+
+    return schedule
+
+
+def closing_cron(feed: Feed, calendar: TradingCalendar) -> str:
+    """Every day at the usual close and the grace after it, in the exchange's time zone."""
+    usual = calendar.closes_at(calendar.next_trading_day(feed.start_date)) + GRACE
+    local = usual.astimezone(feed.zone)
+    return f"{local.minute} {local.hour} * * *"
+
+
+def build_after_close(
+    feed: Feed, calendar: TradingCalendar, instance: dg.DagsterInstance, now: datetime
+) -> dg.RunRequest | dg.SkipReason:
+    """The run for the trading day that closed last, at a moment when a session usually has."""
+    day = calendar.trading_day_of(now - GRACE)
+    if now < calendar.closes_at(day) + GRACE:
+        day = calendar.trading_day_of(calendar.day_start(day) - GRACE)
+    if not calendar.is_trading_day(day):
+        return dg.SkipReason(f"{day} is no trading day of {calendar.calendar_name}")
+    return _request_if_stale(feed, instance, day, f"close-{day}")
+
+
+def _request_if_stale(feed: Feed, instance: dg.DagsterInstance, day: date, key: str) -> dg.RunRequest | dg.SkipReason:
+    version = raw_versions(instance, dg.AssetKey([feed.name, RAW_TRADES])).get(day)
+    if version is None:
+        return dg.SkipReason(f"no raw rows for {day}")
+    if versions_made_from(instance, dg.AssetKey([feed.name, DAY.table])).get(day) == version:
+        return dg.SkipReason(f"{day} is built from its latest raw rows")
+    return dg.RunRequest(
+        run_key=f"{key}-{version}",
+        partition_key=day.isoformat(),
+        tags={FEED_TAG: feed.name, ATTEMPT_TAG: "1", VERSION_TAG: version},
+    )

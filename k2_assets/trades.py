@@ -1,0 +1,64 @@
+"""``trades``: one clean, sorted trading day, gated before it is published."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import date
+
+import dagster as dg
+
+from k2_assets.day_build import BuiltDay, Gate, publish_days, time_span
+from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.run_process import sign
+from k2_assets.run_scope import days_of_run, materialized, raw_versions
+from k2_market.feed import Feed
+from k2_market.trade_cleaning import clean_day
+from k2_market.trade_rules import complete_against_raw, prices_positive, unique_trades
+from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.raw_table import RawView
+from k2_resources.structured_logging import correlation
+
+TRADES = "trades"
+
+
+def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The feed's ``trades`` asset."""
+    key = dg.AssetKey([feed.name, TRADES])
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey([feed.name, RAW_TRADES])],
+        partitions_def=days,
+        pool=f"{feed.name}_build",
+        group_name=feed.name,
+        kinds={"polars", "iceberg"},
+        description="Each trade once, cancels and corrections applied, eligibility marked, sorted by symbol and time.",
+    )
+    def trades(
+        context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        sign(context)
+        versions = raw_versions(context.instance, dg.AssetKey([feed.name, RAW_TRADES]))
+        raw = iceberg.raw_table(feed.name, RAW_TRADES).view()
+        gate = Gate(context, key, iceberg.day_table(feed.name, TRADES))
+        with correlation(context.run.run_id):
+            made = publish_days(gate, days_of_run(context), lambda day: build_trades(feed, raw, day))
+        yield from materialized(context, key, made, versions)
+        gate.close()
+
+    return trades
+
+
+def build_trades(feed: Feed, raw: RawView, day: date) -> BuiltDay:
+    """A feed's clean trades of a day, with what the gate asks: each once, all of them, none wrongly eligible."""
+    raw_rows = raw.read_day(day)
+    clean = clean_day(raw_rows, feed.conditions, topic_order=tuple(raw.ledger.topic_names))
+    prices = prices_positive(clean.trades)
+    return BuiltDay(
+        rows=clean.trades,
+        findings=(
+            unique_trades(clean.trades),
+            complete_against_raw(raw_rows, clean.trades),
+            *((prices,) if prices.numbers["eligible_nonpositive"] else ()),
+        ),
+        metadata={**asdict(clean.counts), **time_span(clean.trades, "exchange_timestamp")},
+    )

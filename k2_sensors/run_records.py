@@ -1,0 +1,90 @@
+"""What Dagster's run records say about a feed's work: in flight, failed, and for which days and ranges."""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from k2_assets.feed_family import build_job_name, ingest_job_name
+from k2_assets.raw_trades import IngestConfig, ranges_of
+from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, tagged_days
+from k2_market.build_plan import FailedBuild
+from k2_market.feed import Feed
+from k2_market.ingest_plan import FailedRun
+from k2_market.offset_ranges import RangeSet
+
+IN_FLIGHT = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_MOST_FAILED = 30
+"""Failed runs looked at; older ones have long had their later attempts."""
+
+
+def ingest_op(feed: Feed) -> str:
+    """Name of the op that makes the feed's ``raw_trades``, where its run config goes."""
+    return f"{feed.name}__raw_trades"
+
+
+def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> list[dg.DagsterRun]:
+    """Ingest runs of a feed that are queued or under way."""
+    return instance.get_runs(dg.RunsFilter(job_name=ingest_job_name(feed), statuses=IN_FLIGHT))
+
+
+def failed_ingests(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedRun, ...]:
+    """The latest failed ingest runs of a feed."""
+    records = instance.get_run_records(
+        dg.RunsFilter(job_name=ingest_job_name(feed), statuses=_FAILED), limit=_MOST_FAILED
+    )
+    return tuple(
+        FailedRun(ranges=ranges, attempt=attempt_of(record.dagster_run), ended=_ended(record))
+        for record in records
+        if (ranges := carried(record.dagster_run, feed))
+    )
+
+
+def carried(run: dg.DagsterRun, feed: Feed) -> RangeSet:
+    """The offset ranges that an ingest run was given."""
+    config = run.run_config.get("ops", {}).get(ingest_op(feed), {}).get("config", {})
+    return ranges_of(IngestConfig(**config))
+
+
+def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date]:
+    """Days that queued or running build runs of a feed will make."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=build_job_name(feed), statuses=IN_FLIGHT))
+    return frozenset(day for run in runs for day in tagged_days(run.tags))
+
+
+def failed_builds(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedBuild, ...]:
+    """The latest failed build runs of a feed that a plan had requested."""
+    records = instance.get_run_records(
+        dg.RunsFilter(job_name=build_job_name(feed), statuses=_FAILED), limit=_MOST_FAILED
+    )
+    return tuple(
+        FailedBuild(
+            days=frozenset(tagged_days(record.dagster_run.tags)),
+            attempt=attempt_of(record.dagster_run),
+            ended=_ended(record),
+            raw_version=int(record.dagster_run.tags[VERSION_TAG]),
+        )
+        for record in records
+        if VERSION_TAG in record.dagster_run.tags
+    )
+
+
+def attempt_of(run: dg.DagsterRun) -> int:
+    """Which attempt at its ranges or days a run is, counted from 1."""
+    return int(run.tags.get(ATTEMPT_TAG, "1"))
+
+
+def plan_tags(feed: Feed, attempt: int) -> dict[str, str]:
+    """Tags of a run that a plan requests."""
+    return {FEED_TAG: feed.name, ATTEMPT_TAG: str(attempt)}
+
+
+def _ended(record: dg.RunRecord) -> datetime:
+    ended = record.end_time if record.end_time is not None else record.update_timestamp.timestamp()
+    return datetime.fromtimestamp(ended, UTC)

@@ -1,0 +1,86 @@
+"""The stale-day sensor: rebuilds closed days whose raw rows are newer than their trades, and only those.
+
+Late trades come in by the Kafka sensor like any others; their day's raw materialization is then newer than its
+build, and this sensor requests that day again.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from k2_assets.checks import BLOCKING, RAW_CHECKS
+from k2_assets.feed_family import FeedFamily
+from k2_assets.partitions import day_of
+from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.run_scope import VERSION_TAG, days_tag, raw_versions, tagged_days, versions_made_from
+from k2_market.build_plan import BuildFacts, BuildPlan, plan_builds
+from k2_market.feed import Feed
+from k2_market.table_schemas import DAY
+from k2_market.trading_calendar import TradingCalendar
+from k2_sensors.run_records import builds_in_flight, failed_builds, ingests_in_flight, plan_tags
+
+INTERVAL_SECONDS = 15
+
+
+def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
+    """The sensor that keeps a feed's closed days built."""
+
+    @dg.sensor(
+        name=f"{family.feed.name}_stale_day_sensor",
+        job=family.build_job,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Requests trades and bars of closed days whose raw rows are newer: backlogs and late trades.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        now = datetime.now(UTC)
+        return next_build(family.feed, context.instance, now)
+
+    return sensor
+
+
+def next_build(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
+    """The build run to request now, or why none."""
+    facts = build_facts(feed, instance, now)
+    planned = plan_builds(facts, TradingCalendar.of(feed))
+    if planned is None:
+        return dg.SkipReason("no closed day is behind its raw rows" if not facts.building else "builds are under way")
+    return build_request(feed, planned)
+
+
+def build_request(feed: Feed, planned: BuildPlan) -> dg.RunRequest:
+    """The run that carries out a build plan."""
+    return dg.RunRequest(
+        run_key=planned.run_key,
+        partition_key=planned.days[0].isoformat(),
+        tags={**plan_tags(feed, planned.attempt), **days_tag(planned.days), VERSION_TAG: str(planned.version)},
+    )
+
+
+def build_facts(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> BuildFacts:
+    """What Dagster's records say of a feed's days."""
+    ingesting = [day for run in ingests_in_flight(instance, feed) for day in tagged_days(run.tags)]
+    return BuildFacts(
+        raw_versions=_numbers(raw_versions(instance, dg.AssetKey([feed.name, RAW_TRADES]))),
+        # The daily bars are the last table of a build: a day that has them has all.
+        built_versions=_numbers(versions_made_from(instance, dg.AssetKey([feed.name, DAY.table]))),
+        blocked=_blocked_days(instance, dg.AssetKey([feed.name, RAW_TRADES])),
+        building=builds_in_flight(instance, feed),
+        ingesting_from=min(ingesting, default=None),
+        failed=failed_builds(instance, feed),
+        now=now,
+    )
+
+
+def _numbers(versions: Mapping[date, str]) -> dict[date, int]:
+    return {day: int(version) for day, version in versions.items()}
+
+
+def _blocked_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> frozenset[date]:
+    keys = [dg.AssetCheckKey(asset, name) for name in RAW_CHECKS if name in BLOCKING]
+    return frozenset(
+        day_of(info.partition_key)
+        for info in instance.event_log_storage.get_asset_check_partition_info(keys)
+        if info.partition_key is not None and str(info.latest_execution_status).endswith("FAILED")
+    )
