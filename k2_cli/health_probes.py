@@ -44,8 +44,8 @@ def kafka_answers(bootstrap_servers: str) -> bool:
 
 def code_server_serves(port: int) -> bool:
     """Whether a Dagster code server has loaded its definitions and serves them."""
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    import grpc  # type: ignore[import-untyped]
+    from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         request = health_pb2.HealthCheckRequest(service="DagsterApi")

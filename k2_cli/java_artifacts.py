@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,8 +133,13 @@ class JavaArtifacts:
             DownloadProgress(f"Downloading {program}", len(missing), size_bytes) as progress,
             ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool,
         ):
-            for _ in pool.map(lambda artifact: self._fetch_one(artifact, staging, progress), missing):
-                pass
+            downloads = [pool.submit(self._fetch_one, artifact, staging, progress) for artifact in missing]
+            try:
+                for download in as_completed(downloads):
+                    download.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _fetch_one(self, artifact: Artifact, staging: Path, progress: Progress) -> None:
         download = self.download or _from_maven
@@ -184,8 +189,8 @@ def _from_maven(artifact: Artifact, directory: Path, progress: Progress) -> Path
         ) from error
     except RuntimeError as error:
         raise JavaArtifactError(
-            f"{artifact.coordinates} is not served by the Maven repository that this machine reaches. If a mirror stands "
-            "in between, it must serve that version."
+            f"{artifact.coordinates} is not served by the Maven repository that this machine reaches. If a mirror "
+            "stands in between, it must serve that version."
         ) from error
 
 
@@ -210,8 +215,8 @@ def _need_space(directory: Path, size_bytes: int) -> None:
     free, needed = shutil.disk_usage(directory).free, _UNPACKED_FACTOR * size_bytes
     if free < needed:
         raise JavaArtifactError(
-            f"{directory}: {free // 2**20:,} MiB free, but the Java archives need {needed // 2**20:,} MiB. Make room, or "
-            "set K2_HOME to a directory on a larger disk."
+            f"{directory}: {free // 2**20:,} MiB free, but the Java archives need {needed // 2**20:,} MiB. Make room, "
+            "or set K2_HOME to a directory on a larger disk."
         )
 
 

@@ -61,7 +61,7 @@ class LocalKafka:
             self._java("kafka.Kafka", str(self._write_properties("server.properties", data)), self.heap_mebibytes)
         )
 
-    def is_healthy(self, since: datetime) -> bool:
+    def is_healthy(self, _since: datetime, /) -> bool:
         """Whether the broker answers a client."""
         return is_taken(self.port) and kafka_answers(self.bootstrap_servers)
 

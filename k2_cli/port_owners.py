@@ -2,6 +2,7 @@
 
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -40,10 +41,7 @@ def _listening_pid(port: int) -> int | None:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
         return _own_listening_pid(port)
-    for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid is not None:
-            return int(connection.pid)
-    return None
+    return next((each.pid for each in connections if _listens_on(each, port) and each.pid is not None), None)
 
 
 def _own_listening_pid(port: int) -> int | None:
@@ -52,9 +50,13 @@ def _own_listening_pid(port: int) -> int | None:
             connections = process.net_connections(kind="tcp")
         except psutil.Error:
             continue  # gone, or not ours to look into
-        if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections):
-            return int(process.pid)
+        if any(_listens_on(each, port) for each in connections):
+            return process.pid
     return None
+
+
+def _listens_on(connection: Any, port: int) -> bool:
+    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port)
 
 
 def _command(pid: int | None) -> str | None:

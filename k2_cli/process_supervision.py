@@ -82,7 +82,7 @@ class Service(Protocol):
     def prepare(self) -> Command:
         """Make what the process needs, and say how to run it."""
 
-    def is_healthy(self, since: datetime) -> bool:
+    def is_healthy(self, since: datetime, /) -> bool:
         """Whether the process that started at ``since`` does its work."""
 
 
@@ -147,8 +147,8 @@ class Supervisor:
             owner = owner_of(port.number)
             if owner is not None:
                 raise PortTakenError(
-                    f"{service.name}: port {port.number} is taken by {owner}, which K2 did not start from this K2_HOME. "
-                    f"Stop that process, or give {service.name} another port with {port.setting}."
+                    f"{service.name}: port {port.number} is taken by {owner}, which K2 did not start from this "
+                    f"K2_HOME. Stop that process, or give {service.name} another port with {port.setting}."
                 )
 
     def start(self, service: Service) -> ServiceStatus:

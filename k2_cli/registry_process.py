@@ -65,6 +65,6 @@ class LocalRegistry:
             ]
         )
 
-    def is_healthy(self, since: datetime) -> bool:
+    def is_healthy(self, _since: datetime, /) -> bool:
         """Whether its API answers."""
         return http_answers(f"{self.url}/subjects")

@@ -76,6 +76,15 @@ class Settings(BaseSettings):
             wrong = "; ".join(_explain(problem["loc"], problem["msg"], problem["input"]) for problem in error.errors())
             raise SettingsError(f"environment: {wrong}. Correct or unset it and run the command again.") from error
 
+    def environment_variables(self) -> dict[str, str]:
+        """What another process's environment must hold for it to load the same settings. Secrets are in the clear."""
+        values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
+        return {
+            variable: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for variable, value in values.items()
+            if value is not None
+        }
+
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         taken: dict[int, str] = {}

@@ -77,3 +77,12 @@ def test_two_services_on_one_port_are_refused_by_the_names_of_both(monkeypatch: 
 def test_the_webhook_is_not_shown_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K2_ALERT_WEBHOOK", "https://hooks.example/T000/secret")
     assert "secret" not in repr(Settings.load()).replace("SecretStr", "")
+
+
+def test_a_process_with_the_environment_variables_loads_the_same_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, kafka_port=29092, alert_webhook="https://hooks.example/T000", log_format="json")
+    for name, value in settings.environment_variables().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load() == settings

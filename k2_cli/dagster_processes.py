@@ -1,0 +1,158 @@
+"""The local stack's Dagster: a code server with our definitions, the webserver and the daemon, on one home.
+
+The code server is a process of its own, so that the definitions are loaded once and not by webserver and daemon
+each; runs are its children.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from k2_cli.health_probes import code_server_serves, graphql, http_answers
+from k2_cli.port_owners import is_taken
+from k2_cli.process_supervision import Command, Port
+
+_DAGSTER_YAML = Path(__file__).resolve().parent.parent / "deploy" / "local" / "dagster.yaml"
+_DAEMONS_QUERY = "{instance{daemonHealth{allDaemonStatuses{required healthy lastHeartbeatTime}}}}"
+_WORKSPACE = """\
+# Written by `k2 up`.
+load_from:
+  - grpc_server:
+      host: 127.0.0.1
+      port: {port}
+      location_name: k2
+"""
+
+
+@dataclass(frozen=True)
+class DagsterHome:
+    """Dagster's own directory: its settings, its storage, and where it finds the code server.
+
+    ``environment`` is what every process of Dagster gets on top of ours.
+    """
+
+    directory: Path
+    code_server_port: int
+    environment: Mapping[str, str]
+
+    @property
+    def workspace(self) -> Path:
+        """The file that tells webserver and daemon where the code server is."""
+        return self.directory / "workspace.yaml"
+
+    def write(self) -> None:
+        """Write both files; the settings are the ones that ship, whatever was there."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_DAGSTER_YAML, self.directory / "dagster.yaml")
+        self.workspace.write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
+
+    def initialise(self, pools: Iterable[str]) -> None:
+        """Write the settings, make the storage, and give each pool its one slot.
+
+        Done once, before Dagster's processes start: two that meet a storage that is not there yet both make it, and
+        one of them dies of that; a pool whose limit nobody set lets its first two runs overlap.
+        """
+        from dagster import DagsterInstance
+
+        self.write()
+        with DagsterInstance.from_config(str(self.directory)) as instance:
+            for pool in pools:
+                instance.event_log_storage.set_concurrency_slots(pool, 1)
+
+    def command(self, module: str, *arguments: str) -> Command:
+        """A Python module of Dagster's, to be run on this home."""
+        return Command(
+            [sys.executable, "-m", module, *arguments], {**self.environment, "DAGSTER_HOME": str(self.directory)}
+        )
+
+
+@dataclass(frozen=True)
+class CodeServer:
+    """Serves the definitions and starts the processes of runs; ``pools`` are those whose runs take turns."""
+
+    home: DagsterHome
+    pools: tuple[str, ...] = ()
+    module: str = "k2_assets.definitions"
+
+    name = "code-server"
+    url = None
+    start_timeout_seconds = 120.0
+    stop_timeout_seconds = 30.0
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The port of its gRPC interface."""
+        return (Port(self.home.code_server_port, "K2_CODE_SERVER_PORT"),)
+
+    def prepare(self) -> Command:
+        """Make Dagster's home and say how to run it."""
+        self.home.initialise(self.pools)
+        arguments = ["--host", "127.0.0.1", "--port", str(self.home.code_server_port)]
+        arguments += ["--module-name", self.module, "--location-name", "k2", "--use-python-environment-entry-point"]
+        return self.home.command("dagster", "api", "grpc", *arguments)
+
+    def is_healthy(self, _since: datetime, /) -> bool:
+        """Whether it has loaded the definitions and serves them."""
+        return is_taken(self.home.code_server_port) and code_server_serves(self.home.code_server_port)
+
+
+@dataclass(frozen=True)
+class Webserver:
+    """Dagster's UI and GraphQL interface."""
+
+    home: DagsterHome
+    port: int
+
+    name = "webserver"
+    start_timeout_seconds = 120.0
+    stop_timeout_seconds = 15.0
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The port of the UI."""
+        return (Port(self.port, "K2_DAGSTER_PORT"),)
+
+    @property
+    def url(self) -> str:
+        """Where the UI is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def prepare(self) -> Command:
+        """Say how to run it."""
+        arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--workspace", str(self.home.workspace)]
+        return self.home.command("dagster_webserver", *arguments)
+
+    def is_healthy(self, _since: datetime, /) -> bool:
+        """Whether the UI answers."""
+        return http_answers(f"{self.url}/server_info")
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """Runs sensors, schedules, backfills and the queue of runs; its health is asked from the webserver."""
+
+    home: DagsterHome
+    webserver: Webserver
+
+    name = "daemon"
+    ports = ()
+    url = None
+    start_timeout_seconds = 120.0
+    stop_timeout_seconds = 30.0
+
+    def prepare(self) -> Command:
+        """Say how to run it."""
+        return self.home.command("dagster._daemon", "run", "--workspace", str(self.home.workspace))
+
+    def is_healthy(self, since: datetime, /) -> bool:
+        """Whether each of the daemon's parts has given a sign of life since its process started."""
+        answer = graphql(f"{self.webserver.url}/graphql", _DAEMONS_QUERY)
+        if answer is None:
+            return False
+        daemons = [each for each in answer["instance"]["daemonHealth"]["allDaemonStatuses"] if each["required"]]
+        return bool(daemons) and all(
+            each["healthy"] and (each["lastHeartbeatTime"] or 0) >= since.timestamp() for each in daemons
+        )

@@ -1,0 +1,151 @@
+"""The local stack: which services it is made of, in which order they start, and how they are started and stopped.
+
+What a setting points elsewhere (``K2_KAFKA_BOOTSTRAP``, ``K2_REGISTRY_URL``) is not started here.
+"""
+
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from k2_cli.dagster_processes import CodeServer, Daemon, DagsterHome, Webserver
+from k2_cli.exporter_process import Exporter
+from k2_cli.java_artifacts import JavaArtifacts
+from k2_cli.kafka_process import LocalKafka
+from k2_cli.process_supervision import (
+    PortTakenError,
+    Service,
+    ServiceError,
+    ServiceState,
+    ServiceStatus,
+    Supervisor,
+)
+from k2_cli.registry_process import LocalRegistry
+from k2_market.feed import load_feeds
+from k2_resources.settings import Settings
+
+Report = Callable[[str], None]
+"""Told, a line at a time, what goes on."""
+
+_NEEDS = {"webserver": ("code-server",), "daemon": ("code-server", "webserver")}
+
+
+@dataclass(frozen=True)
+class LocalStack:
+    """Services in the order in which they start, and where what is known of them is kept."""
+
+    home: Path
+    services: tuple[Service, ...]
+    supervisor: Supervisor
+
+    @classmethod
+    def of(cls, settings: Settings) -> "LocalStack":
+        """The stack that the settings describe.
+
+        Raises:
+            FeedFileError: A feed's file is wrong.
+        """
+        return cls(
+            settings.home,
+            tuple(_services(settings)),
+            Supervisor(settings.home / "run", settings.log_directory),
+        )
+
+    def only(self, names: Sequence[str]) -> "LocalStack":
+        """The stack of some services, by name, and what those need.
+
+        Raises:
+            ServiceError: There is no service of that name.
+        """
+        known = [service.name for service in self.services]
+        for name in names:
+            if name not in known:
+                raise ServiceError(f"{name!r} is no service that is started here; those are {', '.join(known)}")
+        wanted = {*names, *(needed for name in names for needed in _NEEDS.get(name, ()))}
+        chosen = tuple(service for service in self.services if service.name in wanted)
+        return LocalStack(self.home, chosen, self.supervisor)
+
+    def status(self) -> list[ServiceStatus]:
+        """What is known of each service."""
+        return [self.supervisor.status(service) for service in self.services]
+
+    def up(self, report: Report) -> list[str]:
+        """Start what does not run, each service after the one before it is healthy.
+
+        Returns:
+            The names of the services that were started.
+
+        Raises:
+            PortTakenError: Ports are taken by processes that are not ours; nothing was started.
+            ServiceError: A service did not come up; those before it are left running.
+        """
+        with self._one_command_at_a_time():
+            before = self.status()
+            self._require_free_ports(before)
+            started = []
+            for service, status in zip(self.services, before, strict=True):
+                if status.state is not ServiceState.RUNNING:
+                    report(f"{service.name}: {status.detail or 'starting'}")
+                    started.append(service.name)
+                self.supervisor.start(service)
+            return started
+
+    def down(self, report: Report) -> None:
+        """Stop what runs, last started first; data stays.
+
+        Raises:
+            ServiceError: A process does not end.
+        """
+        with self._one_command_at_a_time():
+            for service in reversed(self.services):
+                if self.supervisor.stop(service):
+                    report(f"{service.name}: stopped")
+
+    def _require_free_ports(self, statuses: Sequence[ServiceStatus]) -> None:
+        refusals = []
+        for service, status in zip(self.services, statuses, strict=True):
+            if status.state is ServiceState.FOREIGN:
+                try:
+                    self.supervisor.require_free_ports(service)
+                except PortTakenError as error:
+                    refusals.append(str(error))
+        if refusals:
+            raise PortTakenError(
+                "\n    ".join(["nothing was started:", *refusals]) if len(refusals) > 1 else refusals[0]
+            )
+
+    @contextmanager
+    def _one_command_at_a_time(self) -> Iterator[None]:
+        directory = self.supervisor.record_directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = (directory / ".lock").open("w")
+        except OSError as error:
+            raise ServiceError(
+                f"{directory}: can't be written: {error}. Set K2_HOME to a directory of yours."
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ServiceError(
+                    f"another `k2 up` or `k2 down` is at work on {self.home}; wait for it to end"
+                ) from error
+            yield
+
+
+def _services(settings: Settings) -> Iterator[Service]:
+    artifacts = JavaArtifacts(settings.home / "java")
+    if settings.kafka_bootstrap is None:
+        yield LocalKafka(settings.home / "kafka", settings.kafka_port, settings.kafka_controller_port, artifacts)
+    if settings.registry_url is None:
+        yield LocalRegistry(settings.home / "registry", settings.registry_port, artifacts)
+    environment = settings.environment_variables()
+    dagster = DagsterHome(settings.dagster_home, settings.code_server_port, environment)
+    pools = [f"{feed}_{stage}" for feed in load_feeds(settings.feed_directories) for stage in ("raw", "build")]
+    webserver = Webserver(dagster, settings.dagster_port)
+    yield CodeServer(dagster, tuple(pools))
+    yield webserver
+    yield Daemon(dagster, webserver)
+    yield Exporter(settings.metrics_port, environment | {"DAGSTER_HOME": str(settings.dagster_home)})

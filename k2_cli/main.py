@@ -1,0 +1,69 @@
+"""The ``k2`` command: which commands there are; each is imported when it is run, so that help comes at once.
+
+A command is a function in a module of its own and of its name (``k2_cli/catch_up.py`` holds ``catch_up``).
+"""
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from k2_market.errors import K2Error
+
+COMMANDS = {
+    "demo": "Run K2's main job on a simulated day, and on real ones where the data is there.",
+    "up": "Start the local stack.",
+    "down": "Stop the local stack; its data stays.",
+    "status": "Show which parts of the local stack run.",
+    "load": "Produce trades or quotes from files to a feed's Kafka topic.",
+    "simulate": "Produce a simulated trading day to a feed's Kafka topic.",
+    "catch-up": "Run what is pending of a feed until nothing is, without a daemon.",
+    "sql": "Ask a question in SQL over the feeds' tables.",
+    "bars": "Show a symbol's bars as a table and a chart.",
+}
+
+
+class _CommandOnDemand(typer.core.TyperCommand):
+    """A command known by its line of help; the rest is loaded when it is run or asked about."""
+
+    def make_context(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._loaded().make_context(*arguments, **keywords)
+
+    def _loaded(self) -> Any:
+        assert self.name is not None
+        name = self.name.replace("-", "_")
+        only = typer.Typer(add_completion=False)
+        only.command(self.name)(getattr(import_module(f"k2_cli.{name}"), name))
+        return typer.main.get_command(only)
+
+
+class _Commands(TyperGroup):
+    """K2's commands; the one place where K2's own errors become a message and an exit code."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        for name, help_line in COMMANDS.items():
+            self.add_command(_CommandOnDemand(name, help=help_line))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except K2Error as error:
+            typer.secho(f"k2: {error}", err=True, fg=typer.colors.RED)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def k2() -> None:
+    """K2, a market-data lakehouse whose numbers can be traced and proven."""

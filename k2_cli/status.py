@@ -1,0 +1,21 @@
+"""``k2 status``: show which parts of the local stack run."""
+
+from typing import Annotated
+
+import typer
+
+
+def status(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False) -> None:
+    """Show which parts of the local stack run, and where.
+
+    A part is running, stopped, stale (it ended without being stopped) or foreign (another process has its port).
+    """
+    from k2_cli.local_stack import LocalStack
+    from k2_cli.stack_status import as_json_text, print_table
+    from k2_resources.settings import Settings
+
+    statuses = LocalStack.of(Settings.load()).status()
+    if as_json:
+        typer.echo(as_json_text(statuses))
+    else:
+        print_table(statuses)
