@@ -1,0 +1,101 @@
+"""K2's own format of trade files: CSV whose header names the columns."""
+
+from datetime import datetime
+
+import polars as pl
+
+from k2_market.feed import Feed
+from k2_market.source_columns import dates, decimals, instants_us, integers
+from k2_market.source_limits import local_dates, refuse_unsendable
+from k2_market.source_table import SourceTable
+from k2_market.source_trade import SourceRows, as_source_trades, ids_from_rows
+from k2_market.table_schemas import PRICE, QUANTITY
+
+REQUIRED = ("symbol", "exchange_timestamp", "price", "quantity")
+OPTIONAL = (
+    "trade_id",
+    "side",
+    "conditions",
+    "sequence_number",
+    "trade_date",
+    "action",
+    "corrects_trade_id",
+)
+SIDES = ("BUY", "SELL", "SELL_SHORT", "UNKNOWN")
+ACTIONS = ("NEW", "CORRECT", "CANCEL")
+
+
+def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceRows:
+    """The trades of a CSV file.
+
+    ``exchange_timestamp`` is ISO 8601 with an offset, or whole microseconds since 1970 UTC. ``trade_date`` is, where
+    the file has no such column, the date at the exchange; ``conditions`` have ``|`` between them; a trade without
+    ``trade_id`` column gets one made of file, day and row.
+
+    Args:
+        content: The file, not compressed.
+        file: Its name, for errors and trade ids.
+        feed: Whose trades they are.
+        now: The present: when the trades are received.
+
+    Raises:
+        SourceFileError: Something can't be read, or must not be sent; names file, row and column.
+    """
+    table = SourceTable.with_header(content, file, REQUIRED, OPTIONAL)
+    time_us = instants_us(table, "exchange_timestamp")
+    told = {
+        "symbol": table.columns["symbol"],
+        "exchange_timestamp_us": time_us,
+        "trade_date": dates(table, "trade_date") if "trade_date" in table else local_dates(time_us, feed),
+        "price": decimals(table, "price", PRICE),
+        "quantity": decimals(table, "quantity", QUANTITY),
+    }
+    has_ids = "trade_id" in table
+    told["trade_id"] = present(table, "trade_id") if has_ids else ids_from_rows(file, told["trade_date"])
+    told |= _optional_columns(table)
+    rows = as_source_trades(pl.DataFrame(told), received=now)
+    refuse_unsendable(table, rows, feed, now, "exchange_timestamp")
+    return SourceRows(file, rows, ids_from_rows=not has_ids)
+
+
+def _optional_columns(table: SourceTable) -> dict[str, pl.Series]:
+    told = {}
+    if "side" in table:
+        told["side"] = one_of(table, "side", SIDES, when_empty="UNKNOWN")
+    if "action" in table:
+        told["action"] = one_of(table, "action", ACTIONS, when_empty="NEW")
+    if "conditions" in table:
+        told["conditions"] = conditions(table, "conditions")
+    if "sequence_number" in table:
+        told["sequence_number"] = integers(table, "sequence_number")
+    if "corrects_trade_id" in table:
+        told["corrects_trade_id"] = table.columns["corrects_trade_id"].replace("", None)
+    return told
+
+
+def one_of(table: SourceTable, column: str, words: tuple[str, ...], when_empty: str) -> pl.Series:
+    """A column of some words, in upper or lower case.
+
+    Raises:
+        SourceFileError: Another word.
+    """
+    found = table.columns[column].str.strip_chars().str.to_uppercase().replace("", when_empty)
+    table.refuse_unless(found.is_in(words), column, " or ".join(words))
+    return found
+
+
+def conditions(table: SourceTable, column: str) -> pl.Series:
+    """A column of condition codes with ``|`` between them."""
+    codes = table.columns[column].str.split("|")
+    return codes.list.eval(pl.element().str.strip_chars()).list.eval(pl.element().filter(pl.element() != ""))
+
+
+def present(table: SourceTable, column: str) -> pl.Series:
+    """A column without empty values.
+
+    Raises:
+        SourceFileError: A value is empty.
+    """
+    found = table.columns[column]
+    table.refuse_unless(found != "", column, "an id for every trade, or no such column")
+    return found
