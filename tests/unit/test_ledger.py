@@ -1,0 +1,76 @@
+"""The ledger: what it admits, what it counts, and that its text is the same thing again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2_market.errors import LedgerError
+from k2_market.ledger import Batch, Ledger
+from k2_market.offset_ranges import OffsetRange, RangeSet
+
+
+def batch(name: str, start: int, end: int, *, messages: int | None = None, partition: int = 0) -> Batch:
+    return Batch(
+        name, RangeSet.of([OffsetRange("t", partition, start, end)]), end - start if messages is None else messages
+    )
+
+
+disjoint_batches = st.lists(st.integers(1, 20), min_size=1, max_size=8).map(
+    lambda lengths: [
+        batch(f"b{i}", sum(lengths[:i]), sum(lengths[: i + 1]), messages=length - i % 2 if length > 1 else length)
+        for i, length in enumerate(lengths)
+    ]
+)
+
+
+@given(disjoint_batches, st.randoms())
+def test_the_order_of_disjoint_batches_does_not_matter(batches: list[Batch], random) -> None:
+    def committed(each: list[Batch]) -> Ledger:
+        ledger = Ledger()
+        for b in each:
+            ledger = ledger.with_batch(b, {"t": "topic"})
+        return ledger
+
+    shuffled = list(batches)
+    random.shuffle(shuffled)
+    one, other = committed(batches), committed(shuffled)
+    assert (one.covered, one.messages, one.holes) == (other.covered, other.messages, other.holes)
+    assert one.messages == sum(b.messages for b in batches)
+    assert one.holes == sum(len(b.covered) - b.messages for b in batches)
+
+
+@given(disjoint_batches)
+def test_a_ledger_read_from_its_text_is_the_same_ledger(batches: list[Batch]) -> None:
+    ledger = Ledger()
+    for b in batches:
+        ledger = ledger.with_batch(b, {"t": "topic"})
+    assert Ledger.from_json(ledger.to_json()) == ledger
+
+
+def test_a_range_already_in_the_ledger_is_refused_by_name() -> None:
+    ledger = Ledger().with_batch(batch("a", 0, 10), {"t": "topic"})
+    with pytest.raises(LedgerError, match=r"t/0\[9,10\)"):
+        ledger.with_batch(batch("b", 9, 20), {"t": "topic"})
+
+
+def test_more_messages_than_offsets_are_refused() -> None:
+    with pytest.raises(LedgerError, match="11 messages from 10 offsets"):
+        Ledger().with_batch(batch("a", 0, 10, messages=11), {"t": "topic"})
+
+
+def test_lost_offsets_are_kept_until_they_are_covered_after_all() -> None:
+    lost = RangeSet.of([OffsetRange("t", 0, 0, 5)])
+    ledger = Ledger().with_batch(Batch("a", RangeSet.of([OffsetRange("t", 0, 5, 9)]), 4, lost=lost), {"t": "topic"})
+    assert ledger.lost == lost
+    assert not ledger.with_batch(batch("b", 0, 5), {"t": "topic"}).lost
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version":1}', '{"version":1,"topics":{"t":3}}'])
+def test_a_text_that_is_no_ledger_is_refused_and_quoted(text: str) -> None:
+    with pytest.raises(LedgerError, match=r"k2\.ledger is not a ledger"):
+        Ledger.from_json(text)
+
+
+def test_a_ledger_of_a_later_version_is_refused() -> None:
+    with pytest.raises(LedgerError, match="version 2"):
+        Ledger.from_json('{"version":2}')
