@@ -54,19 +54,16 @@ def missing_ranges(messages: pa.Table, scope: SequenceScope) -> list[MissingRang
     if scope is SequenceScope.NONE:
         return []
     seen = _numbers_seen(messages, scope)
-    seen = seen.join(_keys_with_holes(seen), on="key", how="semi")
-    key, number, time = pl.col("key"), pl.col("number"), pl.col("time")
-    holes = (
-        seen.group_by(key, number)
-        .agg(time.min())
-        .sort(key, number)
-        .with_columns(
-            key.shift().alias("key_before"), number.shift().alias("before"), time.shift().alias("time_before")
-        )
-        .filter((key == pl.col("key_before")) & (number > pl.col("before") + 1))
-        .select(key, pl.col("before") + 1, number - 1, "time_before", time)
+    holes = _holes(seen.join(_keys_with_holes(seen), on="key", how="semi"))
+    beside = pl.concat(holes.select("key", pl.col(column).alias("number")) for column in ("before", "after"))
+    times = seen.join(beside, on=["key", "number"], how="semi").group_by("key", "number").agg(pl.col("time").min())
+    with_times = holes.join(times, left_on=["key", "before"], right_on=["key", "number"]).join(
+        times, left_on=["key", "after"], right_on=["key", "number"], suffix="_after"
     )
-    return [MissingRange(*hole) for hole in holes.iter_rows()]
+    in_order = with_times.sort("key", "before").select(
+        "key", pl.col("before") + 1, pl.col("after") - 1, "time", "time_after"
+    )
+    return [MissingRange(*hole) for hole in in_order.iter_rows()]
 
 
 def _numbers_seen(messages: pa.Table, scope: SequenceScope) -> pl.DataFrame:
@@ -85,6 +82,13 @@ def _keys_with_holes(seen: pl.DataFrame) -> pl.DataFrame:
     number = pl.col("number")
     extent = number.max().cast(pl.Int128) - number.min().cast(pl.Int128) + 1
     return seen.group_by("key").agg((extent > number.n_unique()).alias("has_holes")).filter("has_holes")
+
+
+def _holes(seen: pl.DataFrame) -> pl.DataFrame:
+    """Neighbours ``before`` and ``after`` with nothing seen between them, by key."""
+    ordered = seen.group_by("key").agg(pl.col("number").sort().alias("after")).explode("after")
+    before = pl.col("after").shift().over("key")
+    return ordered.with_columns(before.alias("before")).filter(pl.col("after") > pl.col("before") + 1)
 
 
 @dataclass(frozen=True)
