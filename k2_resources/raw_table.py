@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
+from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import ancestors_of
 from pyiceberg.table.update.snapshot import ExpireSnapshots
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -274,7 +275,7 @@ def ledger_of(table: Table) -> Ledger:
 def expire_oldest(transaction: Transaction, table: Table) -> None:
     """Drop the oldest snapshots beyond ``KEPT_SNAPSHOTS`` within a transaction; tagged ones stay."""
     metadata = table.metadata
-    tagged = {reference.snapshot_id for reference in metadata.refs.values()}
+    tagged = {reference.snapshot_id for name, reference in metadata.refs.items() if name != MAIN_BRANCH}
     free = sorted(
         (snapshot for snapshot in metadata.snapshots if snapshot.snapshot_id not in tagged),
         key=lambda snapshot: snapshot.sequence_number or 0,

@@ -1,0 +1,224 @@
+"""The raw table's commit protocol against a real catalog and real Iceberg files."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Transaction
+
+from k2_market.errors import LedgerError
+from k2_market.ledger_rules import offsets_reconcile
+from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.table_schemas import RAW_TRADES
+from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, open_catalog
+from k2_resources.raw_table import CommitOutcomeUnknown, Delivery, RawTable, expire_oldest
+
+DAY = date(2014, 3, 11)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return open_catalog(f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}/warehouse")
+
+
+def delivery(start: int, end: int, *, partition: int = 0, day: date = DAY, **more: object) -> Delivery:
+    offsets = range(start, end)
+    rows = pa.Table.from_pylist(
+        [
+            {
+                "trade_date": day,
+                "symbol": "BHP",
+                "exchange_timestamp": datetime(2014, 3, 11, 0, 0, tzinfo=UTC),
+                "trade_id": f"{partition}-{offset}",
+                "kafka_topic_id": "t",
+                "kafka_partition": partition,
+                "kafka_offset": offset,
+            }
+            for offset in offsets
+        ],
+        schema=RAW_TRADES,
+    )
+    return Delivery(rows, RangeSet.of([OffsetRange("t", partition, start, end)]), {"t": "trades"}, "run", **more)  # type: ignore[arg-type]
+
+
+def offsets(table: RawTable, partition: int = 0) -> list[int]:
+    rows = table.view().read_day(DAY, "kafka_partition", "kafka_offset").to_pylist()
+    return sorted(row["kafka_offset"] for row in rows if row["kafka_partition"] == partition)
+
+
+def test_rows_and_their_offsets_land_together(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    commit = table.commit(delivery(0, 5))
+    assert offsets(table) == [0, 1, 2, 3, 4]
+    assert list(table.ledger().covered) == [OffsetRange("t", 0, 0, 5)]
+    assert (commit.batch.messages, table.view().rows) == (5, 5)
+
+
+def test_the_same_range_a_second_time_adds_nothing(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 5))
+    again = table.commit(delivery(0, 5))
+    assert (again.snapshot_id, len(again.refused)) == (None, 5)
+    assert offsets(table) == [0, 1, 2, 3, 4]
+
+
+def test_of_an_overlapping_range_only_what_is_new_lands(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 5))
+    table.commit(delivery(3, 8))
+    assert offsets(table) == list(range(8))
+    assert table.ledger().messages == 8
+
+
+def test_two_writers_that_loaded_the_same_snapshot_commit_a_range_once(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    one.commit(delivery(0, 1))
+    interleaved = iter([lambda: other.commit(delivery(1, 6))])
+    commit_transaction = Transaction.commit_transaction
+
+    def overtaken(transaction: Transaction) -> object:
+        for act in interleaved:
+            act()
+        return commit_transaction(transaction)
+
+    monkeypatch.setattr(Transaction, "commit_transaction", overtaken)
+    late = one.commit(delivery(1, 6))
+    assert len(late.refused) == 5
+    assert offsets(one) == list(range(6))
+    assert one.ledger().messages == one.view().rows == 6
+
+
+def test_disjoint_ranges_of_two_writers_both_land(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    one.commit(delivery(0, 1))
+    interleaved = iter([lambda: other.commit(delivery(0, 4, partition=1))])
+    commit_transaction = Transaction.commit_transaction
+
+    def overtaken(transaction: Transaction) -> object:
+        for act in interleaved:
+            act()
+        return commit_transaction(transaction)
+
+    monkeypatch.setattr(Transaction, "commit_transaction", overtaken)
+    one.commit(delivery(1, 6))
+    assert (offsets(one), offsets(one, 1)) == (list(range(6)), list(range(4)))
+    assert one.ledger().messages == one.view().rows == 10
+
+
+def test_a_commit_that_landed_without_an_answer_is_not_repeated(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 1))
+    commit_transaction = Transaction.commit_transaction
+
+    def answer_lost(transaction: Transaction) -> object:
+        commit_transaction(transaction)
+        raise ConnectionError("the answer was lost")
+
+    monkeypatch.setattr(Transaction, "commit_transaction", answer_lost)
+    commit = table.commit(delivery(1, 6))
+    assert commit.batch.messages == 5
+    assert offsets(table) == list(range(6))
+
+
+def test_a_commit_that_did_not_land_and_gave_no_answer_says_so_and_leaves_its_range_pending(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 1))
+
+    def never_sent(transaction: Transaction) -> object:
+        raise ConnectionError("no route to the catalog")
+
+    monkeypatch.setattr(Transaction, "commit_transaction", never_sent)
+    with pytest.raises(CommitOutcomeUnknown, match="still pending"):
+        table.commit(delivery(1, 6))
+    monkeypatch.undo()
+    table.commit(delivery(1, 6))
+    assert offsets(table) == list(range(6))
+
+
+def test_pyicebergs_own_retry_stays_off(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 1))
+    assert catalog.load_table(("asx", "raw_trades")).properties["commit.retry.num-retries"] == "0"
+
+
+def test_a_table_rolled_back_behind_its_ledger_is_refused(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    first = table.commit(delivery(0, 3))
+    table.commit(delivery(3, 6))
+    assert first.snapshot_id is not None
+    catalog.load_table(("asx", "raw_trades")).manage_snapshots().rollback_to_snapshot(first.snapshot_id).commit()
+    with pytest.raises(LedgerError, match="rolled back"):
+        table.commit(delivery(6, 9))
+
+
+def test_snapshots_are_expired_within_the_commit_and_tagged_ones_stay(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    first = table.commit(delivery(0, 1))
+    assert first.snapshot_id is not None
+    catalog.load_table(("asx", "raw_trades")).manage_snapshots().create_tag(first.snapshot_id, "d2014-03-11").commit()
+    for n in range(1, KEPT_SNAPSHOTS + 5):
+        table.commit(delivery(n, n + 1))
+    kept = {snapshot.snapshot_id for snapshot in catalog.load_table(("asx", "raw_trades")).metadata.snapshots}
+    assert len(kept) == KEPT_SNAPSHOTS + 1
+    assert first.snapshot_id in kept
+    assert offsets(table) == list(range(KEPT_SNAPSHOTS + 5))
+
+
+def test_rows_for_published_days_are_counted_as_late(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 3))
+    table.commit(delivery(3, 5, published_days=frozenset({DAY})))
+    table.commit(delivery(5, 9, day=date(2014, 3, 12), published_days=frozenset({DAY})))
+    assert table.ledger().late_rows == 2
+
+
+def test_offsets_reconcile_finds_rows_that_were_deleted_by_hand_and_names_their_range(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 10))
+    view = table.view()
+    assert offsets_reconcile(DAY, view.read_day(DAY), view.rows, view.ledger, view.all_offsets).passed
+    catalog.load_table(("asx", "raw_trades")).delete("kafka_offset >= 4 and kafka_offset < 7")
+    view = table.view()
+    found = offsets_reconcile(DAY, view.read_day(DAY), view.rows, view.ledger, view.all_offsets)
+    assert not found.passed
+    assert {"kind": "missing or hole", "range": "t/0[4,7)"} in found.examples
+
+
+def test_offsets_reconcile_finds_a_doubled_row(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 4))
+    catalog.load_table(("asx", "raw_trades")).append(delivery(2, 3).rows)
+    view = table.view()
+    found = offsets_reconcile(DAY, view.read_day(DAY), view.rows, view.ledger, view.all_offsets)
+    assert (found.passed, found.numbers["repeated_offsets"]) == (False, 1)
+
+
+def test_a_day_is_read_from_its_own_files_alone(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    for n in range(5):
+        table.commit(delivery(n, n + 1, day=date(2014, 3, 10 + n)))
+    loaded = catalog.load_table(("asx", "raw_trades"))
+    paths = [task.file.file_path for task in loaded.scan(row_filter="trade_date = '2014-03-11'").plan_files()]
+    assert len(paths) == 1
+    assert "/exchange_date=2014-03-11/" in paths[0]
+
+
+def test_a_conflict_is_a_refusal_and_not_an_unknown_outcome(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 1))
+    stale = catalog.load_table(("asx", "raw_trades"))
+    table.commit(delivery(1, 2))
+    transaction = stale.transaction()
+    transaction.append(delivery(2, 3).rows)
+    expire_oldest(transaction, stale)
+    with pytest.raises(CommitFailedException):
+        transaction.commit_transaction()
