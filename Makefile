@@ -1,0 +1,56 @@
+# How each thing is run; `make help` says what there is. Plain make: it works with GNU make 3.81 (macOS) and BSD make.
+PYTHON ?= python3
+BIN = .venv/bin
+SOURCES = k2_market k2_resources k2_assets k2_sensors k2_cli tests benchmarks deploy
+
+.PHONY: help setup demo test test-all test-faults check format up down status lock lock-java clean
+
+help: ## Show what can be run
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.ready ## Install all that K2 needs into .venv
+
+.venv/.ready: requirements.lock pyproject.toml deploy/local/bootstrap.sh
+	@PYTHON="$(PYTHON)" sh deploy/local/bootstrap.sh
+	@touch .venv/.ready
+
+demo: setup ## Run the main job: data on Kafka becomes checked days and bars
+	@$(BIN)/k2 demo
+
+test: setup ## Run the tests, without the slow ones
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup ## Run all tests
+	@$(BIN)/python -m pytest
+
+test-faults: setup ## Run the tests that kill, pause and corrupt
+	@$(BIN)/python -m pytest tests/faults
+
+check: setup ## Check format, lint, types and import directions
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## Format the code and put right what the linter can
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+up: setup ## Start the local stack
+	@$(BIN)/k2 up
+
+down: setup ## Stop the local stack; its data stays
+	@$(BIN)/k2 down
+
+status: setup ## Show which parts of the local stack run
+	@$(BIN)/k2 status
+
+lock: ## Pin the Python packages anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --output-file requirements.lock
+
+lock-java: setup ## Pin the Java archives anew
+	@$(BIN)/python deploy/local/lock_java_artifacts.py
+
+clean: ## Remove .venv and caches; data in K2_HOME stays
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

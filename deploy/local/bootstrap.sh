@@ -1,0 +1,50 @@
+#!/bin/sh
+# Make .venv: the Python environment that everything runs in, with the exact packages that requirements.lock names.
+# Run by `make setup`; PYTHON says which Python to build it from.
+set -eu
+
+PYTHON="${PYTHON:-python3}"
+VENV=.venv
+NEEDED_MEGABYTES=4000
+
+refuse() {
+    printf 'k2: %s\n' "$*" >&2
+    exit 1
+}
+
+command -v "$PYTHON" >/dev/null 2>&1 ||
+    refuse "no $PYTHON here. Install Python 3.11 or newer, or name one: make setup PYTHON=/path/to/python3"
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    refuse "$PYTHON is $("$PYTHON" --version 2>&1), but K2 needs Python 3.11 or newer." \
+        "Install one (Debian, Ubuntu: apt-get install python3.11 python3.11-venv; macOS: brew install python)" \
+        "and name it: make setup PYTHON=python3.11"
+
+"$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
+    refuse "$PYTHON can't make virtual environments. Install that part of it" \
+        "(Debian, Ubuntu: apt-get install python3-venv) and run this again."
+
+# A .venv whose Python was upgraded or moved away does not start any more.
+if [ -d "$VENV" ] && ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+    echo "k2: $VENV does not work any more; making it anew" >&2
+    rm -rf "$VENV"
+fi
+
+if [ ! -d "$VENV" ]; then
+    free_megabytes=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
+    [ "$free_megabytes" -ge "$NEEDED_MEGABYTES" ] ||
+        refuse "$(pwd): $free_megabytes MB free, but K2 and its packages need $NEEDED_MEGABYTES MB. Make room and run this again."
+    echo "k2: making $VENV with $("$PYTHON" --version)"
+    "$PYTHON" -m venv "$VENV"
+fi
+
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+echo "k2: installing the packages of requirements.lock into $VENV (the first time this downloads about 500 MB)"
+# The lock is complete and checked by hash; left to resolve anew, older pips refuse it for its extras.
+"$VENV/bin/python" -m pip install --no-deps --require-hashes -r requirements.lock ||
+    refuse "the packages could not be installed. pip's last lines say why: no network (then check the connection and" \
+        "HTTPS_PROXY), no room on the disk, or no build of a package for this Python or machine. What was downloaded" \
+        "is kept: run this again."
+"$VENV/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e . ||
+    refuse "K2 itself could not be installed into $VENV; pip's last lines say why."
+echo "k2: $VENV is ready"

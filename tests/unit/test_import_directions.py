@@ -1,0 +1,56 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROOMS = ("k2_market", "k2_resources", "k2_assets", "k2_sensors", "k2_cli")
+TURNED_ROUND = [
+    ("k2_market/feed.py", "k2_resources.settings"),
+    ("k2_market/feed.py", "k2_cli.main"),
+    ("k2_resources/settings.py", "k2_assets.partitions"),
+    ("k2_assets/partitions.py", "k2_sensors"),
+    ("k2_assets/partitions.py", "k2_cli.main"),
+    ("k2_sensors/__init__.py", "k2_cli.main"),
+]
+OUT_OF_THE_PURE_ROOM = ["dagster", "confluent_kafka", "os", "time", "urllib.request"]
+
+
+def lint(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    return subprocess.run([*command, "--no-cache"], cwd=directory, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A copy of our packages that a test may spoil."""
+    for room in ROOMS:
+        shutil.copytree(REPOSITORY / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / ".importlinter", tmp_path)
+    return tmp_path
+
+
+def test_our_imports_go_one_way() -> None:
+    result = lint(REPOSITORY)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(("importer", "imported"), TURNED_ROUND)
+def test_an_import_turned_round_is_refused(house: Path, importer: str, imported: str) -> None:
+    assert_refused(house, importer, imported)
+
+
+@pytest.mark.parametrize("imported", OUT_OF_THE_PURE_ROOM)
+def test_the_domain_may_not_reach_outside(house: Path, imported: str) -> None:
+    assert_refused(house, "k2_market/feed.py", imported)
+
+
+def assert_refused(house: Path, importer: str, imported: str) -> None:
+    path = house / importer
+    path.write_text(path.read_text(encoding="utf-8") + f"\nimport {imported}\n", encoding="utf-8")
+    result = lint(house)
+    name = importer.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
+    assert result.returncode == 1
+    assert f"{name} -> {imported.split('.')[0]}" in result.stdout, result.stdout
