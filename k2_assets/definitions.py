@@ -38,7 +38,8 @@ def build_defs(
     Args:
         settings: Settings to use in place of the environment's.
         feeds: Feeds to use in place of those found in the settings' directories.
-        resources: Doors to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``, ``alerts``.
+        resources: Doors to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``,
+            ``alert_sink``.
     """
     settings = settings or Settings.load()
     feeds = feeds if feeds is not None else load_feeds(settings.feed_directories)
@@ -51,7 +52,7 @@ def build_defs(
         sensors=[
             *(make(family) for family in families for make in (kafka_sensor, stale_day_sensor)),
             run_watch_sensor,
-            *build_alert_sensors(settings),
+            *build_alert_sensors(),
         ],
         resources={**doors(settings), **(resources or {})},
         executor=IN_PROCESS,
@@ -64,5 +65,5 @@ def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[object]]:
         "kafka": KafkaResource(bootstrap_servers=settings.bootstrap_servers),
         "iceberg": IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse),
         "registry": SchemaRegistryResource(url=settings.schema_registry_url),
-        "alerts": AlertSinkResource.of(settings),
+        "alert_sink": AlertSinkResource(webhook=None),
     }

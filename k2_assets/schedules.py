@@ -42,7 +42,6 @@ def closing_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
 def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
     """Makes today's bars anew every few minutes, if trades came in since."""
     feed = family.feed
-    calendar = TradingCalendar.of(feed)
 
     @dg.schedule(
         name=f"{feed.name}_bars_today",
@@ -53,12 +52,18 @@ def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
         description=f"Today's bars every {TODAY_MINUTES} minutes, if trades came in since.",
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        today = calendar.trading_day_of(context.scheduled_execution_time)
-        if datetime.now(UTC) >= calendar.closes_at(today) + GRACE:
-            return dg.SkipReason(f"{today} has closed; its bars are made after the close")
-        return _request_if_stale(feed, context.instance, today, f"today-{today}")
+        return request_today(feed, context.instance, context.scheduled_execution_time)
 
     return schedule
+
+
+def request_today(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
+    """The run that makes today's bars anew, if trades came in since they were made."""
+    calendar = TradingCalendar.of(feed)
+    today = calendar.trading_day_of(now)
+    if now >= calendar.closes_at(today) + GRACE:
+        return dg.SkipReason(f"{today} has closed; its bars are made after the close")
+    return _request_if_stale(feed, instance, today, f"today-{today}")
 
 
 def closing_cron(feed: Feed, calendar: TradingCalendar) -> str:
