@@ -53,6 +53,11 @@ def histogram(name: str) -> HistogramFigure:
     return _only_counted(_counted.histogram(name))
 
 
+def count_call(operation: str, outcome: str) -> None:
+    """Count how a call under a retry policy ended (#006); made to be a policy's ``observe``."""
+    counter("k2_retried_calls_total").add(operation=operation, outcome=str(outcome))
+
+
 def keep_counts(settings: Settings) -> None:
     """Have this process's counts added to the file, every few seconds and at its end; once is enough."""
     path = settings.home / COUNTS_FILE
@@ -122,7 +127,7 @@ class CountsFile:
                 yield connection
         except (OSError, sqlite3.Error) as error:
             raise CountsUnavailable(
-                f"{self._path}: {error}. If the file is damaged, move it away: counting starts anew, nothing else is lost."
+                f"{self._path}: {error}. If the file is damaged, move it away; counting starts anew."
             ) from error
 
 

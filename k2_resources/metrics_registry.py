@@ -234,7 +234,7 @@ _MATERIALIZATIONS = [
         asset_freshness_seconds="Time since the asset was last materialized.",
         asset_partitions_materialized="Trading days that have been materialized.",
         asset_partitions_failed="Trading days whose last attempt failed.",
-        asset_newest_trade_date_timestamp_seconds="The newest trading day materialized, Unix seconds of its UTC midnight.",
+        asset_newest_trade_date_timestamp_seconds="Newest trading day materialized: Unix seconds of its UTC midnight.",
     ),
     *_histograms(
         "ingest",
@@ -361,7 +361,7 @@ _COUNTED = [
         "retry",
         Source.COUNTED,
         ("operation", "outcome"),
-        retried_calls_total="Calls under a retry policy, by how they ended.",
+        retried_calls_total="Calls under a retry policy, by how they ended: first_time, after_retries, …",
     ),
 ]
 
