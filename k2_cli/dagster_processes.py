@@ -6,11 +6,12 @@ each; runs are its children.
 
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from k2_cli.dagster_storage import initialise
 from k2_cli.health_probes import code_server_serves, graphql, http_answers
 from k2_cli.port_owners import is_taken
 from k2_cli.process_supervision import Command, Port
@@ -49,19 +50,6 @@ class DagsterHome:
         shutil.copyfile(_DAGSTER_YAML, self.directory / "dagster.yaml")
         self.workspace.write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
 
-    def initialise(self, pools: Iterable[str]) -> None:
-        """Write the settings, make the storage, and give each pool its one slot.
-
-        Done once, before Dagster's processes start: two that meet a storage that is not there yet both make it, and
-        one of them dies of that; a pool whose limit nobody set lets its first two runs overlap.
-        """
-        from dagster import DagsterInstance
-
-        self.write()
-        with DagsterInstance.from_config(str(self.directory)) as instance:
-            for pool in pools:
-                instance.event_log_storage.set_concurrency_slots(pool, 1)
-
     def command(self, module: str, *arguments: str) -> Command:
         """A Python module of Dagster's, to be run on this home."""
         return Command(
@@ -89,7 +77,8 @@ class CodeServer:
 
     def prepare(self) -> Command:
         """Make Dagster's home and say how to run it."""
-        self.home.initialise(self.pools)
+        self.home.write()
+        initialise(self.home.directory, self.pools)
         arguments = ["--host", "127.0.0.1", "--port", str(self.home.code_server_port)]
         arguments += ["--module-name", self.module, "--location-name", "k2", "--use-python-environment-entry-point"]
         return self.home.command("dagster", "api", "grpc", *arguments)

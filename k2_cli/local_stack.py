@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k2_cli.dagster_processes import CodeServer, Daemon, DagsterHome, Webserver
+from k2_cli.dagster_storage import pools_of_feeds
 from k2_cli.exporter_process import Exporter
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.kafka_process import LocalKafka
@@ -22,7 +23,6 @@ from k2_cli.process_supervision import (
     Supervisor,
 )
 from k2_cli.registry_process import LocalRegistry
-from k2_market.feed import load_feeds
 from k2_resources.settings import Settings
 
 Report = Callable[[str], None]
@@ -143,9 +143,8 @@ def _services(settings: Settings) -> Iterator[Service]:
         yield LocalRegistry(settings.home / "registry", settings.registry_port, artifacts)
     environment = settings.environment_variables()
     dagster = DagsterHome(settings.dagster_home, settings.code_server_port, environment)
-    pools = [f"{feed}_{stage}" for feed in load_feeds(settings.feed_directories) for stage in ("raw", "build")]
     webserver = Webserver(dagster, settings.dagster_port)
-    yield CodeServer(dagster, tuple(pools))
+    yield CodeServer(dagster, pools_of_feeds(settings))
     yield webserver
     yield Daemon(dagster, webserver)
     yield Exporter(settings.metrics_port, environment | {"DAGSTER_HOME": str(settings.dagster_home)})

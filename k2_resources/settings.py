@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     dagster_port: _Port = 3000
     code_server_port: _Port = 4266
     metrics_port: _Port = 9464
+    metrics_host: str = "127.0.0.1"
+    """The address that the metrics exporter listens on; another than loopback only inside a container."""
 
     kafka_bootstrap: str | None = None
     registry_url: str | None = None

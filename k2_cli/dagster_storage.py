@@ -1,0 +1,34 @@
+"""Dagster's storage, made ready once before its processes start.
+
+Two processes that meet a storage that is not there yet both make it, and one of them dies of that; a pool whose
+limit nobody set lets its first two runs overlap.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from k2_market.feed import load_feeds
+from k2_resources.settings import Settings
+
+
+def initialise(directory: Path, pools: Iterable[str]) -> None:
+    """Make the storage that the ``dagster.yaml`` of a directory names, and give each pool one slot."""
+    from dagster import DagsterInstance
+
+    with DagsterInstance.from_config(str(directory)) as instance:
+        for pool in pools:
+            instance.event_log_storage.set_concurrency_slots(pool, 1)
+
+
+def pools_of_feeds(settings: Settings) -> tuple[str, ...]:
+    """The pools in which a feed's runs take turns, for every feed.
+
+    Raises:
+        FeedFileError: A feed's file is wrong.
+    """
+    return tuple(f"{feed}_{stage}" for feed in load_feeds(settings.feed_directories) for stage in ("raw", "build"))
+
+
+if __name__ == "__main__":
+    initialise(Path(os.environ["DAGSTER_HOME"]), pools_of_feeds(Settings.load()))

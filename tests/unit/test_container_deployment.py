@@ -1,0 +1,121 @@
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def compose_tool() -> list[str] | None:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if (
+            shutil.which(command[0])
+            and subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0
+        ):
+            return command
+    return None
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_image_is_pinned_to_a_version(name: str) -> None:
+    assert re.search(r":v?\d+\.\d+(\.\d+)?$", SERVICES[name]["image"])
+
+
+def test_the_base_of_our_own_image_is_pinned_to_a_version() -> None:
+    dockerfile = (REPOSITORY / "deploy/container/Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["python:3.12.12-slim-bookworm"]
+
+
+def test_kafka_is_the_version_that_the_local_stack_runs() -> None:
+    lock = (REPOSITORY / "deploy/local/jars.lock.json").read_text(encoding="utf-8")
+    for image, artifact in (
+        (SERVICES["kafka"]["image"], "kafka_2.13"),
+        (SERVICES["registry"]["image"], "apicurio-registry-app"),
+    ):
+        version = image.rpartition(":")[2]
+        assert re.search(rf'"artifact": "{re.escape(artifact)}",\s+"version": "{re.escape(version)}"', lock)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_published_on_loopback_alone(name: str) -> None:
+    assert all(str(port).startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name != "initialise"])
+def test_every_service_that_stays_is_checked_for_health(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_waits_for_services_that_exist_in_a_way_that_they_can_fulfil(name: str) -> None:
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        expected = "service_completed_successfully" if other == "initialise" else "service_healthy"
+        assert how == {"condition": expected}
+        assert other in SERVICES
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_volumes_are_declared_or_lie_in_the_repository(name: str) -> None:
+    for volume in SERVICES[name].get("volumes", []):
+        source = volume.split(":")[0]
+        assert source in COMPOSE["volumes"] or (REPOSITORY / source).is_file()
+
+
+def test_kafkas_data_lies_on_a_volume() -> None:
+    kafka = SERVICES["kafka"]
+    assert f"kafka-data:{kafka['environment']['KAFKA_LOG_DIRS']}" in kafka["volumes"]
+
+
+def test_kafka_in_a_container_is_set_up_as_on_a_laptop() -> None:
+    laptop = (REPOSITORY / "deploy/local/server.properties").read_text(encoding="utf-8")
+    for line in laptop.splitlines():
+        key, _, value = line.partition("=")
+        variable = f"KAFKA_{key.upper().replace('.', '_')}"
+        if re.match(r"(offsets|transaction|share|group|auto|log\.retention)", key):
+            assert str(SERVICES["kafka"]["environment"][variable]) == value, variable
+
+
+def test_no_secret_has_a_value_in_the_file() -> None:
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if "PASSWORD" in variable:
+                assert re.match(r"^\$\{K2_POSTGRES_PASSWORD:\?.+\}$", str(value)), (name, variable)
+
+
+def test_dagster_in_a_container_is_set_up_as_on_a_laptop_but_for_its_storage() -> None:
+    laptop, container = (
+        yaml.safe_load((REPOSITORY / "deploy" / where / "dagster.yaml").read_text(encoding="utf-8"))
+        for where in ("local", "container")
+    )
+    assert container.pop("storage")["postgres"]["postgres_db"]["password"] == {"env": "K2_POSTGRES_PASSWORD"}
+    assert container == laptop
+
+
+def test_compose_itself_finds_the_file_valid() -> None:
+    tool = compose_tool()
+    if tool is None:
+        pytest.skip("neither `docker compose` nor docker-compose is installed here")
+    environment = os.environ | {"K2_POSTGRES_PASSWORD": "secret"}
+    result = subprocess.run(
+        [*tool, "config", "--quiet"], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_compose_refuses_to_start_without_a_password() -> None:
+    tool = compose_tool()
+    if tool is None:
+        pytest.skip("neither `docker compose` nor docker-compose is installed here")
+    environment = {name: value for name, value in os.environ.items() if name != "K2_POSTGRES_PASSWORD"}
+    result = subprocess.run(
+        [*tool, "config", "--quiet"], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode != 0
+    assert "set a password for PostgreSQL" in result.stderr
