@@ -1,0 +1,118 @@
+"""Which decoded rows are sane enough to be rows: the gate before the raw table.
+
+A row that breaks one of these rules would harm whatever comes after it, however well it decoded: a day that does not
+exist, a timestamp that no library can show, a symbol that is not one. It becomes a dead letter. What is merely
+doubtful (a price of zero, a trade outside the session) is let in; checks find it later.
+
+- ``symbol`` is one (``symbols``); the other identifiers and each condition have at most 256 characters.
+- ``exchange_timestamp`` and ``received_timestamp`` lie after 1970-01-01 and before 2262, where nanoseconds end.
+- ``trade_date`` lies in the feed's window, and within 10 days of ``exchange_timestamp``: a session that starts the
+  evening before a long holiday is that far from its trading day, milliseconds written as microseconds are not.
+- Prices and quantities have at most 18 digits, 8 of them places (``row_resolution`` sees to that).
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2_market.day_window import DayWindow
+from k2_market.row_resolution import Faults, int64_values, note_faults
+from k2_market.symbols import MAX_SYMBOL_CHARACTERS, SYMBOL_PATTERN, symbol_fault
+
+MAX_TEXT_CHARACTERS = 256
+MAX_DAYS_APART = 10
+
+_EPOCH = date(1970, 1, 1)
+_END_OF_TIME_US = int(datetime(2262, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+_DAY_US = 86_400_000_000
+_BOUNDED_TEXTS = ("message_id", "trade_id", "exchange", "currency", "corrects_trade_id")
+_TIMESTAMPS = ("exchange_timestamp", "received_timestamp")
+
+
+def refusals(columns: Mapping[str, pa.Array], days: DayWindow) -> Faults:
+    """The rows that may not enter the raw table, each with the first rule that it breaks.
+
+    Args:
+        columns: As ``row_resolution.resolve`` gives them. Rows that it found a fault in must be left out of account
+            by the caller: their values mean nothing, and neither do refusals of them.
+        days: The trading days that the feed's tables may hold.
+    """
+    faults: Faults = {}
+    _refuse_symbols(columns["symbol"], faults)
+    for name in _TIMESTAMPS:
+        _refuse_timestamps(name, columns[name], faults)
+    _refuse_days(columns["trade_date"], columns["exchange_timestamp"], days, faults)
+    for name in _BOUNDED_TEXTS:
+        if name in columns:
+            _refuse_long_texts(name, columns[name], faults)
+    if "conditions" in columns:
+        _refuse_long_conditions(columns["conditions"], faults)
+    return faults
+
+
+def _refuse_symbols(symbols: pa.Array, faults: Faults) -> None:
+    encoded = symbols.dictionary_encode()
+    allowed = pc.and_(
+        pc.match_substring_regex(encoded.dictionary, SYMBOL_PATTERN),
+        pc.and_(
+            pc.less_equal(pc.binary_length(encoded.dictionary), MAX_SYMBOL_CHARACTERS),
+            pc.invert(pc.match_substring(encoded.dictionary, "..")),
+        ),
+    ).to_numpy(zero_copy_only=False)
+    if allowed.all():
+        return
+    refused = ~allowed[encoded.indices.fill_null(0).to_numpy()]
+    note_faults(faults, refused, lambda row: symbol_fault(symbols[row].as_py()) or "symbol is not allowed", symbols)
+
+
+def _refuse_timestamps(name: str, instants: pa.Array, faults: Faults) -> None:
+    values = int64_values(instants)
+    refused = (values <= 0) | (values >= _END_OF_TIME_US)
+    note_faults(faults, refused, lambda row: f"{name} {values[row]} outside 1970..2262", instants)
+
+
+def _refuse_days(days: pa.Array, instants: pa.Array, window: DayWindow, faults: Faults) -> None:
+    found = int64_values(days)
+    outside = (found < (window.first - _EPOCH).days) | (found > (window.last - _EPOCH).days)
+    note_faults(faults, outside, lambda row: f"trade_date {_day_text(int(found[row]))} outside {window}", days)
+    apart = found - int64_values(instants) // _DAY_US
+    far = ~outside & (np.abs(apart) > MAX_DAYS_APART)
+    note_faults(faults, far, lambda row: f"trade_date is {_apart_text(int(apart[row]))} exchange_timestamp", days)
+
+
+def _apart_text(days: int) -> str:
+    return f"{abs(days)} days {'after' if days > 0 else 'before'}"
+
+
+def _day_text(days: int) -> str:
+    try:
+        return str(_EPOCH + timedelta(days=days))
+    except OverflowError:
+        return f"day {days}"
+
+
+def _refuse_long_texts(name: str, texts: pa.Array, faults: Faults) -> None:
+    if _longest_bytes(texts) <= MAX_TEXT_CHARACTERS:
+        return
+    lengths = pc.utf8_length(texts).fill_null(0).to_numpy()
+    refused = lengths > MAX_TEXT_CHARACTERS
+    note_faults(faults, refused, lambda row: f"{name} of {lengths[row]} characters, at most {MAX_TEXT_CHARACTERS}")
+
+
+def _refuse_long_conditions(conditions: pa.Array, faults: Faults) -> None:
+    texts = conditions.flatten()
+    if not len(texts) or _longest_bytes(texts) <= MAX_TEXT_CHARACTERS:
+        return
+    lengths = pc.utf8_length(texts).to_numpy()
+    rows = pc.list_parent_indices(conditions).to_numpy()
+    longest = np.zeros(len(conditions), np.int64)
+    np.maximum.at(longest, rows, lengths)
+    refused = longest > MAX_TEXT_CHARACTERS
+    note_faults(faults, refused, lambda row: f"a condition of {longest[row]} characters, at most {MAX_TEXT_CHARACTERS}")
+
+
+def _longest_bytes(texts: pa.Array) -> int:
+    return pc.max(pc.binary_length(texts)).as_py() or 0
