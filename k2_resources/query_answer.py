@@ -1,0 +1,82 @@
+"""What a reading statement answers: columns, and rows that arrive in batches as they are asked for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from k2_resources.reading_statement import QueryError, ReadingStatement
+
+_BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a statement.
+
+    Attributes:
+        schema: Its columns, in order; no two have the same name.
+        batches: Its rows, once: they are computed while they are read. Raises ``QueryError`` where that fails.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+    def table(self) -> pa.Table:
+        """All rows at once."""
+        return pa.Table.from_batches(self.batches, self.schema)
+
+
+def run_statement(
+    connection: duckdb.DuckDBPyConnection, statement: ReadingStatement, parameters: Mapping[str, object]
+) -> Answer:
+    """Run a statement with its ``$name`` parameters bound to values.
+
+    Args:
+        connection: A sealed connection with the views.
+        statement: What to run.
+        parameters: A value for each of its parameters. Text is taken as the type that it is compared with.
+
+    Raises:
+        QueryError: A parameter has no value or a value no parameter, or DuckDB refuses the statement or fails in
+            running it (its own message is kept).
+    """
+    _check_parameters(statement, parameters)
+    try:
+        reader = connection.execute(statement.sql, dict(parameters)).to_arrow_reader(_BATCH_ROWS)
+    except duckdb.Error as error:
+        raise QueryError(f"SQL: {error}") from error
+    schema = pa.schema(
+        [column.with_name(name) for column, name in zip(reader.schema, _distinct(reader.schema.names), strict=True)]
+    )
+    return Answer(schema, _read(reader, schema))
+
+
+def _check_parameters(statement: ReadingStatement, parameters: Mapping[str, object]) -> None:
+    missing = sorted(statement.parameters - parameters.keys())
+    if missing:
+        raise QueryError(f"SQL: no value was given for {', '.join(f'${name}' for name in missing)}.")
+    unused = sorted(parameters.keys() - statement.parameters)
+    if unused:
+        raise QueryError(f"SQL: values were given for {', '.join(f'${name}' for name in unused)}, which do not occur.")
+
+
+def _read(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in reader:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        # What DuckDB raises behind an Arrow reader arrives as an OSError.
+        raise QueryError(f"SQL: {error}") from error
+
+
+def _distinct(names: list[str]) -> Iterator[str]:
+    taken: set[str] = set()
+    for name in names:
+        distinct, number = name, 1
+        while distinct in taken:
+            number += 1
+            distinct = f"{name}_{number}"
+        taken.add(distinct)
+        yield distinct
