@@ -33,6 +33,7 @@ import pyarrow.compute as pc
 from k2_market.conditions import price_eligible, volume_eligible
 from k2_market.errors import K2Error
 from k2_market.feed import Conditions
+from k2_market.repeated_keys import rows_sharing_a_key
 from k2_market.table_order import in_table_order
 from k2_market.table_schemas import TRADES
 
@@ -180,16 +181,10 @@ _NAME_BY_KAFKA_PLACE = pl.format("kafka:{}:{}:{}", *_PLACE_IN_KAFKA)
 
 def _repeated(reported: pl.DataFrame) -> pl.DataFrame:
     """The ``NEW`` messages that repeat an earlier one: ``row``, and ``first_row``, which is the one that stays."""
-    digest = reported.select(pl.struct(_TRADE_KEY).hash()).to_series()
-    if digest.n_unique() == reported.height:  # distinct digests prove distinct keys, and cost a tenth
-        return pl.DataFrame(schema={"row": pl.Int64, "first_row": pl.Int64})
-    suspects = reported.filter(digest.is_duplicated()).sort(_MESSAGE_ORDER)
+    suspects = rows_sharing_a_key(reported, _TRADE_KEY).sort(_MESSAGE_ORDER)
     first = suspects.unique(_TRADE_KEY, keep="first", maintain_order=True).select(*_TRADE_KEY, first_row="row")
-    return (
-        suspects.join(first, on=_TRADE_KEY, nulls_equal=True)
-        .filter(pl.col("row") != pl.col("first_row"))
-        .select("row", "first_row")
-    )
+    paired = suspects.join(first, on=_TRADE_KEY)
+    return paired.filter(pl.col("row") != pl.col("first_row")).select("row", "first_row")
 
 
 def _conflicting_ids(raw: pa.Table, repeated: pl.DataFrame) -> int:
@@ -262,19 +257,22 @@ def _with_trade_named(new: pl.DataFrame, amendments: pl.DataFrame) -> pl.DataFra
     direct = amendments.with_columns(
         pl.when(corrects.is_null() | (corrects == "")).then("trade_id").otherwise(corrects).alias("names")
     )
-    is_trade = direct.join(new, left_on=["symbol", "names"], right_on=_TRADE_KEY, how="semi").select("symbol", "names")
-    trades = set(is_trade.iter_rows())
-    earlier: dict[tuple[str, str], str] = {}
-    for action, symbol, trade_id, name in direct.select("action", *_TRADE_KEY, "names").iter_rows():
-        if action == "CORRECT" and trade_id != name:
-            earlier.setdefault((symbol, trade_id), name)
+    mentioned = pl.concat([direct.select(_TRADE_KEY), direct.select("symbol", pl.col("names").alias("trade_id"))])
+    trades = set(mentioned.unique().join(new, on=_TRADE_KEY, how="semi").iter_rows())
+    links: dict[tuple[str, str], str] = {}
+    for action, symbol, trade_id, named in direct.select("action", *_TRADE_KEY, "names").iter_rows():
+        if action == "CORRECT" and trade_id != named:
+            links[symbol, trade_id] = min(named, links.get((symbol, trade_id), named))
 
-    def origin(symbol: str, name: str) -> str:
-        passed = set()
-        while (symbol, name) not in trades and (symbol, name) in earlier and name not in passed:
-            passed.add(name)
-            name = earlier[symbol, name]
-        return name
+    def origin(symbol: str, named: str) -> str:
+        """The end of the links from ``named``; itself where they go round in a circle."""
+        reached, passed = named, set()
+        while (symbol, reached) in links and (symbol, reached) not in trades:
+            if reached in passed:
+                return named
+            passed.add(reached)
+            reached = links[symbol, reached]
+        return reached
 
     names = [origin(symbol, name) for symbol, name in direct.select("symbol", "names").iter_rows()]
     return direct.with_columns(pl.Series("names", names, pl.String))

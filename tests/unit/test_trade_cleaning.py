@@ -363,15 +363,18 @@ def reference(rows: list[Row]) -> list[Row]:
                 amendments.append(row)
     links: dict[tuple[str, str], str] = {}
     for row in amendments:
-        if row["action"] == "CORRECT" and row["corrects_trade_id"] not in (None, row["trade_id"]):
-            links.setdefault((row["symbol"], row["trade_id"]), row["corrects_trade_id"])
+        key, corrects = (row["symbol"], row["trade_id"]), row["corrects_trade_id"]
+        if row["action"] == "CORRECT" and corrects not in (None, row["trade_id"]):
+            links[key] = min(corrects, links.get(key, corrects))
 
     def named(row: Row) -> tuple[str, str]:
-        symbol, name, passed = row["symbol"], row["corrects_trade_id"] or row["trade_id"], []
-        while (symbol, name) not in new and (symbol, name) in links and name not in passed:
-            passed.append(name)
-            name = links[symbol, name]
-        return symbol, name
+        symbol, direct = row["symbol"], row["corrects_trade_id"] or row["trade_id"]
+        passed = [direct]
+        while (symbol, passed[-1]) in links and (symbol, passed[-1]) not in new:
+            passed.append(links[symbol, passed[-1]])
+            if passed[-1] in passed[:-1]:
+                return symbol, direct
+        return symbol, passed[-1]
 
     trades = {key: row | {"corrected": False} for key, row in new.items()}
     for row in amendments:

@@ -1,0 +1,92 @@
+"""Quality rules of the bars of one trading day; each returns a ``Finding``. A bar that breaks one is wrong."""
+
+import polars as pl
+import pyarrow as pa
+
+from k2_market.finding import MAX_EXAMPLES, Finding, Severity
+from k2_market.statements import run_statement
+
+
+def bar_invariants(bars: pa.Table) -> Finding:
+    """Whether every bar is possible, and no two of a symbol share time.
+
+    Numbers: ``bars``, ``broken`` bars, and for each invariant how many bars break it. Examples: a broken bar each,
+    with the invariants that it breaks.
+
+    Args:
+        bars: ``BARS`` of one interval and trading day, in any order.
+    """
+    frame = pl.from_arrow(bars)
+    assert isinstance(frame, pl.DataFrame)
+    broken = {name: ~holds.fill_null(False) for name, holds in _INVARIANTS.items()}
+    judged = frame.sort("symbol", "bar_start", "bar_end").with_columns(**broken)
+    wrong = judged.filter(pl.any_horizontal(*broken))
+    return Finding(
+        check="bar_invariants",
+        passed=wrong.is_empty(),
+        severity=Severity.ERROR,
+        description=f"{wrong.height} of {frame.height} bars break an invariant.",
+        numbers={"bars": frame.height, "broken": wrong.height, **{name: int(judged[name].sum()) for name in broken}},
+        examples=tuple(
+            {
+                "symbol": row["symbol"],
+                "bar_start": row["bar_start"].isoformat(),
+                "broken": ", ".join(name for name in broken if row[name]),
+            }
+            for row in wrong.head(MAX_EXAMPLES).iter_rows(named=True)
+        ),
+    )
+
+
+def roll_up_identity(daily_bars: pa.Table, trades: pa.Table) -> Finding:
+    """Whether the daily bars are what the trades themselves give, worked out in SQL by none of the code of the bars.
+
+    ``vwap`` is not looked at: ``bar_invariants`` holds it to the sums, which are.
+    Numbers: ``symbols`` with a bar or an eligible trade, ``different`` symbols. Examples: a symbol and column each,
+    with the bar's value and that of the trades; ``none`` where either is lacking.
+
+    Args:
+        daily_bars: ``BARS`` of one day each.
+        trades: ``TRADES`` of the same trading day, in any order.
+    """
+    tables = {"daily_bars": daily_bars, "trades": trades}
+    (row,) = run_statement("daily_bars_unlike_trades", tables, {"examples": MAX_EXAMPLES}).to_pylist()
+    return Finding(
+        check="roll_up_identity",
+        passed=row["different"] == 0,
+        severity=Severity.ERROR,
+        description=f"The daily bars of {row['different']} of {row['symbols']} symbols differ from what the trades give.",
+        numbers={"symbols": row["symbols"], "different": row["different"]},
+        examples=tuple(row["wrong"] or ()),
+    )
+
+
+def _units(column: str) -> pl.Expr:
+    """A decimal as the whole number of its units."""
+    return pl.col(column).reinterpret(dtype=pl.Int128)
+
+
+_PRICED = pl.col("priced_count") > 0
+_PRICES = ("open", "high", "low", "close")
+_SUMS = ("volume", "notional", "priced_volume", "trade_count", "priced_count")
+_VWAP_ERROR = (_units("notional") - _units("vwap") * _units("priced_volume")).abs()
+
+_INVARIANTS = {
+    "prices_in_range": ~_PRICED | pl.all_horizontal(pl.col(p).is_between("low", "high") for p in ("open", "close")),
+    "prices_positive": ~_PRICED | pl.all_horizontal(pl.col(p) > 0 for p in _PRICES),
+    "prices_present_when_priced": pl.all_horizontal(pl.col(p).is_not_null() == _PRICED for p in _PRICES),
+    "vwap_in_range": pl.col("vwap").is_null() | pl.col("vwap").is_between("low", "high"),
+    "vwap_is_notional_by_volume": pl.when(pl.col("priced_volume") == 0)
+    .then(pl.col("vwap").is_null() & (pl.col("notional") == 0))
+    .otherwise(_VWAP_ERROR <= _units("priced_volume") - _VWAP_ERROR),  # half a unit, without doubling
+    "sums_not_negative": pl.all_horizontal(pl.col(column) >= 0 for column in _SUMS),
+    "sums_zero_without_trades": ((pl.col("trade_count") > 0) | (pl.col("volume") == 0))
+    & (_PRICED | (pl.col("priced_volume") == 0)),
+    "made_of_trades": (pl.col("trade_count") > 0) | _PRICED,
+    "ends_after_start": pl.col("bar_end") > pl.col("bar_start"),
+    "no_overlap": (
+        (pl.col("bar_start") >= pl.col("bar_end").shift()) | (pl.col("symbol") != pl.col("symbol").shift())
+    ).fill_null(True),
+    "of_one_day": pl.col("trade_date") == pl.col("trade_date").min(),
+}
+"""What holds of every bar, by name; of bars sorted by symbol and time."""

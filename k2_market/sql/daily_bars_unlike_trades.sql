@@ -1,0 +1,76 @@
+-- Compares a day's daily bars with what its trades give: sums by symbol, and of the trades at a symbol's first and
+-- last instant those that open and close it.
+-- Reads:   daily_bars (BARS), trades (TRADES)
+-- Makes:   one row: symbols, different, wrong (up to $examples of symbol, column, bar, trades)
+WITH
+ends AS (
+    SELECT symbol, min(exchange_timestamp) AS first_time, max(exchange_timestamp) AS last_time
+    FROM trades
+    WHERE price_eligible
+    GROUP BY symbol
+),
+ranked AS (
+    SELECT
+        trades.symbol,
+        trades.price,
+        row_number() OVER (PARTITION BY trades.symbol ORDER BY
+            trades.exchange_timestamp, trades.sequence_number NULLS FIRST, trades.kafka_partition, trades.kafka_offset
+        ) AS from_first,
+        row_number() OVER (PARTITION BY trades.symbol ORDER BY
+            trades.exchange_timestamp DESC, trades.sequence_number DESC NULLS LAST, trades.kafka_partition DESC,
+            trades.kafka_offset DESC
+        ) AS from_last
+    FROM trades
+    JOIN ends
+        ON ends.symbol = trades.symbol AND trades.exchange_timestamp IN (ends.first_time, ends.last_time)
+    WHERE trades.price_eligible
+),
+outer_prices AS (
+    SELECT
+        symbol,
+        max(price) FILTER (from_first = 1) AS open,
+        max(price) FILTER (from_last = 1) AS close
+    FROM ranked
+    GROUP BY symbol
+),
+sums AS (
+    SELECT
+        symbol,
+        max(price) FILTER (price_eligible) AS high,
+        min(price) FILTER (price_eligible) AS low,
+        coalesce(sum(quantity) FILTER (volume_eligible), 0)::DECIMAL(38, 8) AS volume,
+        -- widened first: the product of two DECIMAL(18, 8) overflows
+        coalesce(sum(price::DECIMAL(28, 8) * quantity) FILTER (price_eligible), 0)::DECIMAL(38, 16) AS notional,
+        coalesce(sum(quantity) FILTER (price_eligible), 0)::DECIMAL(38, 8) AS priced_volume,
+        count(*) FILTER (volume_eligible) AS trade_count,
+        count(*) FILTER (price_eligible) AS priced_count
+    FROM trades
+    WHERE price_eligible OR volume_eligible
+    GROUP BY symbol
+),
+compared AS (
+    SELECT
+        coalesce(bar.symbol, sums.symbol) AS symbol,
+        unnest([
+            {'column': 'open', 'bar': bar.open::VARCHAR, 'trades': outer_prices.open::VARCHAR},
+            {'column': 'high', 'bar': bar.high::VARCHAR, 'trades': sums.high::VARCHAR},
+            {'column': 'low', 'bar': bar.low::VARCHAR, 'trades': sums.low::VARCHAR},
+            {'column': 'close', 'bar': bar.close::VARCHAR, 'trades': outer_prices.close::VARCHAR},
+            {'column': 'volume', 'bar': bar.volume::VARCHAR, 'trades': sums.volume::VARCHAR},
+            {'column': 'notional', 'bar': bar.notional::VARCHAR, 'trades': sums.notional::VARCHAR},
+            {'column': 'priced_volume', 'bar': bar.priced_volume::VARCHAR, 'trades': sums.priced_volume::VARCHAR},
+            {'column': 'trade_count', 'bar': bar.trade_count::VARCHAR, 'trades': sums.trade_count::VARCHAR},
+            {'column': 'priced_count', 'bar': bar.priced_count::VARCHAR, 'trades': sums.priced_count::VARCHAR}
+        ], recursive := true)
+    FROM daily_bars AS bar
+    FULL JOIN sums ON sums.symbol = bar.symbol
+    LEFT JOIN outer_prices ON outer_prices.symbol = sums.symbol
+)
+SELECT
+    count(DISTINCT symbol) AS symbols,
+    count(DISTINCT symbol) FILTER (bar IS DISTINCT FROM trades) AS different,
+    min(
+        {'symbol': symbol, 'column': "column", 'bar': coalesce(bar, 'none'), 'trades': coalesce(trades, 'none')},
+        $examples
+    ) FILTER (bar IS DISTINCT FROM trades) AS wrong
+FROM compared
