@@ -159,7 +159,7 @@ def _time_line(candles: list[Candle], step: int, margin: int) -> Text:
 
 
 def _margin(label: str, width: int) -> Text:
-    return Text(f"{label:>{width}} {'┤' if label else '│'}", style=_AXIS)
+    return Text().append(f"{label:>{width}} {'┤' if label else '│'}", style=_AXIS)
 
 
 def _coloured(candles: list[Candle], cells: list[str]) -> Text:
