@@ -80,7 +80,8 @@ class CodeServer:
         self.home.write()
         initialise(self.home.directory, self.pools)
         arguments = ["--host", "127.0.0.1", "--port", str(self.home.code_server_port)]
-        arguments += ["--module-name", self.module, "--location-name", "k2", "--use-python-environment-entry-point"]
+        arguments += ["--module-name", self.module, "--attribute", "defs", "--location-name", "k2"]
+        arguments += ["--use-python-environment-entry-point"]
         return self.home.command("dagster", "api", "grpc", *arguments)
 
     def is_healthy(self, _since: datetime, /) -> bool:

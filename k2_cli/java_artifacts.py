@@ -6,70 +6,27 @@ when their sum is right, so what lies in place is whole; later starts look at si
 
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from k2_cli import maven_download
 from k2_cli.download_progress import DownloadProgress, Progress
-from k2_market.errors import K2Error
+from k2_cli.java_lock import LOCK_FILE, Artifact, JavaArtifactError, read_lock
+from k2_cli.verified_files import is_verified, mark_verified, sha256_of
 
-LOCK_FILE = Path(__file__).resolve().parent.parent / "deploy" / "local" / "jars.lock.json"
 PARALLEL_DOWNLOADS = 4
 _UNPACKED_FACTOR = 3
 """Bytes of free disk asked for, per byte to download: the file, its unpacked content, and room to breathe."""
 
 
-class JavaArtifactError(K2Error):
-    """A Java program of the local stack can't be had: no network, no space, not served, or not what was pinned."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One file of a Maven repository, pinned: coordinates, ``bytes`` in size and ``sha256`` of its content."""
-
-    group: str
-    artifact: str
-    version: str
-    classifier: str
-    packaging: str
-    bytes: int
-    sha256: str
-
-    @property
-    def coordinates(self) -> str:
-        """How Maven names it."""
-        parts = [self.group, self.artifact, self.version, self.classifier, self.packaging]
-        return ":".join(part for part in parts if part)
-
-    @property
-    def file_name(self) -> str:
-        """Its file's name, unlike any other artifact's."""
-        classifier = f"-{self.classifier}" if self.classifier else ""
-        return f"{self.artifact}-{self.version}{classifier}.{self.packaging}"
-
-
 Download = Callable[[Artifact, Path, Progress], Path]
 """Fetches an artifact into a directory and says where it lies; raises JavaArtifactError."""
-
-
-def read_lock(path: Path = LOCK_FILE) -> dict[str, tuple[Artifact, ...]]:
-    """The pinned artifacts of each program.
-
-    Raises:
-        JavaArtifactError: The file is absent or no lock.
-    """
-    try:
-        programs = json.loads(path.read_text(encoding="utf-8"))
-        return {name: tuple(Artifact(**entry) for entry in entries) for name, entries in programs.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise JavaArtifactError(f"{path}: can't be read as a lock of Java archives: {error}") from error
 
 
 def java_executable() -> Path:
@@ -91,7 +48,7 @@ class JavaArtifacts:
 
     directory: Path
     lock_file: Path = LOCK_FILE
-    download: Download | None = None
+    download: Download = maven_download.download
 
     def kafka_classpath(self) -> str:
         """Kafka's archives, as ``java -cp`` takes them.
@@ -113,7 +70,7 @@ class JavaArtifacts:
         (artifact,) = read_lock(self.lock_file)["registry"]
         unpacked = self.directory / f"{artifact.artifact}-{artifact.version}"
         with _only_one_at_a_time(self.directory):
-            if not _stamp_holds(_stamp_of(unpacked), artifact.sha256, unpacked.parent):
+            if not is_verified(unpacked, artifact.sha256):
                 self._fetch("the schema registry", [artifact])
                 _unpack(self._place(artifact), unpacked, artifact)
                 self._place(artifact).unlink()
@@ -142,10 +99,9 @@ class JavaArtifacts:
                 raise
 
     def _fetch_one(self, artifact: Artifact, staging: Path, progress: Progress) -> None:
-        download = self.download or _from_maven
         try:
-            fetched = download(artifact, staging / artifact.file_name, progress)
-            found = _sha256(fetched)
+            fetched = self.download(artifact, staging / artifact.file_name, progress)
+            found = sha256_of(fetched)
             if found != artifact.sha256:
                 raise JavaArtifactError(
                     f"{artifact.coordinates}: the download has sha256 {found} ({fetched.stat().st_size:,} bytes), but "
@@ -155,50 +111,18 @@ class JavaArtifacts:
             place = self._place(artifact)
             place.parent.mkdir(parents=True, exist_ok=True)
             fetched.replace(place)
-            _write_stamp(place, artifact.sha256, [place], place.parent)
+            mark_verified(place, artifact.sha256)
         except OSError as error:
             raise _explained(error, artifact, self.directory) from error
 
     def _is_in_place(self, artifact: Artifact) -> bool:
         place = self._place(artifact)
-        if _stamp_holds(_stamp_of(place), artifact.sha256, place.parent):
+        if is_verified(place, artifact.sha256):
             return True
-        if not place.is_file() or _sha256(place) != artifact.sha256:
+        if not place.is_file() or sha256_of(place) != artifact.sha256:
             return False
-        _write_stamp(place, artifact.sha256, [place], place.parent)
+        mark_verified(place, artifact.sha256)
         return True
-
-
-def _from_maven(artifact: Artifact, directory: Path, progress: Progress) -> Path:
-    import requests
-    from jgo.maven import MavenContext, PythonResolver
-
-    @contextmanager
-    def report(_name: str, _size_bytes: int) -> Iterator[Callable[[int], None]]:
-        yield progress.advance
-
-    try:
-        context = MavenContext(resolver=PythonResolver(progress_callback=report), repo_cache=directory)
-        component = context.project(artifact.group, artifact.artifact).at_version(artifact.version)
-        return Path(component.artifact(artifact.classifier, artifact.packaging).resolve())
-    except requests.RequestException as error:
-        raise JavaArtifactError(
-            f"{artifact.coordinates} can't be downloaded: {_reason(error)}. The local stack needs the network once, to "
-            "fetch Java archives from the Maven repository. Check the connection (and HTTPS_PROXY), then run it again: "
-            "what was fetched so far is kept."
-        ) from error
-    except RuntimeError as error:
-        raise JavaArtifactError(
-            f"{artifact.coordinates} is not served by the Maven repository that this machine reaches. If a mirror "
-            "stands in between, it must serve that version."
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    cause: BaseException = error
-    while cause.__context__ is not None:
-        cause = cause.__context__
-    return f"{type(error).__name__}: {cause}"
 
 
 def _explained(error: OSError, artifact: Artifact, directory: Path) -> JavaArtifactError:
@@ -231,8 +155,7 @@ def _unpack(archive: Path, target: Path, artifact: Artifact) -> None:
             (staging / target.name).rename(target)
         except OSError as error:
             raise _explained(error, artifact, target.parent) from error
-    files = (path for path in target.rglob("*") if path.is_file() and not path.is_symlink())
-    _write_stamp(target, artifact.sha256, files, target.parent)
+    mark_verified(target, artifact.sha256)
 
 
 @contextmanager
@@ -250,42 +173,11 @@ def _staging(directory: Path) -> Iterator[Path]:
 def _only_one_at_a_time(directory: Path) -> Iterator[None]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with (directory / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except PermissionError as error:
+        lock = (directory / ".lock").open("w")
+    except OSError as error:
         raise JavaArtifactError(
-            f"{directory}: can't be written ({error}); set K2_HOME to a directory of yours"
+            f"{directory}: can't be written ({error}). Set K2_HOME to a directory of yours."
         ) from error
-
-
-def _stamp_of(place: Path) -> Path:
-    return place.with_name(f".{place.name}.verified.json")
-
-
-def _write_stamp(place: Path, sha256: str, files: Iterable[Path], root: Path) -> None:
-    looks = {str(path.relative_to(root)): _look(path) for path in files}
-    stamp = _stamp_of(place)
-    unfinished = stamp.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps({"sha256": sha256, "files": looks}), encoding="utf-8")
-    unfinished.replace(stamp)
-
-
-def _stamp_holds(stamp: Path, sha256: str, root: Path) -> bool:
-    try:
-        content = json.loads(stamp.read_text(encoding="utf-8"))
-        return bool(content["sha256"] == sha256) and all(
-            _look(root / name) == look for name, look in content["files"].items()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _look(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

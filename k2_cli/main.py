@@ -12,13 +12,13 @@ from typer.core import TyperGroup
 from k2_market.errors import K2Error
 
 COMMANDS = {
-    "demo": "Run K2's main job on a simulated day, and on real ones where the data is there.",
+    "demo": "Show the main job at work, on simulated and real trading days.",
     "up": "Start the local stack.",
     "down": "Stop the local stack; its data stays.",
     "status": "Show which parts of the local stack run.",
     "load": "Produce trades or quotes from files to a feed's Kafka topic.",
     "simulate": "Produce a simulated trading day to a feed's Kafka topic.",
-    "catch-up": "Run what is pending of a feed until nothing is, without a daemon.",
+    "catch-up": "Run what is pending of a feed; no daemon needed.",
     "sql": "Ask a question in SQL over the feeds' tables.",
     "bars": "Show a symbol's bars as a table and a chart.",
 }
@@ -33,7 +33,7 @@ class _CommandOnDemand(typer.core.TyperCommand):
     def _loaded(self) -> Any:
         assert self.name is not None
         name = self.name.replace("-", "_")
-        only = typer.Typer(add_completion=False)
+        only = typer.Typer(add_completion=False, rich_markup_mode=None)
         only.command(self.name)(getattr(import_module(f"k2_cli.{name}"), name))
         return typer.main.get_command(only)
 

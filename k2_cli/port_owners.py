@@ -6,6 +6,8 @@ from typing import Any
 
 import psutil
 
+_SHOWN_CHARACTERS = 160
+
 
 @dataclass(frozen=True)
 class PortOwner:
@@ -63,6 +65,7 @@ def _command(pid: int | None) -> str | None:
     if pid is None:
         return None
     try:
-        return " ".join(psutil.Process(pid).cmdline())[:200] or None
+        words = " ".join(psutil.Process(pid).cmdline()).split()
+        return " ".join(words)[:_SHOWN_CHARACTERS] or None
     except psutil.Error:
         return None

@@ -272,11 +272,15 @@ def _end_processes(service: Service, processes: Callable[[], list[psutil.Process
         (signal.SIGTERM, service.stop_timeout_seconds),
         (signal.SIGKILL, _KILL_GRACE_SECONDS),
     ):
-        alive = processes()
-        for process in alive:
+        asked = processes()
+        for process in asked:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-        psutil.wait_procs(alive, grace_seconds)
+        deadline = time.monotonic() + grace_seconds
+        # Looked at again and again: an orphan that has ended may stay a zombie for long, which is as good as gone.
+        while (alive := processes()) and time.monotonic() < deadline:
+            psutil.wait_procs(alive, _POLL_SECONDS)
+        psutil.wait_procs(asked, 0)  # reaps those that are our own children
     immortal = processes()
     if immortal:
         raise ServiceError(

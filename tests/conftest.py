@@ -1,12 +1,11 @@
 """What tests share: a real broker, a real registry, settings that point at both, and the real market data."""
 
 import os
-import random
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from free_ports import free_ports
 
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.kafka_process import LocalKafka
@@ -15,18 +14,6 @@ from k2_cli.registry_process import LocalRegistry
 from k2_resources.settings import Settings
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nothing listens on, below those that the system hands out for outgoing connections."""
-    found: list[int] = []
-    for port in random.sample(range(20_000, 32_000), 1_000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError(f"fewer than {count} free ports between 20000 and 32000")
 
 
 @pytest.fixture(scope="session")
