@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from k2_assets.bars import minute_bars_asset, rolled_up_bars_asset
 from k2_assets.checks import bar_checks, raw_checks, trade_checks
@@ -27,8 +28,8 @@ class FeedFamily:
     feed: Feed
     assets: Sequence[dg.AssetsDefinition]
     checks: Sequence[dg.AssetChecksDefinition]
-    ingest_job: dg.UnresolvedAssetJobDefinition
-    build_job: dg.UnresolvedAssetJobDefinition
+    ingest_job: UnresolvedAssetJobDefinition
+    build_job: UnresolvedAssetJobDefinition
 
 
 def ingest_job_name(feed: Feed) -> str:
@@ -61,7 +62,7 @@ def feed_family(feed: Feed) -> FeedFamily:
 
 def _job(
     name: str, feed: Feed, keys: Sequence[dg.AssetKey], days: dg.DailyPartitionsDefinition
-) -> dg.UnresolvedAssetJobDefinition:
+) -> UnresolvedAssetJobDefinition:
     selection = dg.AssetSelection.assets(*keys)
     return dg.define_asset_job(
         name,

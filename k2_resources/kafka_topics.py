@@ -1,19 +1,23 @@
 """Facts about topics: their identity, watermarks and where in their logs an instant lies. Reads no trades."""
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeVar, cast
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
 from k2_market.errors import K2Error
 from k2_market.offset_ranges import RangeSet
 from k2_market.topic_state import PartitionState, TopicState
+from k2_resources.retry_policy import RetryPolicy
 from k2_resources.structured_logging import kafka_client_logger
 
 TIMEOUT_SECONDS = 10.0
+
+_T = TypeVar("_T")
 
 
 class KafkaUnavailable(K2Error):
@@ -37,7 +41,7 @@ class KafkaTopics:
             KafkaUnavailable: No broker answered.
         """
         try:
-            description = self._answer(self._admin.describe_topics(TopicCollection([topic]))[topic])
+            description = _RETRY.call(self._describe, topic)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
@@ -87,18 +91,20 @@ class KafkaTopics:
 
     def _first_of_each(self, consumer: Consumer, waiting: set[int]) -> dict[int, datetime]:
         found: dict[int, datetime] = {}
+        until = time.monotonic() + TIMEOUT_SECONDS
         while waiting:
-            messages = consumer.consume(500, timeout=TIMEOUT_SECONDS)
-            if not messages:
+            messages = consumer.consume(100, timeout=0.05)
+            if time.monotonic() > until:
                 raise KafkaUnavailable(
                     f"Kafka at {self._bootstrap_servers}: no message within {TIMEOUT_SECONDS:.0f} s from partitions "
                     f"{sorted(waiting)}. Is the broker up?"
                 )
             for message in messages:
-                if message.partition() in waiting:
-                    waiting.discard(message.partition())
+                partition = cast("int", message.partition())
+                if partition in waiting:
+                    waiting.discard(partition)
                     if message.error() is None and message.timestamp()[1] >= 0:
-                        found[message.partition()] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+                        found[partition] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
         return found
 
     def _offsets(
@@ -107,18 +113,45 @@ class KafkaTopics:
         wanted: Mapping[int, OffsetSpec],
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     ) -> dict[int, int]:
+        try:
+            return _RETRY.call(self._list_offsets, topic, wanted, isolation)
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+
+    def _list_offsets(self, topic: str, wanted: Mapping[int, OffsetSpec], isolation: IsolationLevel) -> dict[int, int]:
         futures = self._admin.list_offsets(
             {TopicPartition(topic, number): specification for number, specification in wanted.items()},
             isolation_level=isolation,
             request_timeout=TIMEOUT_SECONDS,
         )
-        try:
-            return {each.partition: self._answer(future).offset for each, future in futures.items()}
-        except KafkaException as error:
-            raise self._unavailable(error) from error
+        return {each.partition: int(_answer(future).offset) for each, future in futures.items()}
 
-    def _answer(self, future: "Future[Any]") -> Any:
-        return future.result(timeout=TIMEOUT_SECONDS * 2)
+    def _describe(self, topic: str) -> TopicDescription:
+        return _answer(self._admin.describe_topics(TopicCollection([topic]))[topic])
 
     def _unavailable(self, error: KafkaException) -> KafkaUnavailable:
         return KafkaUnavailable(f"Kafka at {self._bootstrap_servers}: {error.args[0].str()}. Is the broker up?")
+
+
+def _answer(future: "Future[_T]") -> _T:
+    return future.result(timeout=TIMEOUT_SECONDS * 2)
+
+
+_TRANSIENT = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError._TRANSPORT,
+    }
+)
+"""A leader just being elected, a broker just starting: asking again helps."""
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in _TRANSIENT
+
+
+_RETRY = RetryPolicy(is_transient=_is_transient)

@@ -1,5 +1,6 @@
 """Reads exact offset ranges of a topic, once each, in batches that say which offsets they stand for."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 if TYPE_CHECKING:
-    from confluent_kafka.cimpl import HeadersType
+    from confluent_kafka._types import HeadersType
 
 from k2_market.errors import K2Error
 from k2_market.message_batch import MessageBatch
@@ -19,6 +20,7 @@ CORRELATION_HEADER = "correlation_id"
 MESSAGES_PER_BATCH = 200_000
 BYTES_PER_BATCH = 64 * 1024**2
 _MESSAGES_PER_CALL = 4_000  # larger lists of message objects make the garbage collector dear
+_CALL_SECONDS = 0.1  # a call waits this long for its full number before it gives what there is
 STALL_SECONDS = 60.0
 
 
@@ -62,9 +64,12 @@ class TopicReader:
         try:
             consumer.assign([TopicPartition(self._topic, p, cursor.position) for p, cursor in cursors.items()])
             gathered = _Gathering(topic_id)
+            last_message = time.monotonic()
             while cursors:
-                messages = consumer.consume(_MESSAGES_PER_CALL, timeout=STALL_SECONDS)
-                if not messages:
+                messages = consumer.consume(_MESSAGES_PER_CALL, timeout=_CALL_SECONDS)
+                if messages:
+                    last_message = time.monotonic()
+                elif time.monotonic() - last_message > STALL_SECONDS:
                     raise KafkaUnavailable(
                         f"Kafka at {self._bootstrap_servers}, topic {self._topic}: nothing for {STALL_SECONDS:.0f} s "
                         f"from partitions {sorted(cursors)}; what was read is committed, the rest stays pending"

@@ -1,0 +1,157 @@
+"""Reading exact offset ranges from a real broker."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.topic_state import TopicState
+from k2_resources import topic_reader
+from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.topic_reader import OffsetsGone, ReadBatch, TopicReader
+
+
+@pytest.fixture
+def topic(kafka) -> Iterator[str]:
+    name = f"reader-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic(name, 3, 1, config={"retention.ms": "-1"})])[name].result(30)
+    yield name
+    admin.delete_topics([name])[name].result(30)
+
+
+def produce(kafka, topic: str, count: int, partition: int = 0, **config: object) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 5, **config})
+    for n in range(count):
+        producer.produce(
+            topic, key=b"BHP", value=b"%d" % n, partition=partition, timestamp=1_394_000_000_000 + n * 1000,
+            headers=[("correlation_id", b"load-1")],
+        )  # fmt: skip
+    assert producer.flush(30) == 0
+
+
+def state(kafka, topic: str) -> TopicState:
+    found = KafkaTopics(kafka.bootstrap_servers).state(topic)
+    assert found is not None
+    return found
+
+
+def read(kafka, topic: str, ranges: RangeSet) -> list[ReadBatch]:
+    return list(TopicReader(kafka.bootstrap_servers, topic, "k2-test").read(ranges))
+
+
+def offsets(batches: list[ReadBatch]) -> list[tuple[int, int]]:
+    return sorted((p, o) for b in batches for p, o in zip(b.messages.partitions, b.messages.offsets, strict=True))
+
+
+def covered(batches: list[ReadBatch]) -> RangeSet:
+    return RangeSet.of(each for batch in batches for each in batch.covered)
+
+
+def test_a_topic_tells_its_uuid_and_the_bounds_of_its_logs(kafka, topic: str) -> None:
+    produce(kafka, topic, 5, partition=1)
+    seen = state(kafka, topic)
+    assert len(seen.topic_id) == 22
+    assert [(p.low, p.stable_end, p.high) for p in seen.partitions] == [(0, 0, 0), (0, 5, 5), (0, 0, 0)]
+    assert KafkaTopics(kafka.bootstrap_servers).state("no-such-topic") is None
+
+
+def test_exactly_the_offsets_asked_for_are_read_and_covered(kafka, topic: str) -> None:
+    for partition in range(3):
+        produce(kafka, topic, 100, partition=partition)
+    topic_id = state(kafka, topic).topic_id
+    wanted = RangeSet.of(
+        [OffsetRange(topic_id, 0, 10, 20), OffsetRange(topic_id, 0, 50, 55), OffsetRange(topic_id, 2, 0, 100)]
+    )
+    batches = read(kafka, topic, wanted)
+    assert offsets(batches) == [(r.partition, o) for r in wanted for o in range(r.start, r.end)]
+    assert covered(batches) == wanted
+
+
+def test_batches_are_bounded_disjoint_and_say_what_they_cover(
+    kafka, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_reader, "MESSAGES_PER_BATCH", 500)
+    monkeypatch.setattr(topic_reader, "_MESSAGES_PER_CALL", 100)
+    produce(kafka, topic, 2_000)
+    wanted = state(kafka, topic).readable
+    batches = read(kafka, topic, wanted)
+    assert len(batches) >= 4
+    assert sum(len(batch.covered) for batch in batches) == len(covered(batches)) == 2_000
+    assert all(len(batch.messages) == len(batch.covered) for batch in batches)
+
+
+def test_holes_of_aborted_transactions_are_covered_without_rows(kafka, topic: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": f"t-{topic}"})
+    producer.init_transactions(30)
+    for commit in (True, False, True, False):
+        producer.begin_transaction()
+        for n in range(10):
+            producer.produce(topic, b"%d" % n, partition=0)
+        if commit:
+            producer.commit_transaction(30)
+        else:
+            producer.flush(30)
+            producer.abort_transaction(30)
+    seen = state(kafka, topic)
+    batches = read(kafka, topic, seen.readable)
+    assert sum(len(batch.messages) for batch in batches) == 20
+    assert covered(batches) == seen.readable
+    assert len(seen.readable) == 44
+
+
+def test_an_open_transaction_is_not_yet_readable(kafka, topic: str) -> None:
+    produce(kafka, topic, 5)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": f"open-{topic}"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"x", partition=0)
+    producer.flush(30)
+    (first, *_) = state(kafka, topic).partitions
+    assert (first.stable_end, first.high) == (5, 6)
+    producer.abort_transaction(30)
+
+
+def test_offsets_that_retention_removed_are_refused_and_not_skipped(kafka, topic: str) -> None:
+    produce(kafka, topic, 10)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(topic, 0, 4)]).values():
+        future.result(30)
+    seen = state(kafka, topic)
+    assert list(seen.removed) == [OffsetRange(seen.topic_id, 0, 0, 4)]
+    with pytest.raises(OffsetsGone):
+        read(kafka, topic, RangeSet.of([OffsetRange(seen.topic_id, 0, 0, 10)]))
+    with pytest.raises(OffsetsGone):
+        read(kafka, topic, RangeSet.of([OffsetRange(seen.topic_id, 0, 5, 15)]))
+
+
+def test_messages_bring_their_key_time_and_correlation_id(kafka, topic: str) -> None:
+    produce(kafka, topic, 2)
+    (batch,) = read(kafka, topic, state(kafka, topic).readable)
+    assert batch.messages.keys == [b"BHP", b"BHP"]
+    assert batch.messages.timestamps_ms == [1_394_000_000_000, 1_394_000_001_000]
+    assert batch.messages.correlation_ids == ["load-1", "load-1"]
+
+
+def test_where_an_instant_lies_in_each_log(kafka, topic: str) -> None:
+    produce(kafka, topic, 10)
+    seen = state(kafka, topic)
+    at = datetime.fromtimestamp(1_394_000_004, UTC)
+    assert KafkaTopics(kafka.bootstrap_servers).offsets_at(seen, at) == {0: 4, 1: 0, 2: 0}
+    first = KafkaTopics(kafka.bootstrap_servers).first_timestamps(
+        seen, RangeSet.of([OffsetRange(seen.topic_id, 0, 3, 9)])
+    )
+    assert first == {0: datetime.fromtimestamp(1_394_000_003, UTC)}
+
+
+def test_no_offset_is_committed_to_kafka_by_reading(kafka, topic: str) -> None:
+    produce(kafka, topic, 10)
+    read(kafka, topic, state(kafka, topic).readable)
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "k2-test"})
+    (committed,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
+    consumer.close()
+    assert committed.offset < 0
