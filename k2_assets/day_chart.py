@@ -137,7 +137,8 @@ def _draw_symbols(figure: Figure, bars: pl.DataFrame) -> None:
         colour = _UP if change >= 0 else _DOWN
         axes.plot([lowest, highest], [row, row], color=colour, linewidth=1.2, solid_capstyle="butt")
         axes.barh(row, change, height=0.55, color=colour)
-        axes.plot(change, row, marker="|", markersize=11, markeredgewidth=1.4, color=colour)
+        if _percent(change, 2) == _percent(0, 2):
+            axes.plot(change, row, marker="|", markersize=13, markeredgewidth=2, color=colour)
         axes.annotate(
             f"{last:,.8g}   {_total(own['notional'])}",
             (1, row),

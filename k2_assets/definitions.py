@@ -1,7 +1,7 @@
 """Where everything is put together: feeds, doors, assets, checks, jobs, schedules and sensors.
 
 ``build_defs`` returns a fresh set of definitions; tests and commands call it with their own settings, feeds or
-resources. ``defs`` is what Dagster loads.
+resources. What Dagster loads is in ``code_location``.
 """
 
 import warnings
@@ -65,5 +65,8 @@ def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[object]]:
         "kafka": KafkaResource(bootstrap_servers=settings.bootstrap_servers),
         "iceberg": IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse),
         "registry": SchemaRegistryResource(url=settings.schema_registry_url),
-        "alert_sink": AlertSinkResource(webhook=None),
+        "alert_sink": AlertSinkResource(
+            webhook=None if settings.alert_webhook is None else settings.alert_webhook.get_secret_value(),
+            dagster_url=f"http://127.0.0.1:{settings.dagster_port}",
+        ),
     }

@@ -63,7 +63,7 @@ class CodeServer:
 
     home: DagsterHome
     pools: tuple[str, ...] = ()
-    module: str = "k2_assets.definitions"
+    module: str = "k2_assets.code_location"
 
     name = "code-server"
     url = None
