@@ -5,61 +5,23 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from free_ports import free_ports
+from script_service import (
+    DIES,
+    NEVER_ANSWERS,
+    SERVER,
+    SERVER_THAT_REFUSES_TO_END,
+    SERVER_WITH_A_CHILD,
+    ScriptService,
+)
 
 from k2_cli.port_owners import is_taken
-from k2_cli.process_supervision import Command, Port, PortTakenError, ServiceError, ServiceState, Supervisor
-
-SERVER = """
-    import http.server
-    http.server.HTTPServer(("127.0.0.1", {port}), http.server.BaseHTTPRequestHandler).serve_forever()
-"""
-SERVER_WITH_A_CHILD = (
-    """
-    import subprocess, sys
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    print("child", child.pid, flush=True)
-"""
-    + SERVER
-)
-SERVER_THAT_REFUSES_TO_END = (
-    """
-    import signal
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-"""
-    + SERVER
-)
-DIES = "raise SystemExit('no such setting: colour')"
-NEVER_ANSWERS = "import time; time.sleep(600)"
-
-
-@dataclass(frozen=True)
-class ScriptService:
-    """A Python script as a service; it is healthy when its port answers."""
-
-    port: int
-    script: str = SERVER
-    name: str = "script"
-    url: str | None = None
-    start_timeout_seconds: float = 20.0
-    stop_timeout_seconds: float = 5.0
-
-    @property
-    def ports(self) -> tuple[Port, ...]:
-        return (Port(self.port, "K2_SCRIPT_PORT"),)
-
-    def prepare(self) -> Command:
-        script = textwrap.dedent(self.script).replace("{port}", str(self.port))
-        return Command([sys.executable, "-c", script], {"COLOUR": "blue"})
-
-    def is_healthy(self, _since: datetime, /) -> bool:
-        return is_taken(self.port)
+from k2_cli.process_supervision import PortTakenError, ServiceError, ServiceState, Supervisor
 
 
 @pytest.fixture
@@ -201,7 +163,7 @@ def test_services_of_tests_end_when_the_tests_are_killed(tmp_path: Path, service
         sys.path[:0] = {[str(directory) for directory in Path(__file__).parents[:2]]!r}
         from pathlib import Path
         from k2_cli.process_supervision import Supervisor
-        from test_process_supervision import ScriptService
+        from script_service import ScriptService
         supervisor = Supervisor(Path({str(tmp_path)!r}), Path({str(tmp_path)!r}), until_parent_ends=True)
         print(supervisor.start(ScriptService({service.port})).pid, flush=True)
         time.sleep(600)
