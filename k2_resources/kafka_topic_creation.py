@@ -70,16 +70,21 @@ def ensure_topic(bootstrap_servers: str, name: str, topics: Topics) -> FeedTopic
     }
     admin = AdminClient(admin_settings, logger=logger)
     try:
-        created = _create(admin, name, topics)
+        if _create(admin, name, topics):
+            # Not looked at again: for a moment the broker may not know yet that it has the topic.
+            return FeedTopic(name, created=True, partitions=topics.partitions, differences=())
         partitions = len(_answer(admin.describe_topics(TopicCollection([name]))[name]).partitions)
         found = _answer(next(iter(admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values())))
     except KafkaException as error:
         raise _explained(error, bootstrap_servers, name) from error
     settings = {key: entry.value for key, entry in found.items()}
-    return FeedTopic(name, created, partitions, _differences(name, topics, partitions, settings))
+    return FeedTopic(
+        name, created=False, partitions=partitions, differences=_differences(name, topics, partitions, settings)
+    )
 
 
 def _create(admin: AdminClient, name: str, topics: Topics) -> bool:
+    """Whether the topic was created; it was not if it is there."""
     topic = NewTopic(name, topics.partitions, _BROKERS_DEFAULT, config=topic_settings(topics))
     try:
         _answer(admin.create_topics([topic], request_timeout=TIMEOUT_SECONDS)[name])

@@ -10,6 +10,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from k2_market.errors import K2Error
+from k2_resources.event_counts import count_call
 from k2_resources.retry_policy import RetryPolicy
 
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
@@ -36,7 +37,7 @@ class SchemaRegistry:
 
     def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS, retry: RetryPolicy | None = None) -> None:
         self.url = url
-        self._retry = retry or RetryPolicy(is_transient=is_transient)
+        self._retry = retry or RetryPolicy(is_transient, observe=count_call)
         # The client's own retries are off: it waits for seconds and says nothing.
         self._client = SchemaRegistryClient({"url": url, "timeout": timeout_seconds, "max.retries": 0})
 

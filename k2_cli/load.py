@@ -1,0 +1,49 @@
+"""``k2 load``: produce trades from files to a feed's Kafka topic."""
+
+from typing import Annotated
+
+import typer
+
+from k2_market.avro_schemas import MessageKind
+from k2_market.errors import K2Error
+from k2_market.source_format import SourceFormat
+
+
+class NotLoadedYet(K2Error):
+    """There is no reader for messages of a kind."""
+
+
+def load(
+    files: Annotated[list[str], typer.Argument(help="Files, directories or patterns; gzip too.", metavar="FILE...")],
+    feed: Annotated[str, typer.Option(help="The feed's name.")],
+    kind: Annotated[MessageKind, typer.Option(help="What the files hold.")] = MessageKind.TRADES,
+    source_format: Annotated[SourceFormat, typer.Option("--format", help="The files' shape.")] = SourceFormat.CSV,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Produce trades from files to a feed's topic, in time order over all files; if a row is wrong, none of them.
+
+    A csv file has a header with symbol, exchange_timestamp (ISO 8601 with its offset, or whole microseconds since
+    1970 UTC), price, quantity and, if there, trade_id, side, conditions (| between them), sequence_number,
+    trade_date, action, corrects_trade_id. Offsets may differ from row to row, as they do when clocks change; a time
+    without one is refused.
+
+    Where a file has no trade ids, they are made of its name, the trading day and the row, so that loading it again
+    changes nothing downstream. So other trades need a file of another name.
+
+    Example: k2 load --feed asx --format asx-tickdata asx-2014-03/trades
+    """
+    from datetime import UTC, datetime
+
+    from k2_cli.produced_report import print_report
+    from k2_cli.producing import feed_named, produce_files
+    from k2_resources.event_counts import keep_counts
+    from k2_resources.settings import Settings
+    from k2_resources.structured_logging import configure_logging
+
+    if kind is not MessageKind.TRADES:
+        raise NotLoadedYet(f"--kind {kind}: {kind} are not loaded yet, only trades")
+    settings = Settings.load()
+    configure_logging("load", settings)
+    keep_counts(settings)
+    produced = produce_files(settings, feed_named(settings, feed), files, source_format, now=datetime.now(UTC))
+    print_report(produced, as_json)

@@ -1,0 +1,193 @@
+"""Producing to a feed's topic: files or a simulated day, from reading to the last confirmation."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from k2_market import source_asx_tickdata, source_csv, source_hitbtc
+from k2_market.avro_schemas import MessageKind
+from k2_market.errors import K2Error
+from k2_market.feed import Feed, load_feeds
+from k2_market.market_simulator import SimulationError, simulate_day
+from k2_market.outgoing_messages import trade_messages
+from k2_market.simulated_faults import Fault, PlantedFault, damaged, plant
+from k2_market.source_format import SourceFormat
+from k2_market.source_limits import LONGEST_AHEAD
+from k2_market.source_trade import SourceRows, in_time_order
+from k2_market.trading_calendar import TradingCalendar
+from k2_resources.kafka_topic_creation import ensure_topic
+from k2_resources.schema_registry import SchemaRegistry
+from k2_resources.settings import Settings
+from k2_resources.source_files import find_source_files, read_source_file
+from k2_resources.structured_logging import correlation, get_logger
+from k2_resources.trade_producer import Sent, TradeProducer
+
+_ROWS_AT_ONCE = 20_000
+_LOGGER = get_logger("producer")
+
+
+class UndeclaredFeed(K2Error):
+    """A feed was named that no file declares."""
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What was sent, and where it went.
+
+    Attributes:
+        feed: The feed's name.
+        topic: The topic.
+        partitions: How many the topic has.
+        messages: How many were sent, all confirmed.
+        seconds: Time from the first message to the last confirmation.
+        correlation_id: The id in the messages' headers and in the log.
+        warnings: Where the topic is not what the feed's file asks for.
+        files: What was read, with its rows; none for a simulated day.
+        planted: The faults of a simulated day.
+    """
+
+    feed: str
+    topic: str
+    partitions: int
+    messages: int
+    seconds: float
+    correlation_id: str
+    warnings: tuple[str, ...]
+    files: tuple[tuple[str, int], ...] = ()
+    planted: tuple[PlantedFault, ...] = ()
+
+    @property
+    def messages_per_second(self) -> int:
+        """The rate of sending."""
+        return round(self.messages / max(self.seconds, 1e-9))
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: plain values under the attributes' names."""
+        planted = [{**asdict(each), "count": each.count} for each in self.planted]
+        return {**asdict(self), "messages_per_second": self.messages_per_second, "planted": planted}
+
+
+def feed_named(settings: Settings, name: str) -> Feed:
+    """The feed of a name.
+
+    Raises:
+        UndeclaredFeed: No file declares it.
+    """
+    feeds = load_feeds(settings.feed_directories)
+    if name not in feeds:
+        raise UndeclaredFeed(f"no feed {name!r}; those declared are {', '.join(feeds)} (K2_FEEDS_DIR adds more)")
+    return feeds[name]
+
+
+def produce_files(
+    settings: Settings, feed: Feed, names: Sequence[str], source_format: SourceFormat, now: datetime
+) -> Produced:
+    """Send the trades of some files, merged in time order; none if a row of any file must not be sent.
+
+    Args:
+        settings: Where broker and registry are.
+        feed: Whose trades they are.
+        names: Files, directories, patterns.
+        source_format: The files' shape.
+        now: The present.
+
+    Raises:
+        SourceFileError: A file can't be read, or a row of it; nothing was sent.
+        KafkaUnavailable: No broker answered; nothing was sent.
+        RegistryUnavailable: The registry did not answer; nothing was sent.
+        ProduceError: Some messages were not confirmed.
+    """
+    correlation_id = uuid4().hex
+    with correlation(correlation_id):
+        paths = find_source_files(names)
+        files = [_read(path, source_format, feed, now) for path in paths]
+        trades = in_time_order(files)
+        _LOGGER.info("files read", feed=feed.name, files=len(files), rows=trades.height)
+        topic = ensure_topic(settings.bootstrap_servers, feed.topics.trades, feed.topics)
+        sent = _producer(settings, feed).send_trades(trades, correlation_id)
+        read = tuple((each.file, each.rows.height) for each in files)
+        return _produced(feed, topic.partitions, topic.differences, sent, correlation_id, files=read)
+
+
+def produce_simulated_day(
+    settings: Settings,
+    feed: Feed,
+    trade_date: date,
+    trades: int,
+    seed: int,
+    symbols: int,
+    faults: Collection[Fault],
+    now: datetime,
+) -> Produced:
+    """Send a simulated day, with faults planted into it.
+
+    Args:
+        settings: Where broker and registry are.
+        feed: A feed that is simulated.
+        trade_date: A trading day that is over.
+        trades: Messages before faults.
+        seed: The same seed gives the same day and the same faults.
+        symbols: How many instruments trade.
+        faults: What goes wrong.
+        now: The present.
+
+    Raises:
+        SimulationError: The feed is a real one, or the day is before its first or not over; nothing was sent.
+        CalendarError: The day is no trading day; nothing was sent.
+        KafkaUnavailable: No broker answered; nothing was sent.
+        RegistryUnavailable: The registry did not answer; nothing was sent.
+        ProduceError: Some messages were not confirmed.
+    """
+    correlation_id = uuid4().hex
+    with correlation(correlation_id):
+        session = TradingCalendar.of(feed).session(trade_date)
+        if trade_date < feed.start_date:
+            raise SimulationError(f"{trade_date} is before feed {feed.name}'s start_date, {feed.start_date}")
+        if session.close > now + LONGEST_AHEAD:
+            raise SimulationError(
+                f"the session of {trade_date} ends at {session.close:%Y-%m-%dT%H:%M:%SZ}, more than an hour ahead, and "
+                "the broker takes no trades of the future; simulate a day that is over"
+            )
+        day = plant(simulate_day(feed, session, trade_date, trades, seed, symbols), faults, seed)
+        topic = ensure_topic(settings.bootstrap_servers, feed.topics.trades, feed.topics)
+        producer = _producer(settings, feed)
+        batches = (
+            damaged(
+                trade_messages(day.trades.slice(start, _ROWS_AT_ONCE), feed, producer.schema_id),
+                day.damage.slice(start, _ROWS_AT_ONCE).to_list(),
+            )
+            for start in range(0, day.trades.height, _ROWS_AT_ONCE)
+        )
+        sent = producer.send(batches, day.trades.height, correlation_id)
+        return _produced(feed, topic.partitions, topic.differences, sent, correlation_id, planted=day.planted)
+
+
+def _read(path: Path, source_format: SourceFormat, feed: Feed, now: datetime) -> SourceRows:
+    content, file = read_source_file(path), str(path)
+    match source_format:
+        case SourceFormat.CSV:
+            return source_csv.read_trades(content, file, feed, now)
+        case SourceFormat.HITBTC:
+            return source_hitbtc.read_trades(content, file, feed, now)
+        case SourceFormat.ASX_TICKDATA:
+            companies_path = path.parent / source_asx_tickdata.COMPANY_INFO
+            companies = source_asx_tickdata.read_companies(read_source_file(companies_path), str(companies_path))
+            return source_asx_tickdata.read_trades(content, file, feed, now, companies)
+
+
+def _producer(settings: Settings, feed: Feed) -> TradeProducer:
+    registry = SchemaRegistry(settings.schema_registry_url)
+    return TradeProducer(settings.bootstrap_servers, registry, feed, MessageKind.TRADES)
+
+
+def _produced(
+    feed: Feed, partitions: int, warnings: tuple[str, ...], sent: Sent, correlation_id: str, **what: Any
+) -> Produced:
+    for warning in warnings:
+        _LOGGER.warning(warning, feed=feed.name, topic=sent.topic)
+    return Produced(
+        feed.name, sent.topic, partitions, sent.messages, sent.seconds, correlation_id, warnings=warnings, **what
+    )
