@@ -22,6 +22,14 @@ from k2_cli.process_supervision import ServiceError, Supervisor
 from k2_cli.registry_process import LocalRegistry
 from k2_resources.settings import Settings
 
+DEFINITIONS = """
+import dagster as dg
+
+@dg.asset(pool="tiny_raw")
+def ticks(): ...
+
+defs = dg.Definitions([ticks])
+"""
 SCHEMA = {"type": "record", "name": "Tick", "fields": [{"name": "price", "type": "long"}]}
 
 
@@ -39,6 +47,7 @@ def test_nothing_listens_beyond_loopback(kafka: LocalKafka, registry: LocalRegis
         assert _listens_on_loopback_alone(supervisor.status(service).pid), service.name
 
 
+@pytest.mark.slow
 class TestTheK2Command:
     """``k2 up`` and ``k2 down`` with a home of their own, as a person runs them."""
 
@@ -79,10 +88,7 @@ class TestDagsterProcesses:
 
     @pytest.fixture
     def home(self, tmp_path: Path) -> DagsterHome:
-        definitions = (
-            "import dagster as dg\n\n@dg.asset(pool='tiny_raw')\ndef ticks(): ...\n\ndefs = dg.Definitions([ticks])\n"
-        )
-        (tmp_path / "tiny_definitions.py").write_text(definitions, encoding="utf-8")
+        (tmp_path / "tiny_definitions.py").write_text(DEFINITIONS, encoding="utf-8")
         (tmp_path / "broken_definitions.py").write_text(
             "raise ImportError('no module named ticks')\n", encoding="utf-8"
         )
