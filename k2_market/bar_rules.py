@@ -55,7 +55,7 @@ def roll_up_identity(daily_bars: pa.Table, trades: pa.Table) -> Finding:
         check="roll_up_identity",
         passed=row["different"] == 0,
         severity=Severity.ERROR,
-        description=f"The daily bars of {row['different']} of {row['symbols']} symbols differ from what the trades give.",
+        description=f"The daily bars of {row['different']} of {row['symbols']} symbols differ from their trades.",
         numbers={"symbols": row["symbols"], "different": row["different"]},
         examples=tuple(row["wrong"] or ()),
     )
@@ -78,7 +78,7 @@ _INVARIANTS = {
     "vwap_in_range": pl.col("vwap").is_null() | pl.col("vwap").is_between("low", "high"),
     "vwap_is_notional_by_volume": pl.when(pl.col("priced_volume") == 0)
     .then(pl.col("vwap").is_null() & (pl.col("notional") == 0))
-    .otherwise(_VWAP_ERROR <= _units("priced_volume") - _VWAP_ERROR),  # half a unit, without doubling
+    .otherwise(_units("priced_volume") - _VWAP_ERROR >= _VWAP_ERROR),  # half a unit, without doubling
     "sums_not_negative": pl.all_horizontal(pl.col(column) >= 0 for column in _SUMS),
     "sums_zero_without_trades": ((pl.col("trade_count") > 0) | (pl.col("volume") == 0))
     & (_PRICED | (pl.col("priced_volume") == 0)),

@@ -27,11 +27,10 @@ def dead_letters(raw: pa.Table) -> Finding:
     Numbers: ``raw_rows``, ``dead_letters``, ``reasons``. Examples: a reason each, the most frequent first, with its
     count and the place of its first message.
     """
-    dead = _frame(raw, ["reject_reason", *_PLACE]).filter(pl.col("reject_reason").is_not_null())
+    dead = _frame(raw, ["reject_reason", *_PLACE]).filter(pl.col("reject_reason").is_not_null()).sort(_PLACE)
     reasons = (
         dead.group_by("reject_reason")
-        .agg(pl.len().alias("messages"), pl.struct(_PLACE).min().alias("first"))
-        .unnest("first")
+        .agg(pl.len().alias("messages"), pl.col(_PLACE).first())
         .sort([pl.col("messages"), pl.col("reject_reason")], descending=[True, False])
     )
     return Finding(
@@ -59,7 +58,7 @@ def duplicate_messages(raw: pa.Table) -> Finding:
     reported = pl.col("reject_reason").is_null() & (pl.col("action") == "NEW") & (pl.col("trade_id") != "")
     repeated = rows_sharing_a_key(rows.filter(reported), ["symbol", "trade_id"])
     ids = _repeated_ids(repeated, _frame(raw.take(repeated["row"].to_arrow()), _CONTENT))
-    conflicting = ids["conflicting"].sum()
+    conflicting = ids.filter("conflicting").height
     return Finding(
         check="duplicate_messages",
         passed=ids.is_empty(),
@@ -121,12 +120,13 @@ def _repeated_ids(repeated: pl.DataFrame, content: pl.DataFrame) -> pl.DataFrame
     differs = pl.any_horizontal(pl.col(column).n_unique() > 1 for column in _CONTENT)
     return (
         pl.concat([repeated.with_columns(pl.struct(_PLACE).alias("place")), content], how="horizontal")
+        .sort(_PLACE)
         .group_by("symbol", "trade_id")
         .agg(
             pl.len().alias("messages"),
             differs.alias("conflicting"),
-            pl.col("place").min().alias("first"),
-            pl.col("place").max().alias("last"),
+            pl.col("place").first().alias("first"),
+            pl.col("place").last().alias("last"),
         )
         .sort([pl.col("conflicting"), pl.col("symbol"), pl.col("trade_id")], descending=[True, False, False])
     )

@@ -97,12 +97,12 @@ def inside_session(trades: pa.Table, session: Session | None, minutes_before: in
         closes = session.close + timedelta(minutes=minutes_after)
         outside = eligible.filter(~pl.col("exchange_timestamp").is_between(opens, closes))
         first, last = opens.isoformat(), closes.isoformat()
-    expected = f"{first} to {last}" if session else "no session that day"
+    expected = f"{first} to {last}" if session else "any session: the exchange is closed"
     return Finding(
         check="inside_session",
         passed=outside.is_empty(),
         severity=Severity.WARN,
-        description=f"{outside.height} of {eligible.height} trades that set prices are outside the session ({expected}).",
+        description=f"{outside.height} of {eligible.height} price-eligible trades lie outside of {expected}.",
         numbers={
             "price_eligible": eligible.height,
             "outside": outside.height,

@@ -1,4 +1,4 @@
-"""Builders of rows for tests of the domain: say what matters, get the rest."""
+"""Builders of rows for tests of the domain, and generators of whole days: say what matters, get the rest."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+from hypothesis import strategies as st
 
 from k2_market.table_schemas import RAW_TRADES, TRADES
 
@@ -84,3 +85,53 @@ def trade(offset: int, **said: Any) -> Row:
 def trades_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """``TRADES`` of some rows, in the order given."""
     return pa.Table.from_pylist(list(rows), schema=TRADES)
+
+
+CONDITIONS = st.lists(st.sampled_from(["XT", "AV", "ON"]), max_size=2)
+SYMBOLS = ["ANZ", "BHP", "CBA", "RIO", "WES", "WOW"]
+IDS = ["t1", "t2", "t3", "t4"]
+
+
+@st.composite
+def messages(draw: st.DrawFn, symbols: int = 2, max_size: int = 12) -> list[Row]:
+    """A day's messages with ids; a symbol's are in one partition, as on Kafka."""
+    said = draw(
+        st.lists(
+            st.fixed_dictionaries(
+                {
+                    "symbol": st.sampled_from(SYMBOLS[:symbols]),
+                    "action": st.sampled_from(["NEW", "NEW", "NEW", "CORRECT", "CANCEL"]),
+                    "trade_id": st.sampled_from(IDS),
+                    "corrects_trade_id": st.sampled_from([None, None, *IDS]),
+                    "exchange_timestamp": st.integers(0, 3).map(at),
+                    "sequence_number": st.none() | st.integers(1, 3),
+                    "price": st.sampled_from([Decimal(-1), Decimal(0), Decimal("10.5"), Decimal(11)]),
+                    "quantity": st.sampled_from([Decimal(-1), Decimal(0), Decimal(5)]),
+                    "conditions": CONDITIONS,
+                }
+            ),
+            max_size=max_size,
+        )
+    )
+    return [
+        message(offset, **values, kafka_partition=SYMBOLS.index(values["symbol"])) for offset, values in enumerate(said)
+    ]
+
+
+UNITS = st.integers(1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-8)) | st.integers(1, 400).map(Decimal)
+TRADES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "symbol": st.sampled_from(["ANZ", "BHP", "Żubr"]),
+            "exchange_timestamp": st.integers(-8 * 3600, 30 * 3600).map(lambda s: MIDNIGHT + timedelta(seconds=s))
+            | st.integers(0, 400).map(at),
+            "sequence_number": st.none() | st.integers(1, 5),
+            "price": UNITS,
+            "quantity": UNITS | st.just(Decimal(0)),
+            "price_eligible": st.booleans(),
+            "volume_eligible": st.booleans(),
+        }
+    ),
+    max_size=25,
+)
+"""What is said of a day's trades; ``trade(offset, **said)`` makes them whole."""

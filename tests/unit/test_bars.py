@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_rows import DAY, MIDNIGHT, OPEN, Row, at, trade, trades_table
+from market_rows import DAY, MIDNIGHT, OPEN, TRADES, Row, at, trade, trades_table
 
 from k2_market.bars import BarOverflowError, minute_bars, roll_up
 from k2_market.table_schemas import BARS, MINUTE, ROLLED_UP, BarInterval
@@ -183,23 +183,6 @@ def test_a_day_bar_lasts_as_long_as_the_day_when_clocks_change(hours):
 
 
 # Generated days, against the reference.
-
-UNITS = st.integers(1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-8)) | st.integers(1, 400).map(Decimal)
-TRADES = st.lists(
-    st.fixed_dictionaries(
-        {
-            "symbol": st.sampled_from(["ANZ", "BHP", "Żubr"]),
-            "exchange_timestamp": st.integers(-8 * 3600, 30 * 3600).map(lambda s: MIDNIGHT + timedelta(seconds=s))
-            | st.integers(0, 400).map(at),
-            "sequence_number": st.none() | st.integers(1, 5),
-            "price": UNITS,
-            "quantity": UNITS | st.just(Decimal(0)),
-            "price_eligible": st.booleans(),
-            "volume_eligible": st.booleans(),
-        }
-    ),
-    max_size=25,
-)
 
 
 def days(build: Callable[[list[Row]], Any]) -> Any:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_rows import OPEN, Row, at, dead_letter, message, raw_table
+from market_rows import OPEN, Row, at, dead_letter, message, messages, raw_table
 
 from k2_market.feed import Conditions
 from k2_market.table_schemas import TRADES
@@ -280,36 +280,6 @@ def test_tables_in_chunks_and_with_large_strings_give_the_same():
 
 
 # Generated days, against a reference that takes the messages one at a time.
-
-CONDITIONS = st.lists(st.sampled_from(["XT", "AV", "ON"]), max_size=2)
-SYMBOLS = ["ANZ", "BHP"]
-IDS = ["t1", "t2", "t3", "t4"]
-
-
-@st.composite
-def messages(draw: st.DrawFn) -> list[Row]:
-    """A day's messages with ids; a symbol's are in one partition, as on Kafka."""
-    said = draw(
-        st.lists(
-            st.fixed_dictionaries(
-                {
-                    "symbol": st.sampled_from(SYMBOLS),
-                    "action": st.sampled_from(["NEW", "NEW", "NEW", "CORRECT", "CANCEL"]),
-                    "trade_id": st.sampled_from(IDS),
-                    "corrects_trade_id": st.sampled_from([None, None, *IDS]),
-                    "exchange_timestamp": st.integers(0, 3).map(at),
-                    "sequence_number": st.none() | st.integers(1, 3),
-                    "price": st.sampled_from([Decimal(-1), Decimal(0), Decimal("10.5"), Decimal(11)]),
-                    "quantity": st.sampled_from([Decimal(-1), Decimal(0), Decimal(5)]),
-                    "conditions": CONDITIONS,
-                }
-            ),
-            max_size=12,
-        )
-    )
-    return [
-        message(offset, **values, kafka_partition=SYMBOLS.index(values["symbol"])) for offset, values in enumerate(said)
-    ]
 
 
 @given(messages(), st.lists(st.integers(0, 2), max_size=2), st.randoms())

@@ -1,0 +1,53 @@
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from k2_market.table_order import in_table_order
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["A", "B", "b", "Ż", "A\x00"]),
+        st.sampled_from([-(2**55), 0, 1, 2, 3, 2**57]),
+        st.none() | st.integers(-1, 2),
+        st.integers(0, 1),
+        st.integers(0, 2),
+        st.integers(0, 3),
+    ),
+    max_size=30,
+)
+
+
+def frame(rows: list[tuple[str, int, int | None, int, int, int]]) -> pl.DataFrame:
+    names = ["symbol", "exchange_timestamp", "sequence_number", "kafka_partition", "kafka_offset", "tie"]
+    types = [pl.String, pl.Int64, pl.Int64, pl.Int32, pl.Int64, pl.Int64]
+    rows_frame = pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+    return rows_frame.with_columns(pl.col("exchange_timestamp").cast(pl.Datetime("us", "UTC")))
+
+
+def by_columns(row: tuple[str, int, int | None, int, int, int]) -> tuple[object, ...]:
+    symbol, time, number, partition, offset, _ = row
+    return symbol, time, (number is not None, number or 0), partition, offset
+
+
+@given(ROWS)
+@settings(max_examples=200, deadline=None)
+def test_rows_stand_by_symbol_time_number_and_place_whatever_the_span_of_time(rows):
+    assert in_table_order(frame(rows)).rows() == frame(sorted(rows, key=by_columns)).rows()
+
+
+@given(ROWS)
+@settings(max_examples=100, deadline=None)
+def test_further_columns_decide_between_rows_that_are_equal_in_all_others(rows):
+    ordered = in_table_order(frame(rows), ties=["tie"])
+
+    assert ordered.rows() == frame(sorted(rows, key=lambda row: (*by_columns(row), row[-1]))).rows()
+
+
+def test_rows_in_order_are_handed_back_as_they_are():
+    rows = frame([("A", second, None, 0, 0, 0) for second in range(3)])
+
+    assert in_table_order(rows) is rows
+    assert rows["exchange_timestamp"][2] - EPOCH == timedelta(microseconds=2)

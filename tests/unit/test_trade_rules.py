@@ -1,0 +1,201 @@
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from market_rows import OPEN, Row, at, dead_letter, message, messages, raw_table, trade, trades_table
+
+from k2_market.feed import Conditions
+from k2_market.finding import Finding, Severity
+from k2_market.trade_cleaning import clean_day
+from k2_market.trade_rules import complete_against_raw, inside_session, prices_positive, unique_trades
+from k2_market.trading_calendar import Session
+
+PROFILE = Conditions(no_price=frozenset({"XT", "AV"}), no_volume=frozenset({"AV"}))
+SESSION = Session(OPEN, OPEN + timedelta(hours=6, minutes=30))
+
+
+def completeness(raw: list[Row], trades: list[Row]) -> Finding:
+    return complete_against_raw(raw_table(raw), trades_table(trades))
+
+
+def test_a_day_without_trades_passes():
+    empty = trades_table([])
+
+    for finding in (
+        unique_trades(empty),
+        complete_against_raw(raw_table([]), empty),
+        prices_positive(empty),
+        inside_session(empty, SESSION, 1, 1),
+        inside_session(empty, None, 1, 1),
+    ):
+        assert finding.passed
+        assert finding.examples == ()
+
+
+def test_a_key_on_two_rows_is_an_error_that_shows_both():
+    finding = unique_trades(
+        trades_table([trade(0), trade(1), trade(7, trade_id="t0"), trade(8, symbol="RIO", trade_id="t0")])
+    )
+
+    assert not finding.passed
+    assert finding.severity is Severity.ERROR
+    assert finding.numbers == {"trades": 4, "repeated_ids": 1, "surplus_rows": 1}
+    assert finding.examples[0] == {
+        "symbol": "BHP",
+        "trade_id": "t0",
+        "exchange_timestamp": "2026-03-10T13:30:00.000000+00:00",
+        "price": "10.00000000",
+        "quantity": "100.00000000",
+        "kafka_partition": 0,
+        "kafka_offset": 0,
+    }
+    assert [row["kafka_offset"] for row in finding.examples] == [0, 7]
+
+
+def test_trades_that_are_the_messages_are_complete():
+    finding = completeness([message(0), message(1), dead_letter(2)], [trade(0), trade(1)])
+
+    assert finding.passed
+    assert finding.numbers["expected"] == 2
+
+
+def test_a_trade_that_was_lost_is_missing():
+    finding = completeness([message(0), message(1)], [trade(0)])
+
+    assert (finding.passed, finding.numbers["missing"]) == (False, 1)
+    assert finding.examples == ({"symbol": "BHP", "trade_id": "t1", "problem": "missing"},)
+
+
+def test_a_trade_that_no_message_reports_is_unexpected():
+    finding = completeness([message(0)], [trade(0), trade(9)])
+
+    assert (finding.passed, finding.numbers["unexpected"]) == (False, 1)
+
+
+def test_a_trade_on_two_rows_is_repeated():
+    finding = completeness([message(0)], [trade(0), trade(0)])
+
+    assert (finding.passed, finding.numbers["repeated"]) == (False, 1)
+
+
+def test_a_trade_that_a_dead_letter_reports_is_unexpected():
+    finding = completeness([dead_letter(0)], [trade(0)])
+
+    assert (finding.numbers["unexpected"], finding.numbers["unlike_message"]) == (1, 1)
+
+
+def test_a_cancelled_trade_that_stayed_is_unexpected():
+    finding = completeness([message(0), message(1, action="CANCEL", trade_id="t0")], [trade(0)])
+
+    assert (finding.passed, finding.numbers["unexpected"]) == (False, 1)
+
+
+def test_a_cancel_that_names_nothing_is_counted_and_passes():
+    finding = completeness([message(0), message(1, action="CANCEL", trade_id="gone")], [trade(0)])
+
+    assert (finding.passed, finding.numbers["unmatched_cancels"]) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"price": Decimal(11)},
+        {"quantity": Decimal(1)},
+        {"conditions": ["XT"]},
+        {"kafka_offset": 1},
+        {"kafka_partition": 1},
+        {"kafka_topic_id": "topic-b"},
+    ],
+)
+def test_a_trade_that_does_not_say_what_its_message_says_is_found(change):
+    finding = completeness([message(0)], [trade(0, **change)])
+
+    assert (finding.passed, finding.numbers["unlike_message"]) == (False, 1)
+    assert finding.examples[0]["problem"] == "unlike its message"
+
+
+@given(messages(symbols=6, max_size=60), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_what_cleaning_makes_is_complete_and_unique_whatever_was_corrected_and_sent_again(rows, again):
+    if again:
+        rows = rows + [row | {"kafka_offset": row["kafka_offset"] + 100} for row in rows]
+    raw = raw_table(rows)
+    day = clean_day(raw, PROFILE)
+
+    assert unique_trades(day.trades).passed
+    finding = complete_against_raw(raw, day.trades)
+    assert finding.passed
+    assert finding.numbers["expected"] == day.counts.trades
+
+
+@given(messages(symbols=6, max_size=30), st.data())
+@settings(max_examples=10, deadline=None)
+def test_one_trade_taken_away_is_always_missed(rows, data):
+    raw = raw_table(rows)
+    trades = clean_day(raw, PROFILE).trades
+    if trades.num_rows:
+        lost = data.draw(st.integers(0, trades.num_rows - 1))
+        kept = pa.concat_tables([trades.slice(0, lost), trades.slice(lost + 1)])
+
+        assert complete_against_raw(raw, kept).numbers["missing"] == 1
+
+
+def test_prices_of_zero_or_less_and_negative_quantities_are_found_eligible_ones_first():
+    neither: dict[str, Any] = {"price_eligible": False, "volume_eligible": False}
+    finding = prices_positive(
+        trades_table(
+            [
+                trade(0),
+                trade(1, price=Decimal(0), **neither),
+                trade(2, quantity=Decimal(-1), **neither),
+                trade(3, price=Decimal(-5), price_eligible=False),
+                trade(4, quantity=Decimal(0)),
+            ]
+        )
+    )
+
+    assert (finding.passed, finding.severity) == (False, Severity.ERROR)
+    assert finding.numbers == {"nonpositive": 3, "eligible_nonpositive": 1}
+    assert [row["trade_id"] for row in finding.examples] == ["t3", "t1", "t2"]
+
+
+def test_a_negative_price_that_cleaning_let_in_is_not_in_the_bars():
+    day = clean_day(raw_table([message(0, price=Decimal(-1))]), PROFILE)
+
+    assert prices_positive(day.trades).numbers == {"nonpositive": 1, "eligible_nonpositive": 0}
+
+
+def test_trades_inside_the_session_and_its_tolerance_pass():
+    times = [at(-60), at(0), SESSION.close + timedelta(minutes=12)]
+    finding = inside_session(trades_table(trade(i, exchange_timestamp=t) for i, t in enumerate(times)), SESSION, 1, 12)
+
+    assert finding.passed
+    assert finding.numbers == {
+        "price_eligible": 3,
+        "outside": 0,
+        "session_open": "2026-03-10T13:29:00+00:00",
+        "session_close": "2026-03-10T20:12:00+00:00",
+    }
+
+
+def test_price_eligible_trades_outside_the_session_are_a_warning():
+    rows = [
+        trade(0, exchange_timestamp=at(-61)),
+        trade(1, exchange_timestamp=SESSION.close + timedelta(minutes=13)),
+        trade(2, exchange_timestamp=at(-3600), price_eligible=False),
+    ]
+    finding = inside_session(trades_table(rows), SESSION, 1, 12)
+
+    assert (finding.passed, finding.severity, finding.numbers["outside"]) == (False, Severity.WARN, 2)
+    assert [row["trade_id"] for row in finding.examples] == ["t0", "t1"]
+
+
+def test_on_a_day_without_a_session_every_trade_is_outside():
+    finding = inside_session(trades_table([trade(0)]), None, 1, 1)
+
+    assert (finding.passed, finding.numbers["outside"]) == (False, 1)
+    assert "the exchange is closed" in finding.description
