@@ -119,7 +119,7 @@ def messages(draw: st.DrawFn, symbols: int = 2, max_size: int = 12) -> list[Row]
 
 
 UNITS = st.integers(1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-8)) | st.integers(1, 400).map(Decimal)
-TRADES = st.lists(
+TRADES_OF_A_DAY = st.lists(
     st.fixed_dictionaries(
         {
             "symbol": st.sampled_from(["ANZ", "BHP", "Żubr"]),

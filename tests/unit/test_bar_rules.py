@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_rows import DAY, MIDNIGHT, OPEN, TRADES, Row, at, trade, trades_table
+from market_rows import DAY, MIDNIGHT, OPEN, TRADES_OF_A_DAY, Row, at, trade, trades_table
 
 from k2_market.bar_rules import bar_invariants, roll_up_identity
 from k2_market.bars import minute_bars, roll_up
@@ -106,7 +106,7 @@ def test_no_bars_break_nothing():
     assert roll_up_identity(bars_table(), trades_table([])).passed
 
 
-@given(TRADES, st.sampled_from(ROLLED_UP))
+@given(TRADES_OF_A_DAY, st.sampled_from(ROLLED_UP))
 @settings(max_examples=40, deadline=None)
 def test_bars_made_of_any_trades_hold_and_equal_their_trades(rows, interval):
     trades = trades_table(trade(offset, **row) for offset, row in enumerate(rows))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_rows import DAY, MIDNIGHT, OPEN, TRADES, Row, at, trade, trades_table
+from market_rows import DAY, MIDNIGHT, OPEN, TRADES_OF_A_DAY, Row, at, trade, trades_table
 
 from k2_market.bars import BarOverflowError, minute_bars, roll_up
 from k2_market.table_schemas import BARS, MINUTE, ROLLED_UP, BarInterval
@@ -186,7 +186,7 @@ def test_a_day_bar_lasts_as_long_as_the_day_when_clocks_change(hours):
 
 
 def days(build: Callable[[list[Row]], Any]) -> Any:
-    return TRADES.map(lambda rows: build([trade(offset, **row) for offset, row in enumerate(rows)]))
+    return TRADES_OF_A_DAY.map(lambda rows: build([trade(offset, **row) for offset, row in enumerate(rows)]))
 
 
 @given(days(list))
