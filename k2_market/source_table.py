@@ -39,9 +39,9 @@ class SourceTable:
         names = _header(content, file)
         for name in required:
             if name not in names:
-                also = f" and, if there, {', '.join(optional)}" if optional else ""
+                expected = ", ".join(required) + (f" and, if there, {', '.join(optional)}" if optional else "")
                 raise SourceFileError(
-                    f"{file}: column {name!r} is missing; found {', '.join(names)}, expected {', '.join(required)}{also}"
+                    f"{file}: column {name!r} is missing; found {', '.join(names)}, expected {expected}"
                 )
         for position, name in enumerate(names):
             if name in names[:position]:
