@@ -58,7 +58,7 @@ def raw_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChecks
     @dg.multi_asset_check(name=f"{feed.name}__raw_trades_checks", specs=_specs(asset, RAW_CHECKS, days))
     def raw_trades_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
-    ) -> Iterator[dg.AssetCheckResult]:
+    ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         view = iceberg.raw_table(feed.name, RAW_TRADES).view()
         findings = {day: raw_findings(feed, view, day) for day in days_materialized(context, asset)}
         yield from checked(context, asset, findings, BLOCKING)
@@ -73,7 +73,7 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
     @dg.multi_asset_check(name=f"{feed.name}__trades_checks", specs=_specs(asset, TRADE_CHECKS, days))
     def trades_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
-    ) -> Iterator[dg.AssetCheckResult]:
+    ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         view = iceberg.raw_table(feed.name, RAW_TRADES).view()
         trades = iceberg.day_table(feed.name, TRADES)
         findings = {day: trade_findings(feed, view, trades, day) for day in days_materialized(context, asset)}
@@ -95,7 +95,7 @@ def _bar_checks_of(feed: Feed, days: dg.DailyPartitionsDefinition, interval: Bar
     )
     def bars_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
-    ) -> Iterator[dg.AssetCheckResult]:
+    ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         bars = iceberg.day_table(feed.name, interval.table)
         trades = iceberg.day_table(feed.name, TRADES)
         findings = {day: bar_findings(interval, bars, trades, day) for day in days_materialized(context, asset)}

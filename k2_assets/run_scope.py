@@ -104,7 +104,7 @@ def checked(
     asset: dg.AssetKey,
     by_day: Mapping[date, Iterable[Finding]],
     blocking: frozenset[str],
-) -> Iterator[dg.AssetCheckResult]:
+) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
     """Report each day's findings: the run's own partition as results, the others as evaluations of their day."""
     own = day_of(context.partition_key)
     for day, findings in by_day.items():
@@ -119,7 +119,7 @@ def checked(
                     metadata=finding_metadata(finding),
                 )
             else:
-                context.log_event(evaluation(context, asset, day, finding, finding.check in blocking))
+                yield evaluation(context, asset, day, finding, finding.check in blocking)
 
 
 def evaluation(

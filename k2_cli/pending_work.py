@@ -12,6 +12,7 @@ from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name, ingest_job_name
 from k2_assets.schedules import request_today
 from k2_cli.dagster_processes import DagsterHome
+from k2_cli.dagster_storage import initialise, pools_of_feeds
 from k2_market.errors import K2Error
 from k2_market.feed import Feed, load_feeds
 from k2_resources.iceberg_resource import IcebergCatalogResource
@@ -63,7 +64,8 @@ def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """This home's Dagster instance, made if it is not there yet."""
     home = DagsterHome(settings.dagster_home, settings.code_server_port, {})
     if not (settings.dagster_home / "dagster.yaml").exists():
-        home.initialise([])
+        home.write()
+        initialise(settings.dagster_home, pools_of_feeds(settings))
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         yield instance
 
