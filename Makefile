@@ -9,6 +9,7 @@ help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.ready ## Install all that K2 needs into .venv
+	@:
 
 .venv/.ready: requirements.lock pyproject.toml deploy/local/bootstrap.sh
 	@PYTHON="$(PYTHON)" sh deploy/local/bootstrap.sh

@@ -24,8 +24,8 @@ command -v "$PYTHON" >/dev/null 2>&1 ||
     refuse "$PYTHON can't make virtual environments. Install that part of it" \
         "(Debian, Ubuntu: apt-get install python3-venv) and run this again."
 
-# A .venv whose Python was upgraded or moved away does not start any more.
-if [ -d "$VENV" ] && ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+# A .venv whose Python was upgraded or moved away does not start any more; one that was left half made has no pip.
+if [ -d "$VENV" ] && ! "$VENV/bin/python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
     echo "k2: $VENV does not work any more; making it anew" >&2
     rm -rf "$VENV"
 fi
@@ -39,12 +39,16 @@ if [ ! -d "$VENV" ]; then
 fi
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-echo "k2: installing the packages of requirements.lock into $VENV (the first time this downloads about 500 MB)"
-# The lock is complete and checked by hash; left to resolve anew, older pips refuse it for its extras.
-"$VENV/bin/python" -m pip install --no-deps --require-hashes -r requirements.lock ||
-    refuse "the packages could not be installed. pip's last lines say why: no network (then check the connection and" \
-        "HTTPS_PROXY), no room on the disk, or no build of a package for this Python or machine. What was downloaded" \
-        "is kept: run this again."
+if ! cmp -s requirements.lock "$VENV/requirements.lock"; then
+    echo "k2: installing the packages of requirements.lock into $VENV (the first time this downloads about 500 MB)"
+    # The lock is complete and checked by hash; left to resolve anew, older pips refuse it for its extras. Python
+    # compiles what is used when it is used: compiling all of it here takes longer than the rest.
+    "$VENV/bin/python" -m pip install --no-compile --no-deps --require-hashes -r requirements.lock ||
+        refuse "the packages could not be installed. pip's last lines say why: no network (then check the connection" \
+            "and HTTPS_PROXY), no room on the disk, or no build of a package for this Python or machine. What was" \
+            "downloaded is kept: run this again."
+    cp requirements.lock "$VENV/requirements.lock"
+fi
 "$VENV/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e . ||
     refuse "K2 itself could not be installed into $VENV; pip's last lines say why."
 echo "k2: $VENV is ready"
