@@ -4,27 +4,37 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import dagster as dg
+from rich.console import Console
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name, ingest_job_name
 from k2_assets.schedules import request_today
 from k2_cli.dagster_processes import DagsterHome
 from k2_cli.dagster_storage import initialise, pools_of_feeds
+from k2_market.build_plan import stale_days
 from k2_market.errors import K2Error
 from k2_market.feed import Feed, load_feeds
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
+from k2_sensors.run_records import ingests_in_flight
 from k2_sensors.run_watch import end_dead_runs
-from k2_sensors.stale_day_sensor import next_build
+from k2_sensors.stale_day_sensor import build_facts, next_build
+
+MOST_SECONDS = 900
 
 
 class UnknownFeed(K2Error):
     """A feed was named that no file declares."""
+
+
+class NotCaughtUp(K2Error):
+    """The daemon has not done what was pending in the time it was given."""
 
 
 @dataclass
@@ -97,6 +107,48 @@ def catch_up_feed(
         if not succeeded:
             done.waiting = f"build of {build.partition_key} failed"
             return done
+
+
+def wait_until_caught_up(
+    settings: Settings, feeds: Sequence[Feed], instance: dg.DagsterInstance, console: Console
+) -> bool:
+    """Wait while the daemon's sensors start run after run, until nothing is pending; whether a run failed.
+
+    Raises:
+        NotCaughtUp: It takes longer than ``MOST_SECONDS``.
+    """
+    topics = KafkaTopics(settings.bootstrap_servers)
+    iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
+    waiting = Retrying(
+        retry=retry_if_result(bool),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(MOST_SECONDS),
+        retry_error_callback=lambda state: "" if state.outcome is None else state.outcome.result(),
+    )
+    with console.status("the sensors start runs …") as status:
+
+        def look() -> str:
+            left = [text for feed in feeds if (text := _left_to_do(feed, topics, iceberg, instance))]
+            status.update("; ".join(left) or "done")
+            return "; ".join(left)
+
+        left = waiting(look)
+    if left:
+        raise NotCaughtUp(f"not done after {MOST_SECONDS} s: {left}. Look at the runs in Dagster, and at `k2 status`")
+    jobs = {job(feed) for feed in feeds for job in (ingest_job_name, build_job_name)}
+    failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    return any(run.job_name in jobs for run in failed)
+
+
+def _left_to_do(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance) -> str:
+    topic = topics.state(feed.topics.trades)
+    covered = iceberg.raw_table(feed.name).ledger().covered
+    pending = 0 if topic is None else len(topic.readable - covered)
+    if pending or ingests_in_flight(instance, feed):
+        return f"{feed.name}: {pending:,} messages pending"
+    facts = build_facts(feed, instance, datetime.now(UTC))
+    days = set(stale_days(facts)) | facts.building
+    return f"{feed.name}: {len(days)} days to build" if days else ""
 
 
 def caught_up_table(done: Sequence[CaughtUp], as_json: bool) -> str:
