@@ -178,3 +178,20 @@ def _parts(counts: Counts) -> Iterator[tuple[tuple[str, tuple[str, ...]], dict[s
     for key, each in counts.histograms.items():
         names = _bucket_names(METRICS[key[0]].buckets)
         yield key, {**dict(zip(names, map(float, each.counts), strict=True)), _SUM: each.sum}
+
+
+class EventCounts:
+    """The counts of all processes, as a part of the exporter's page."""
+
+    source = Source.COUNTED
+
+    def __init__(self, settings: Settings) -> None:
+        self._file = CountsFile(settings.home / COUNTS_FILE)
+
+    def report(self, figures: Figures) -> None:
+        """Fill in the figures.
+
+        Raises:
+            CountsUnavailable: The file can't be read.
+        """
+        figures.add(self._file.read())

@@ -287,6 +287,8 @@ _CHECKS = [
         missing_messages="Sequence numbers missing, over the latest findings of all days.",
         sequence_gaps="Gaps in sequence numbers, over the latest findings of all days.",
         duplicate_messages="Messages that repeat another, over the latest findings of all days.",
+        nonpositive_trades="Trades with a price of zero or less, over the latest findings of all days.",
+        trades_outside_session="Trades that set prices outside the session, over the latest findings of all days.",
     ),
 ]
 

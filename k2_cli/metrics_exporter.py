@@ -1,0 +1,161 @@
+"""The exporter: ``python -m k2_cli.metrics_exporter`` serves ``/metrics`` and ``/healthz`` on loopback.
+
+It keeps nothing that it could lose: every figure is read from Kafka, the Iceberg catalog, Dagster's storage or the
+file of counts.
+"""
+
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import dagster as dg
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from pyiceberg.catalog import Catalog
+
+from k2_assets.checks import RAW_CHECKS, TRADE_CHECKS, bar_checks_of
+from k2_market.errors import K2Error
+from k2_market.feed import Feed, load_feeds
+from k2_market.table_schemas import BAR_INTERVALS
+from k2_resources.automation_facts import AutomationFacts
+from k2_resources.check_facts import CheckFacts
+from k2_resources.event_counts import EventCounts, keep_counts
+from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.kafka_facts import KafkaFacts
+from k2_resources.materialization_facts import MaterializationFacts
+from k2_resources.metrics_page import Part, metrics_page
+from k2_resources.run_facts import RunFacts
+from k2_resources.settings import Settings
+from k2_resources.structured_logging import configure_logging, get_logger
+from k2_resources.table_facts import TableFacts
+
+HOST = "127.0.0.1"
+
+_log = get_logger("exporter")
+
+
+class ExporterPortTaken(K2Error):
+    """Another process listens on the exporter's port."""
+
+
+class DagsterNotSetUp(K2Error):
+    """Dagster's home is not there yet."""
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = Settings.load()
+    configure_logging("exporter", settings)
+    keep_counts(settings)
+    server = exporter_server(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    serving = threading.Thread(target=server.serve_forever, name="k2-exporter", daemon=True)
+    serving.start()
+    _log.info("exporter started", url=f"http://{HOST}:{server.server_port}/metrics")
+    stop.wait()
+    server.shutdown()
+    server.server_close()
+    _log.info("exporter stopped")
+
+
+def exporter_server(settings: Settings) -> WSGIServer:
+    """The HTTP server, bound to ``settings.metrics_port`` and not serving yet.
+
+    Raises:
+        ExporterPortTaken: Something else listens there.
+        FeedFileError: A feed's file is wrong.
+    """
+    registry = metrics_page(platform_parts(settings), settings.environment, _version())
+    try:
+        return make_server(HOST, settings.metrics_port, _routes(registry), _ThreadingServer, _QuietHandler)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise ExporterPortTaken(
+            f"port {settings.metrics_port} on {HOST} is taken; stop what listens there, or set K2_METRICS_PORT"
+        ) from error
+
+
+def platform_parts(settings: Settings) -> list[Part]:
+    """All sources of figures; each opens what it reads when it is first asked."""
+    feeds = list(load_feeds(settings.feed_directories).values())
+    catalog = cache(partial(_catalog, settings))
+    instance = cache(partial(_dagster, settings))
+    checks = [key for feed in feeds for key in check_keys(feed)]
+    return [
+        KafkaFacts(settings.bootstrap_servers, catalog, feeds),
+        TableFacts(catalog, feeds),
+        MaterializationFacts(instance, feeds, sorted({key.asset_key for key in checks})),
+        CheckFacts(instance, feeds, checks),
+        RunFacts(instance),
+        AutomationFacts(instance),
+        EventCounts(settings),
+    ]
+
+
+def check_keys(feed: Feed) -> list[dg.AssetCheckKey]:
+    """The checks of all of a feed's assets, and thereby its assets."""
+    checks: dict[str, Iterable[str]] = {
+        "raw_trades": RAW_CHECKS,
+        "trades": TRADE_CHECKS,
+        **{interval.table: bar_checks_of(interval) for interval in BAR_INTERVALS},
+    }
+    return [
+        dg.AssetCheckKey(dg.AssetKey([feed.name, table]), name) for table, names in checks.items() for name in names
+    ]
+
+
+def _catalog(settings: Settings) -> Catalog:
+    return open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
+
+
+def _dagster(settings: Settings) -> dg.DagsterInstance:
+    # Opening an instance sets its storage up, and two processes that do so at once get in each other's way.
+    if not (settings.dagster_home / "dagster.yaml").exists():
+        raise DagsterNotSetUp(f"{settings.dagster_home} holds no dagster.yaml; `k2 up` writes it")
+    return dg.DagsterInstance.from_config(str(settings.dagster_home))
+
+
+def _version() -> str:
+    try:
+        return version("k2-market-data")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _routes(registry: CollectorRegistry) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+    metrics: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
+
+    def route(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/metrics":
+            return metrics(environ, start_response)
+        healthy = environ["PATH_INFO"] == "/healthz"
+        start_response("200 OK" if healthy else "404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"ok\n" if healthy else b"Here are /metrics and /healthz.\n"]
+
+    return route
+
+
+class _ThreadingServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """A line for each scrape would say nothing."""
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except K2Error as error:
+        _log.error("exporter can't start", error=str(error))
+        sys.exit(f"k2: {error}")
