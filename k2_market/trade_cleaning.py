@@ -23,7 +23,7 @@ order of the table's rows, so loading the same messages again changes nothing.
 is the practice of NYSE TAQ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -34,7 +34,7 @@ from k2_market.conditions import price_eligible, volume_eligible
 from k2_market.errors import K2Error
 from k2_market.feed import Conditions
 from k2_market.repeated_keys import rows_sharing_a_key
-from k2_market.table_order import in_table_order
+from k2_market.table_order import table_order
 from k2_market.table_schemas import TRADES
 
 
@@ -111,7 +111,7 @@ _ALWAYS_SAID = ("symbol", "exchange_timestamp", "price", "quantity", "side", "co
 _MESSAGE_ORDER = ("topic_rank", "kafka_partition", "kafka_offset")
 _TRADE_KEY = ("symbol", "trade_id")
 _TRADE_CONTENT = ("exchange_timestamp", "price", "quantity", "side", "conditions", "currency")
-_AMENDMENT_CONTENT = (*_TRADE_KEY, "action", "corrects_trade_id", "sequence_number", *_TRADE_CONTENT)
+_AMENDMENT_CONTENT = ("symbol", "own_id", "action", "corrects_trade_id", "sequence_number", *_TRADE_CONTENT)
 
 
 def clean_day(raw: pa.Table, conditions: Conditions, topic_order: Sequence[str] = ()) -> CleanDay:
@@ -126,57 +126,62 @@ def clean_day(raw: pa.Table, conditions: Conditions, topic_order: Sequence[str] 
         IncompleteTradeError: A live row lacks a value that ``TRADES`` requires.
     """
     _refuse_incomplete(raw)
-    messages = _messages(raw, topic_order)
-    live = messages if raw["reject_reason"].null_count == raw.num_rows else messages.filter(~pl.col("dead"))
-    is_amendment = live["action"].is_in(["CORRECT", "CANCEL"])
-    if is_amendment.any():
-        reported, amendments = live.filter(~is_amendment), live.filter(is_amendment)
-    else:
-        reported, amendments = live, live.clear()
-
+    live = _live_messages(raw, topic_order)
+    amends = _amends(raw, live)
+    reported = live.filter(~amends) if amends.any() else live
     repeated = _repeated(reported)
-    new = reported if repeated.is_empty() else reported.join(repeated, on="row", how="anti")
-    distinct_amendments = _distinct_amendments(raw, amendments)
-    amended = _amended(new, distinct_amendments)
-    trades = in_table_order(amended.trades, ties=["topic_rank"])
+    new = _without(reported, repeated)
+    amendments = _with_content(raw, live.filter(amends)).sort(_MESSAGE_ORDER)
+    distinct = amendments.unique(_AMENDMENT_CONTENT, keep="first", maintain_order=True)
+    amended = _amended(new, distinct)
 
     counts = CleaningCounts(
         raw_rows=raw.num_rows,
-        dead_letters=messages.height - live.height,
-        duplicates=repeated.height + amendments.height - distinct_amendments.height,
+        dead_letters=raw.num_rows - live.height,
+        duplicates=repeated.height + amendments.height - distinct.height,
         conflicting_ids=_conflicting_ids(raw, repeated),
         new_trades=new.height,
         cancels=amended.cancels,
         cancelled=amended.cancelled,
-        corrections=distinct_amendments.height - amended.cancels,
+        corrections=distinct.height - amended.cancels,
         unmatched_cancels=amended.unmatched_cancels,
         unmatched_corrections=amended.unmatched_corrections,
-        trades=trades.height,
+        trades=amended.trades.height,
     )
-    return CleanDay(_trades_table(raw, trades, conditions), counts)
+    return CleanDay(_trades_table(raw, amended.trades, conditions), counts)
 
 
-def _messages(raw: pa.Table, topic_order: Sequence[str]) -> pl.DataFrame:
-    """What decides about a message, a row each: ``row`` is its place in ``raw``, ``topic_rank`` its topic's."""
-    columns = ["symbol", "trade_id", "action", "corrects_trade_id", "exchange_timestamp", "sequence_number"]
-    messages = _frame(raw.select([*columns, "reject_reason", *_PLACE_IN_KAFKA]))
-    rank = {topic: place for place, topic in enumerate(topic_order)}
-    topics = sorted(messages["kafka_topic_id"].unique(), key=lambda topic: (rank.get(topic, len(rank)), topic))
-    trade_id = pl.col("trade_id")
-    if (messages["trade_id"].is_null() | (messages["trade_id"] == "")).any():
-        trade_id = pl.when(trade_id.is_null() | (trade_id == "")).then(_NAME_BY_KAFKA_PLACE).otherwise(trade_id)
-    return messages.with_row_index("row").select(
+def _live_messages(raw: pa.Table, topic_order: Sequence[str]) -> pl.DataFrame:
+    """What tells the live messages apart and puts them in order, without what they say.
+
+    ``row`` is a message's position in ``raw``, ``topic_rank`` its topic's age. Symbols are an ``Enum`` in
+    alphabetical order, which is much quicker to compare and to sort than text.
+    """
+    messages = _frame(raw.select([*_TRADE_KEY, "exchange_timestamp", "sequence_number", *_PLACE_IN_KAFKA[1:]]))
+    named = messages["trade_id"].is_not_null() & (messages["trade_id"] != "")
+    if not named.all():
+        places = _frame(raw.select(_PLACE_IN_KAFKA)).select(pl.format("kafka:{}:{}:{}", *_PLACE_IN_KAFKA))
+        messages = messages.with_columns(messages["trade_id"].zip_with(named, places.to_series()))
+    live = messages.with_row_index("row").with_columns(
         pl.col("row").cast(pl.Int64),
-        "symbol",
-        trade_id.alias("trade_id"),
-        *columns[2:],
-        *_PLACE_IN_KAFKA[1:],
-        pl.col("kafka_topic_id").cast(pl.Enum(topics)).to_physical().cast(pl.Int32).alias("topic_rank"),
-        pl.col("reject_reason").is_not_null().alias("dead"),
+        pl.col("symbol").cast(pl.Enum(messages["symbol"].drop_nulls().unique().sort())),
+        _topic_rank(raw["kafka_topic_id"], topic_order),
     )
+    if raw["reject_reason"].null_count == raw.num_rows:
+        return live
+    return live.filter(_series(raw["reject_reason"].is_null()))
 
 
-_NAME_BY_KAFKA_PLACE = pl.format("kafka:{}:{}:{}", *_PLACE_IN_KAFKA)
+def _topic_rank(topic_ids: pa.ChunkedArray, topic_order: Sequence[str]) -> pl.Series:
+    rank = {topic: place for place, topic in enumerate(topic_order)}
+    topics = sorted(topic_ids.unique().to_pylist(), key=lambda topic: (rank.get(topic, len(rank)), topic))
+    return _series(pc.index_in(topic_ids, value_set=pa.array(topics, topic_ids.type))).alias("topic_rank")
+
+
+def _amends(raw: pa.Table, live: pl.DataFrame) -> pl.Series:
+    """Whether each live message is a correction or a cancel."""
+    amends = _series(pc.or_(pc.equal(raw["action"], "CORRECT"), pc.equal(raw["action"], "CANCEL"))).fill_null(False)
+    return amends if live.height == raw.num_rows else amends.gather(live["row"])
 
 
 def _repeated(reported: pl.DataFrame) -> pl.DataFrame:
@@ -187,6 +192,10 @@ def _repeated(reported: pl.DataFrame) -> pl.DataFrame:
     return paired.filter(pl.col("row") != pl.col("first_row")).select("row", "first_row")
 
 
+def _without(messages: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
+    return messages if left_out.is_empty() else messages.join(left_out, on="row", how="anti")
+
+
 def _conflicting_ids(raw: pa.Table, repeated: pl.DataFrame) -> int:
     """How many ids name trades that differ from the first of that id."""
     if repeated.is_empty():
@@ -194,16 +203,6 @@ def _conflicting_ids(raw: pa.Table, repeated: pl.DataFrame) -> int:
     again, first = (_content(raw, repeated[column], _TRADE_CONTENT) for column in ("row", "first_row"))
     differs = pl.any_horizontal(again[column].ne_missing(first[column]) for column in _TRADE_CONTENT)
     return repeated.filter(pl.select(differs).to_series())["first_row"].n_unique()
-
-
-def _distinct_amendments(raw: pa.Table, amendments: pl.DataFrame) -> pl.DataFrame:
-    """Corrections and cancels in message order, repetitions left out."""
-    if amendments.is_empty():
-        return amendments
-    content = _content(raw, amendments["row"], _AMENDMENT_CONTENT).rename(lambda name: f"said_{name}")
-    said = content.columns
-    in_order = pl.concat([amendments, content], how="horizontal").sort(_MESSAGE_ORDER)
-    return in_order.unique(said, keep="first", maintain_order=True).drop(said)
 
 
 @dataclass(frozen=True)
@@ -218,68 +217,71 @@ class _Amended:
 
 
 def _amended(new: pl.DataFrame, amendments: pl.DataFrame) -> _Amended:
-    """Cancels and corrections applied to the trades."""
-    reported = new.with_columns(pl.col("row").alias("value_row"), pl.lit(False).alias("corrected"))
+    """Cancels and corrections applied to the trades; the many that none of them names are not touched."""
+    place, message = ("row", *_TRADE_KEY, "exchange_timestamp", "sequence_number"), _MESSAGE_ORDER
+    as_reported = new.select(*place, *message, pl.col("row").alias("value_row"), pl.lit(False).alias("corrected"))
     if amendments.is_empty():
-        return _Amended(reported, 0, 0, 0, 0)
-    named = _with_trade_named(new, amendments)
-    cancels = named.filter(pl.col("action") == "CANCEL")
-    corrections = named.filter(pl.col("action") == "CORRECT")
-    last = (
-        corrections.unique(["symbol", "names"], keep="last", maintain_order=True)
-        .drop("trade_id")
-        .rename({"names": "trade_id"})
-    )
+        return _Amended(as_reported, 0, 0, 0, 0)
 
-    values = last.select(*_TRADE_KEY, *_MESSAGE_ORDER, value_row="row", corrected=pl.lit(True))
-    untouched = reported.join(values, on=_TRADE_KEY, how="anti")
-    matched = new.drop(_MESSAGE_ORDER).join(values, on=_TRADE_KEY).select(reported.columns)
-    unmatched = (
-        last.join(new, on=_TRADE_KEY, how="anti")
-        .with_columns(pl.col("row").alias("value_row"), pl.lit(True).alias("corrected"))
-        .select(reported.columns)
+    about = _with_trade_named(new, amendments)
+    cancels = about.filter(pl.col("action") == "CANCEL").select(_TRADE_KEY)
+    last = about.filter(pl.col("action") == "CORRECT").unique(_TRADE_KEY, keep="last", maintain_order=True)
+    named = as_reported.join(about, on=_TRADE_KEY, how="semi")
+    values = last.select(*_TRADE_KEY, *message, pl.col("row").alias("value_row"), pl.lit(True).alias("corrected"))
+    known = pl.concat(
+        [
+            named.join(last, on=_TRADE_KEY, how="anti"),
+            named.select(place).join(values, on=_TRADE_KEY),
+            last.select(place).join(named, on=_TRADE_KEY, how="anti").join(values, on=_TRADE_KEY),
+        ]
     )
-    known = pl.concat([untouched, matched, unmatched])
-    cancelled_keys = cancels.select("symbol", trade_id="names")
-    trades = known.join(cancelled_keys.unique(), on=_TRADE_KEY, how="anti")
+    standing = known.join(cancels, on=_TRADE_KEY, how="anti")
     return _Amended(
-        trades=trades,
+        trades=pl.concat([_without(as_reported, named), standing]),
         cancels=cancels.height,
-        cancelled=known.height - trades.height,
-        unmatched_cancels=cancelled_keys.join(known, on=_TRADE_KEY, how="anti").height,
-        unmatched_corrections=unmatched.height,
+        cancelled=known.height - standing.height,
+        unmatched_cancels=cancels.join(known, on=_TRADE_KEY, how="anti").height,
+        unmatched_corrections=known.height - named.height,
     )
 
 
 def _with_trade_named(new: pl.DataFrame, amendments: pl.DataFrame) -> pl.DataFrame:
-    """The amendments with ``names``: the id of the trade that each is about, chains of corrections followed back."""
+    """The amendments, each with the trade_id of the trade that it is about in place of its own."""
     corrects = pl.col("corrects_trade_id")
     direct = amendments.with_columns(
         pl.when(corrects.is_null() | (corrects == "")).then("trade_id").otherwise(corrects).alias("names")
     )
     mentioned = pl.concat([direct.select(_TRADE_KEY), direct.select("symbol", pl.col("names").alias("trade_id"))])
-    trades = set(mentioned.unique().join(new, on=_TRADE_KEY, how="semi").iter_rows())
+    reported = set(new.join(mentioned, on=_TRADE_KEY, how="semi").select(_TRADE_KEY).iter_rows())
     links: dict[tuple[str, str], str] = {}
-    for action, symbol, trade_id, named in direct.select("action", *_TRADE_KEY, "names").iter_rows():
-        if action == "CORRECT" and trade_id != named:
-            links[symbol, trade_id] = min(named, links.get((symbol, trade_id), named))
+    for symbol, trade_id, names in direct.filter(action="CORRECT").select(*_TRADE_KEY, "names").iter_rows():
+        if names != trade_id and (symbol, trade_id) not in reported:
+            links[symbol, trade_id] = min(names, links.get((symbol, trade_id), names))
+    ends = _ends(links)
+    about = [ends.get((symbol, names)) or names for symbol, names in direct.select("symbol", "names").iter_rows()]
+    return direct.drop("names").with_columns(pl.Series("trade_id", about, pl.String))
 
-    def origin(symbol: str, named: str) -> str:
-        """The end of the links from ``named``; itself where they go round in a circle."""
-        reached, passed = named, set()
-        while (symbol, reached) in links and (symbol, reached) not in trades:
-            if reached in passed:
-                return named
-            passed.add(reached)
+
+def _ends(links: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str | None]:
+    """Where following the links from each id ends; none for ids from which they go round in a circle."""
+    ends: dict[tuple[str, str], str | None] = {}
+    for symbol, start in links:
+        passed: dict[str, None] = {}
+        reached = start
+        while (symbol, reached) in links and (symbol, reached) not in ends and reached not in passed:
+            passed[reached] = None
             reached = links[symbol, reached]
-        return reached
-
-    names = [origin(symbol, name) for symbol, name in direct.select("symbol", "names").iter_rows()]
-    return direct.with_columns(pl.Series("names", names, pl.String))
+        end = None if reached in passed else ends.get((symbol, reached), reached)
+        ends |= {(symbol, trade_id): end for trade_id in passed}
+    return ends
 
 
 def _trades_table(raw: pa.Table, trades: pl.DataFrame, conditions: Conditions) -> pa.Table:
     """``TRADES``, put together from the raw rows that the trades point at."""
+    order = table_order(trades, ties=["topic_rank"])
+    trades = trades.select("row", "value_row", "trade_id", "corrected")
+    if order is not None:
+        trades = trades[order]
     placed, valued = trades["row"].to_arrow(), trades["value_row"].to_arrow()
     columns = {column: _taken(raw, column, placed) for column in _PLACE_IN_MARKET}
     columns |= {column: _taken(raw, column, valued) for column in (*_SAID_LAST, *_PLACE_IN_KAFKA)}
@@ -306,12 +308,24 @@ def _refuse_incomplete(raw: pa.Table) -> None:
 
 
 def _taken(raw: pa.Table, column: str, rows: pa.Array) -> pa.Array:
-    whole = raw[column].combine_chunks()
-    return whole.take(rows)
+    return raw[column].combine_chunks().take(rows)  # far quicker than taking from many chunks
+
+
+def _with_content(raw: pa.Table, messages: pl.DataFrame) -> pl.DataFrame:
+    """Messages with all that they say; ``own_id`` is the trade_id as it was said, empty or not."""
+    said = ["trade_id", "action", "corrects_trade_id", *_TRADE_CONTENT[1:]]
+    content = _content(raw, messages["row"], said).rename({"trade_id": "own_id"})
+    return pl.concat([messages, content], how="horizontal")
 
 
 def _content(raw: pa.Table, rows: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
     return _frame(raw.select(columns).take(rows.to_arrow()))
+
+
+def _series(array: pa.Array | pa.ChunkedArray) -> pl.Series:
+    series = pl.from_arrow(array)
+    assert isinstance(series, pl.Series)
+    return series
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -225,6 +225,23 @@ def test_repeated_cancels_and_corrections_count_as_duplicates():
     assert only_trade(day)["kafka_offset"] == 2
 
 
+def test_corrections_without_an_id_of_their_own_are_repetitions_by_content():
+    correction = {"action": "CORRECT", "trade_id": "", "corrects_trade_id": "t0", "price": Decimal(11)}
+    day = clean(message(0), message(1, **correction), message(2, **correction))
+
+    assert (day.counts.corrections, day.counts.duplicates) == (1, 1)
+    assert (only_trade(day)["kafka_offset"], only_trade(day)["price"]) == (1, 11)
+
+
+def test_a_chain_of_many_corrections_is_followed_at_once():
+    rows = [message(0)] + [
+        message(i, action="CORRECT", trade_id=f"t{i}", corrects_trade_id=f"t{i - 1}", price=Decimal(i + 1))
+        for i in range(1, 3_000)
+    ]
+
+    assert (only_trade(clean(*rows))["trade_id"], only_trade(clean(*rows))["price"]) == ("t0", 3_000)
+
+
 def test_trades_stand_in_table_order_with_ties_in_feed_order():
     day = clean(
         message(9, trade_id="d", exchange_timestamp=at(1), sequence_number=2),
