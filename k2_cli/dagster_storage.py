@@ -4,7 +4,6 @@ Two processes that meet a storage that is not there yet both make it, and one of
 limit nobody set lets its first two runs overlap.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,4 +30,5 @@ def pools_of_feeds(settings: Settings) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    initialise(Path(os.environ["DAGSTER_HOME"]), pools_of_feeds(Settings.load()))
+    settings = Settings.load()
+    initialise(settings.dagster_home, pools_of_feeds(settings))

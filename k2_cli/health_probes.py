@@ -22,7 +22,10 @@ def graphql(url: str, query: str) -> dict[str, Any] | None:
     answer = _ask(urllib.request.Request(url, body, {"Content-Type": "application/json"}))
     if answer is None:
         return None
-    data: dict[str, Any] | None = json.loads(answer).get("data")
+    try:
+        data: dict[str, Any] | None = json.loads(answer).get("data")
+    except ValueError:
+        return None
     return data
 
 

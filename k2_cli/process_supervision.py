@@ -27,7 +27,7 @@ from k2_market.errors import K2Error
 _POLL_SECONDS = 0.1
 _KILL_GRACE_SECONDS = 5.0
 _LOG_ROTATE_BYTES = 20 * 2**20
-_LOG_TAIL_LINES = 15
+_LOG_TAIL_LINES = 30
 _MARK = "K2_SUPERVISED"
 """The environment variable by which what a service started is known as its own."""
 
@@ -161,7 +161,12 @@ class Supervisor:
         record = read_record(self._record_path(service))
         if record is None or not record.is_running():
             self.require_free_ports(service)
-            record = self._spawn(service, service.prepare())
+            try:
+                record = self._spawn(service, service.prepare())
+            except OSError as error:
+                raise ServiceError(
+                    f"{service.name} can't be started: {error}. Is the disk full, or K2_HOME not yours?"
+                ) from error
         try:
             self._await_health(service, record)
         except BaseException:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -154,6 +155,17 @@ def test_a_service_that_never_answers_is_stopped_and_reported(supervisor: Superv
     with pytest.raises(ServiceError, match="did not answer within 1 s and was stopped"):
         supervisor.start(replace(service, script=NEVER_ANSWERS, start_timeout_seconds=0.6))
     assert supervisor.status(service).state is ServiceState.STOPPED
+
+
+def test_a_disk_that_takes_nothing_more_is_reported_with_the_service(
+    supervisor: Supervisor, service: ScriptService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, *_arguments: object, **_keywords: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(ServiceError, match="script can't be started: .*No space left on device"):
+        supervisor.start(service)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
