@@ -164,7 +164,7 @@ def test_a_disk_that_takes_nothing_more_is_reported_with_the_service(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", full)
-    with pytest.raises(ServiceError, match="script can't be started: .*No space left on device"):
+    with pytest.raises(ServiceError, match=r"script can't be started: .*No space left on device"):
         supervisor.start(service)
 
 
