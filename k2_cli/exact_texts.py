@@ -1,7 +1,7 @@
 """Values as texts, exact and the same in every format.
 
-Decimals have all their digits and never an exponent, timestamps are UTC as ``2014-03-10T23:00:00.000001Z``, bytes are
-hexadecimal, lists and maps are JSON.
+Decimals have all their digits and never an exponent, timestamps are UTC as ``2014-03-10T23:00:00.000001Z``, intervals
+``P0M0DT60S``, bytes hexadecimal, lists and maps JSON.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ def json_values(column: pa.Array) -> list[Any]:
 def _values(column: pa.Array) -> list[Any]:
     import pyarrow as pa
 
+    in_python = not (pa.types.is_timestamp(column.type) and column.type.unit == "ns")
     try:
-        values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
-    except (ValueError, OverflowError, pa.ArrowException):
-        # Moments that Python's types can't hold: nanoseconds, years past 9999.
+        values: list[Any] = (column if in_python else column.cast(pa.string())).to_pylist(maps_as_pydicts="lossy")
+    except (ValueError, OverflowError):
+        # Years past 9999; Python's moments have no nanoseconds either.
         values = column.cast(pa.string()).to_pylist()
     return values
 
@@ -56,8 +57,10 @@ def _text(value: Any) -> str:
             return value.replace(tzinfo=None).isoformat(timespec="microseconds") + ("Z" if value.tzinfo else "")
         case date():
             return value.isoformat()
-        case list() | tuple() | dict():
+        case list() | dict():
             return json.dumps(_json_value(value), ensure_ascii=False)
+        case (months, days, nanoseconds):
+            return f"P{months}M{days}DT{Decimal(nanoseconds).scaleb(-9).normalize():f}S"
     return str(value)
 
 
@@ -70,7 +73,7 @@ def _json_value(value: Any) -> Any:
             return value if value - value == 0 else str(value)
         case Decimal() if value.as_tuple().exponent == 0:
             return int(value)
-        case list() | tuple():
+        case list():
             return [_json_value(each) for each in value]
         case dict():
             return {_text(key): _json_value(each) for key, each in value.items()}

@@ -20,6 +20,9 @@ from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 ALL_FEEDS = "all_feeds"
 """The schema whose views hold every feed's rows, the feed's name in their first column, ``feed``."""
 
+_FIRST_SEQUENCE_NUMBER = 1
+"""Iceberg numbers a table's snapshots from here."""
+
 
 class SnapshotNotKept(K2Error):
     """A table's state at some time was asked for which it keeps no snapshot of any more."""
@@ -142,9 +145,10 @@ def snapshot_as_of(table: Table, moment: datetime) -> int | None:
     if found is not None:
         return found.snapshot_id
     history = table.history()
-    oldest = None if not history else table.snapshot_by_id(history[0].snapshot_id)
-    if oldest is not None and oldest.parent_snapshot_id is not None:
-        since = datetime.fromtimestamp(history[0].timestamp_ms / 1000, UTC).isoformat()
+    oldest = table.snapshot_by_id(history[0].snapshot_id) if history else None
+    # Expiry takes older ones out of the history, and the oldest one's parent with them; its number stays.
+    if oldest is not None and oldest.sequence_number != _FIRST_SEQUENCE_NUMBER:
+        since = datetime.fromtimestamp(oldest.timestamp_ms / 1000, UTC).isoformat()
         raise SnapshotNotKept(
             f"table {'.'.join(table.name())}: no snapshot as old as {moment.isoformat()} is kept. "
             f"The oldest is of {since}: ask for a later moment."

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -85,7 +86,7 @@ def parse_statement(sql: str) -> ReadingStatement:
 
 
 def _syntax_tree(sql: str) -> list[dict[str, Any]]:
-    with duckdb.connect(":memory:") as parser:
+    with _parser().cursor() as parser:
         found = parser.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchone()
     assert found is not None
     try:
@@ -101,6 +102,12 @@ def _syntax_tree(sql: str) -> list[dict[str, Any]]:
             f"before one of them. Found: {_first_words(sql)}"
         )
     raise QueryError(f"SQL: {answer['error_message']}{_position(sql, answer.get('position'))}")
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    """A database with nothing in it."""
+    return duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
 
 
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:

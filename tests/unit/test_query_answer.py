@@ -1,0 +1,58 @@
+from collections.abc import Iterator
+
+import duckdb
+import pytest
+
+from k2_resources.query_answer import Answer, run_statement
+from k2_resources.reading_statement import QueryError, parse_statement
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        yield connection
+
+
+def test_values_are_bound_and_never_become_sql(connection: duckdb.DuckDBPyConnection) -> None:
+    hostile = "x' OR 1 = 1; DROP TABLE t; --"
+    assert ask(connection, "SELECT $it AS it", it=hostile).table().to_pylist() == [{"it": hostile}]
+
+
+def test_a_text_is_taken_as_the_type_that_it_is_compared_with(connection: duckdb.DuckDBPyConnection) -> None:
+    sql = """
+        SELECT DATE '2014-03-11' = $day, 0.1::DECIMAL(18, 8) = $price, 7::BIGINT < $count,
+               TIMESTAMPTZ '2014-03-11 00:00:00+00' = $moment
+    """
+    values = {"day": "2014-03-11", "price": "0.1", "count": "10", "moment": "2014-03-11T00:00:00Z"}
+    assert [*ask(connection, sql, **values).table().to_pylist()[0].values()] == [True, True, True, True]
+
+
+def test_columns_of_the_same_name_are_told_apart(connection: duckdb.DuckDBPyConnection) -> None:
+    answer = ask(connection, "SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a")
+    assert answer.schema.names == ["a", "a_2", "a_2_2", "a_3"]
+    assert answer.table().to_pylist() == [{"a": 1, "a_2": 2, "a_2_2": 3, "a_3": 4}]
+
+
+def test_a_parameter_without_a_value_is_named(connection: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(QueryError, match=r"no value was given for \$day, \$symbol"):
+        ask(connection, "SELECT $symbol, $day, $price", price="1")
+
+
+def test_a_value_without_a_parameter_is_named(connection: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(QueryError, match=r"values were given for \$b, which do not occur"):
+        ask(connection, "SELECT $a", a="1", b="2")
+
+
+def test_duckdb_s_own_message_is_kept(connection: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(QueryError, match="trades does not exist"):
+        ask(connection, "SELECT * FROM trades")
+
+
+def test_an_error_in_a_late_row_is_ours_too(connection: duckdb.DuckDBPyConnection) -> None:
+    answer = ask(connection, "SELECT CASE WHEN x = 499999 THEN ('a' || x)::INT END FROM range(500000) r(x)")
+    with pytest.raises(QueryError, match="Could not convert string 'a499999'"):
+        answer.table()
+
+
+def ask(connection: duckdb.DuckDBPyConnection, sql: str, **values: object) -> Answer:
+    return run_statement(connection, parse_statement(sql), values)
