@@ -53,7 +53,8 @@ class DagsterHome:
     def command(self, module: str, *arguments: str) -> Command:
         """A Python module of Dagster's, to be run on this home."""
         return Command(
-            [sys.executable, "-m", module, *arguments], {**self.environment, "DAGSTER_HOME": str(self.directory)}
+            [sys.executable, "-m", module, *arguments, "--log-format", "json"],
+            {**self.environment, "DAGSTER_HOME": str(self.directory)},
         )
 
 
