@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -44,8 +45,8 @@ class ExporterPortTaken(K2Error):
     """Another process listens on the exporter's port."""
 
 
-class DagsterNotSetUp(K2Error):
-    """Dagster's home is not there yet."""
+class NotSetUp(K2Error):
+    """Something that the exporter reads is not there yet; it only reads, and makes nothing."""
 
 
 def main() -> None:
@@ -114,13 +115,16 @@ def check_keys(feed: Feed) -> list[dg.AssetCheckKey]:
 
 
 def _catalog(settings: Settings) -> Catalog:
-    return open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
+    uri = settings.iceberg_catalog_uri
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise NotSetUp(f"{uri}: no catalog yet; the first ingest makes it")
+    return open_catalog(uri, settings.iceberg_warehouse)
 
 
 def _dagster(settings: Settings) -> dg.DagsterInstance:
-    # Opening an instance sets its storage up, and two processes that do so at once get in each other's way.
+    # Opening an instance or a catalog sets its storage up; two processes that do so at once get in each other's way.
     if not (settings.dagster_home / "dagster.yaml").exists():
-        raise DagsterNotSetUp(f"{settings.dagster_home} holds no dagster.yaml; `k2 up` writes it")
+        raise NotSetUp(f"{settings.dagster_home} holds no dagster.yaml; `k2 up` writes it")
     return dg.DagsterInstance.from_config(str(settings.dagster_home))
 
 

@@ -28,7 +28,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
-from k2_cli.metrics_exporter import DagsterNotSetUp, platform_parts
+from k2_cli.metrics_exporter import NotSetUp, platform_parts
 from k2_market.feed import Feed, load_feeds
 from k2_resources import check_facts, materialization_facts
 from k2_resources.automation_facts import AutomationFacts
@@ -337,7 +337,7 @@ def test_daemons_heartbeats_are_told(instance: dg.DagsterInstance) -> None:
 def test_an_instance_that_cannot_be_opened_fails_the_part_and_is_tried_again(tmp_path: Path) -> None:
     parts = platform_parts(Settings(home=tmp_path, kafka_bootstrap="127.0.0.1:1"))
     runs = next(part for part in parts if isinstance(part, RunFacts))
-    with pytest.raises(DagsterNotSetUp):
+    with pytest.raises(NotSetUp):
         report(runs)
     (tmp_path / "dagster").mkdir()
     (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
