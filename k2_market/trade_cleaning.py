@@ -33,7 +33,7 @@ import pyarrow.compute as pc
 from k2_market.conditions import price_eligible, volume_eligible
 from k2_market.errors import K2Error
 from k2_market.feed import Conditions
-from k2_market.repeated_keys import rows_sharing_a_key
+from k2_market.repeated_keys import rows_perhaps_sharing_a_key
 from k2_market.table_order import table_order
 from k2_market.table_schemas import TRADES
 
@@ -131,7 +131,7 @@ def clean_day(raw: pa.Table, conditions: Conditions, topic_order: Sequence[str] 
     reported = live.filter(~amends) if amends.any() else live
     repeated = _repeated(reported)
     new = _without(reported, repeated)
-    amendments = _with_content(raw, live.filter(amends)).sort(_MESSAGE_ORDER)
+    amendments = _in_message_order(_with_content(raw, live.filter(amends)))
     distinct = amendments.unique(_AMENDMENT_CONTENT, keep="first", maintain_order=True)
     amended = _amended(new, distinct)
 
@@ -186,10 +186,22 @@ def _amends(raw: pa.Table, live: pl.DataFrame) -> pl.Series:
 
 def _repeated(reported: pl.DataFrame) -> pl.DataFrame:
     """The ``NEW`` messages that repeat an earlier one: ``row``, and ``first_row``, which is the one that stays."""
-    suspects = rows_sharing_a_key(reported, _TRADE_KEY).sort(_MESSAGE_ORDER)
-    first = suspects.unique(_TRADE_KEY, keep="first", maintain_order=True).select(*_TRADE_KEY, first_row="row")
-    paired = suspects.join(first, on=_TRADE_KEY)
-    return paired.filter(pl.col("row") != pl.col("first_row")).select("row", "first_row")
+    suspects = _in_message_order(
+        rows_perhaps_sharing_a_key(reported, _TRADE_KEY).select(*_TRADE_KEY, "row", *_MESSAGE_ORDER)
+    )
+    paired = suspects.select("row", pl.col("row").first().over(_TRADE_KEY).alias("first_row"))
+    return paired.filter(pl.col("row") != pl.col("first_row"))
+
+
+def _in_message_order(messages: pl.DataFrame) -> pl.DataFrame:
+    """Sorts by topic, partition and offset: by one number made of the three where 63 bits hold it."""
+    if messages.is_empty():
+        return messages
+    topics, partitions, offsets = (highest + 1 for highest in messages.select(pl.col(_MESSAGE_ORDER).max()).row(0))
+    if topics * partitions * offsets >= 2**63:
+        return messages.sort(_MESSAGE_ORDER)
+    topic, partition, offset = (pl.col(column).cast(pl.Int64) for column in _MESSAGE_ORDER)
+    return messages[messages.select((topic * partitions + partition) * offsets + offset).to_series().arg_sort()]
 
 
 def _without(messages: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:

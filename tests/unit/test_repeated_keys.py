@@ -2,7 +2,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2_market.repeated_keys import rows_sharing_a_key
+from k2_market.repeated_keys import rows_perhaps_sharing_a_key, rows_sharing_a_key
 
 KEYS = st.lists(st.tuples(st.sampled_from(["a", "b", "ab"]), st.sampled_from(["", "a", "b", "ba"])), max_size=20)
 
@@ -15,3 +15,4 @@ def test_exactly_the_rows_whose_key_occurs_more_than_once_are_found(keys):
     shared = rows_sharing_a_key(rows, ["symbol", "trade_id"])
 
     assert shared.rows() == [key for key in keys if keys.count(key) > 1]
+    assert set(shared.rows()) <= set(rows_perhaps_sharing_a_key(rows, ["symbol", "trade_id"]).rows())

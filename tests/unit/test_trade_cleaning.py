@@ -79,6 +79,14 @@ def test_a_repeated_message_is_one_trade_and_the_lowest_offset_stays():
     assert (day.counts.duplicates, day.counts.conflicting_ids) == (1, 0)
 
 
+def test_offsets_near_the_end_of_64_bits_are_compared_as_well():
+    day = clean(
+        message(2**63 - 1, trade_id="x", kafka_partition=9), message(2**63 - 2, trade_id="x", kafka_partition=9)
+    )
+
+    assert only_trade(day)["kafka_offset"] == 2**63 - 2
+
+
 def test_the_same_trade_id_in_another_symbol_is_another_trade():
     assert clean(message(0, trade_id="x"), message(1, trade_id="x", symbol="RIO")).counts.trades == 2
 
