@@ -156,22 +156,14 @@ class Supervisor:
 
         Raises:
             PortTakenError: Another process has its port.
-            ServiceError: It ended, or did not answer in time; its last log lines are shown. Nothing is left running.
+            ServiceError: It ended, or did not answer in time; its last log lines are shown. What was started here is
+                stopped again.
         """
         record = read_record(self._record_path(service))
-        if record is None or not record.is_running():
-            self.require_free_ports(service)
-            try:
-                record = self._spawn(service, service.prepare())
-            except OSError as error:
-                raise ServiceError(
-                    f"{service.name} can't be started: {error}. Is the disk full, or K2_HOME not yours?"
-                ) from error
-        try:
+        if record is not None and record.is_running():
             self._await_health(service, record)
-        except BaseException:
-            self.stop(service)
-            raise
+        else:
+            self._start_anew(service)
         return self.status(service)
 
     def stop(self, service: Service) -> bool:
@@ -202,15 +194,29 @@ class Supervisor:
         """Where the service's output goes."""
         return self.log_directory / f"{service.name}.log"
 
+    def _start_anew(self, service: Service) -> None:
+        self.require_free_ports(service)
+        try:
+            record = self._spawn(service, service.prepare())
+        except OSError as error:
+            raise ServiceError(
+                f"{service.name} can't be started: {error}. Is the disk full, or K2_HOME not yours?"
+            ) from error
+        try:
+            self._await_health(service, record)
+        except BaseException:
+            self.stop(service)
+            raise
+
     def _processes(self, service: Service, record: ProcessRecord) -> list[psutil.Process]:
-        # All that the service started in its session, even if the first of them is gone. The mark tells them from
-        # strangers that were given the same session id since then.
+        # All that the service started, and what they started, even if it is of an earlier start whose first process
+        # was killed: they know each other by the mark.
+        leader = record.pid if record.is_running() else None
         mark = self._mark(service)
         return [
             process
             for process in psutil.process_iter()
-            if _session_of(process) == record.pid
-            and ((process.pid == record.pid and record.is_running()) or _environment(process).get(_MARK) == mark)
+            if not _is_zombie(process) and (process.pid == leader or _environment(process).get(_MARK) == mark)
         ]
 
     def _mark(self, service: Service) -> str:
@@ -248,7 +254,7 @@ class Supervisor:
         while not service.is_healthy(record.since):
             if time.monotonic() > deadline:
                 raise ServiceError(
-                    f"{service.name} did not answer within {service.start_timeout_seconds:.0f} s and was stopped. "
+                    f"{service.name} (pid {record.pid}) did not answer within {service.start_timeout_seconds:.0f} s. "
                     f"{self._last_lines(service)}"
                 )
             if _ends_within(_POLL_SECONDS, record):
@@ -293,11 +299,11 @@ def _end_processes(service: Service, processes: Callable[[], list[psutil.Process
         )
 
 
-def _session_of(process: psutil.Process) -> int | None:
+def _is_zombie(process: psutil.Process) -> bool:
     try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
-    except (psutil.Error, OSError):
-        return None
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from k2_cli.process_records import ProcessRecord, read_record
@@ -34,6 +35,8 @@ def test_a_clock_that_was_set_right_does_not_make_our_process_a_stranger() -> No
     process = subprocess.Popen(SLEEPS)
     try:
         record = ProcessRecord.of(process.pid, SLEEPS)
+        while not psutil.Process(process.pid).cmdline():
+            assert process.poll() is None
         assert replace(record, created=record.created - 3600).is_running()
     finally:
         process.kill()

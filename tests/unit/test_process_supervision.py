@@ -86,6 +86,27 @@ def test_children_left_behind_by_a_killed_service_are_stopped_too(
     assert not _runs(child)
 
 
+def test_children_of_an_earlier_start_are_stopped_with_the_service(
+    supervisor: Supervisor, service: ScriptService
+) -> None:
+    parent = replace(service, script=SERVER_WITH_A_CHILD)
+    _kill(supervisor.start(parent).pid)
+    child = int(supervisor.log_path(parent).read_text(encoding="utf-8").split()[1])
+    supervisor.start(service)
+    assert _runs(child)
+    assert supervisor.stop(service)
+    assert not _runs(child)
+
+
+def test_a_service_that_runs_but_does_not_answer_is_reported_and_left_running(
+    supervisor: Supervisor, service: ScriptService
+) -> None:
+    status = supervisor.start(service)
+    with pytest.raises(ServiceError, match=rf"pid {status.pid}\) did not answer"):
+        supervisor.start(replace(service, port=free_ports(1)[0], start_timeout_seconds=0.2))
+    assert supervisor.status(service) == status
+
+
 def test_a_service_that_ignores_being_asked_is_killed(supervisor: Supervisor, service: ScriptService) -> None:
     stubborn = replace(service, script=SERVER_THAT_REFUSES_TO_END, stop_timeout_seconds=0.2)
     status = supervisor.start(stubborn)
@@ -152,7 +173,7 @@ def test_a_service_that_dies_while_starting_is_reported_with_its_last_words(
 
 
 def test_a_service_that_never_answers_is_stopped_and_reported(supervisor: Supervisor, service: ScriptService) -> None:
-    with pytest.raises(ServiceError, match="did not answer within 1 s and was stopped"):
+    with pytest.raises(ServiceError, match="did not answer within 1 s"):
         supervisor.start(replace(service, script=NEVER_ANSWERS, start_timeout_seconds=0.6))
     assert supervisor.status(service).state is ServiceState.STOPPED
 
