@@ -2,7 +2,6 @@ import subprocess
 import sys
 import time
 import types
-from importlib import import_module
 from pathlib import Path
 
 import pytest
