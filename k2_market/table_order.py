@@ -37,16 +37,18 @@ def table_order(trades: pl.DataFrame, ties: Sequence[str] = ()) -> NDArray[np.in
     if numbers is None:
         every = trades.select(by).with_row_index("position").sort(by, maintain_order=True)
         return every["position"].cast(pl.Int64).to_numpy()
-    if (numbers[1:] > numbers[:-1]).all():
-        return None
-    order = np.argsort(numbers, kind="stable")
-    numbers = numbers[order]
+    moved = bool((numbers[1:] < numbers[:-1]).any())
+    order = np.argsort(numbers, kind="stable") if moved else np.arange(len(numbers))
+    if moved:
+        numbers = numbers[order]
     equals_next = numbers[1:] == numbers[:-1]
-    if equals_next.any():
-        tied = np.append(equals_next, False) | np.insert(equals_next, 0, False)
+    tied = np.flatnonzero(np.append(equals_next, False) | np.insert(equals_next, 0, False))
+    if len(tied):
         rows = trades.select(by)[order[tied]].with_columns(pl.Series("position", order[tied]))
-        order[tied] = rows.sort(by, maintain_order=True)["position"].to_numpy()
-    return order
+        settled = rows.sort(by, maintain_order=True)["position"].to_numpy()
+        moved |= not np.array_equal(order[tied], settled)
+        order[tied] = settled
+    return order if moved else None
 
 
 def _symbol_and_time(trades: pl.DataFrame) -> NDArray[np.int64] | None:
