@@ -56,8 +56,6 @@ def build_defs(
         ],
         resources={**doors(settings), **(resources or {})},
         executor=IN_PROCESS,
-        # Every event is in the event log; on a run's console only what went wrong is of use.
-        loggers={"console": dg.colored_console_logger.configured({"log_level": "WARNING"}, name="console")},
     )
 
 

@@ -26,7 +26,7 @@ from k2_sensors.run_records import ingests_in_flight
 from k2_sensors.run_watch import end_dead_runs
 from k2_sensors.stale_day_sensor import build_facts, next_build
 
-MOST_SECONDS = 900
+MOST_SECONDS = 240
 
 
 class UnknownFeed(K2Error):

@@ -77,9 +77,11 @@ class KafkaTopics:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
+                # A broker gives a batch larger than a partition's limit to one partition an answer, so the limit is
+                # the largest batch there can be; and what waits is asked for at once, not a second later.
+                "max.partition.fetch.bytes": 1_048_576,
                 "queued.min.messages": 1,
-                "fetch.max.bytes": 1_000_000,
-                "max.partition.fetch.bytes": 20_000,
+                "fetch.queue.backoff.ms": 5,
             },
             logger=kafka_client_logger("kafka-peek"),
         )
@@ -103,6 +105,7 @@ class KafkaTopics:
                 partition = cast("int", message.partition())
                 if partition in waiting:
                     waiting.discard(partition)
+                    consumer.pause([TopicPartition(str(message.topic()), partition)])
                     if message.error() is None and message.timestamp()[1] >= 0:
                         found[partition] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
         return found
