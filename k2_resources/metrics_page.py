@@ -21,7 +21,7 @@ from k2_resources.figures import Figures, Histogram, LabelValues
 from k2_resources.metrics_registry import CONSTANT_LABELS, METRICS, SERVICE, Kind, Metric, Source
 from k2_resources.structured_logging import get_logger
 
-PATIENCE_SECONDS = 0.8
+PATIENCE_SECONDS = 0.5
 """How long a scrape waits for parts that are still reading, all together."""
 FRESH_SECONDS = 5.0
 """Age up to which a part's figures are served again without reading anew."""

@@ -24,6 +24,8 @@ FEED = ("exchange", "asset_class", "feed")
 TABLE = (*FEED, "table")
 ASSET = (*FEED, "asset")
 CHECK = (*ASSET, "check")
+JOB = ("dagster_job",)
+"""Not ``job``: Prometheus gives every series a label of that name, and renames ours."""
 
 
 class MetricError(K2Error):
@@ -296,13 +298,13 @@ _RUNS = [
     *_counters(
         "orchestration",
         Source.RUNS,
-        ("job", "status"),
+        (*JOB, "status"),
         runs_total="Runs that have ended, by status: success, failure, canceled.",
     ),
     *_gauges(
         "orchestration",
         Source.RUNS,
-        ("job", "status"),
+        (*JOB, "status"),
         runs_in_flight="Runs that have not ended, by status.",
     ),
     *_gauges(
@@ -314,14 +316,14 @@ _RUNS = [
     *_gauges(
         "orchestration",
         Source.RUNS,
-        ("job",),
+        JOB,
         run_last_success_timestamp_seconds="When a run of the job last succeeded, Unix seconds.",
         run_last_failure_timestamp_seconds="When a run of the job last failed, Unix seconds.",
     ),
     *_histograms(
         "orchestration",
         Source.RUNS,
-        ("job",),
+        JOB,
         RUN_BUCKETS,
         run_duration_seconds="Time from a run's start to its end.",
         run_start_delay_seconds="Time from a run's request to its start.",

@@ -39,9 +39,9 @@ class RunFacts:
         figures.add(self._totals.counts())
         for (job, status), moment in self._last.items():
             if status is dg.DagsterRunStatus.SUCCESS:
-                figures.gauge("k2_run_last_success_timestamp_seconds").set(moment, job=job)
+                figures.gauge("k2_run_last_success_timestamp_seconds").set(moment, dagster_job=job)
             elif status is dg.DagsterRunStatus.FAILURE:
-                figures.gauge("k2_run_last_failure_timestamp_seconds").set(moment, job=job)
+                figures.gauge("k2_run_last_failure_timestamp_seconds").set(moment, dagster_job=job)
         self._report_in_flight(instance, figures)
 
     def _count(self, record: dg.RunRecord) -> None:
@@ -50,13 +50,13 @@ class RunFacts:
         if run.run_id in self._ended:
             return
         self._ended.add(run.run_id)
-        self._totals.counter("k2_runs_total").add(job=run.job_name, status=run.status.value.lower())
+        self._totals.counter("k2_runs_total").add(dagster_job=run.job_name, status=run.status.value.lower())
         if record.start_time is not None:
             delay = max(0.0, record.start_time - record.create_timestamp.timestamp())
-            self._totals.histogram("k2_run_start_delay_seconds").observe(delay, job=run.job_name)
+            self._totals.histogram("k2_run_start_delay_seconds").observe(delay, dagster_job=run.job_name)
         if record.start_time is not None and record.end_time is not None:
             duration = max(0.0, record.end_time - record.start_time)
-            self._totals.histogram("k2_run_duration_seconds").observe(duration, job=run.job_name)
+            self._totals.histogram("k2_run_duration_seconds").observe(duration, dagster_job=run.job_name)
         if record.end_time is not None:
             key = (run.job_name, run.status)
             self._last[key] = max(self._last.get(key, 0.0), record.end_time)
@@ -65,6 +65,6 @@ class RunFacts:
         unfinished = instance.get_run_records(dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)))
         counts = Counter((record.dagster_run.job_name, record.dagster_run.status) for record in unfinished)
         for (job, status), count in counts.items():
-            figures.gauge("k2_runs_in_flight").set(count, job=job, status=status.value.lower())
+            figures.gauge("k2_runs_in_flight").set(count, dagster_job=job, status=status.value.lower())
         queued = sum(count for (_, status), count in counts.items() if status is dg.DagsterRunStatus.QUEUED)
         figures.gauge("k2_run_queue_depth").set(queued)

@@ -29,6 +29,7 @@ from k2_market.alerts import (
 )
 from k2_market.finding import Severity
 from k2_resources.alert_sink import AlertNotSent, AlertSink, AlertSinkResource
+from k2_resources.structured_logging import correlation
 
 INTERVAL_SECONDS = 5
 FIRST_LOOK_BACK = timedelta(hours=1)
@@ -143,7 +144,8 @@ def _follow(
             if sent and time.monotonic() > until:
                 return _progress(cursor, sent)
             try:
-                sink.send(alert)
+                with correlation(event.run_id):
+                    sink.send(alert)
             except AlertNotSent as error:
                 if not sent:
                     raise
@@ -168,7 +170,7 @@ def _first_cursor(instance: dg.DagsterInstance, event_types: Sequence[dg.Dagster
 
 
 def _progress(cursor: _Cursor, sent: int) -> dg.SensorResult:
-    return dg.SensorResult(skip_reason=f"{sent} alerts sent." if sent else "Nothing to tell.", cursor=cursor.text())
+    return dg.SensorResult(skip_reason=f"Alerts sent: {sent}." if sent else "Nothing to tell.", cursor=cursor.text())
 
 
 def _ended_runs(

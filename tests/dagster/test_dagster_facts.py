@@ -257,14 +257,14 @@ def test_runs_are_counted_once_by_job_and_status(instance: dg.DagsterInstance) -
     report(part)
     second = report(part)
 
-    assert first("k2_runs_total", job=job, status="success") == 1
-    assert first("k2_runs_total", job=job, status="failure") is None
-    assert second("k2_runs_total", job=job, status="success") == 2
-    assert second("k2_runs_total", job=job, status="failure") == 1
-    assert sum(second("k2_run_duration_seconds", job=job).counts) == 3
-    assert sum(second("k2_run_start_delay_seconds", job=job).counts) == 3
-    assert second("k2_run_last_success_timestamp_seconds", job=job) < second(
-        "k2_run_last_failure_timestamp_seconds", job=job
+    assert first("k2_runs_total", dagster_job=job, status="success") == 1
+    assert first("k2_runs_total", dagster_job=job, status="failure") is None
+    assert second("k2_runs_total", dagster_job=job, status="success") == 2
+    assert second("k2_runs_total", dagster_job=job, status="failure") == 1
+    assert sum(second("k2_run_duration_seconds", dagster_job=job).counts) == 3
+    assert sum(second("k2_run_start_delay_seconds", dagster_job=job).counts) == 3
+    assert second("k2_run_last_success_timestamp_seconds", dagster_job=job) < second(
+        "k2_run_last_failure_timestamp_seconds", dagster_job=job
     )
 
 
@@ -287,9 +287,9 @@ def test_runs_in_flight_and_the_queue_are_what_they_are_now(
         instance.delete_run(run.run_id)
     after = report(part)
 
-    assert during("k2_runs_in_flight", job="asx_ingest", status=status.value.lower()) == 2
+    assert during("k2_runs_in_flight", dagster_job="asx_ingest", status=status.value.lower()) == 2
     assert during("k2_run_queue_depth") == queued
-    assert after("k2_runs_in_flight", job="asx_ingest", status=status.value.lower()) is None
+    assert after("k2_runs_in_flight", dagster_job="asx_ingest", status=status.value.lower()) is None
     assert after("k2_run_queue_depth") == 0
 
 
