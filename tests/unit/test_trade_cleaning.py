@@ -190,13 +190,38 @@ def test_a_cancel_of_a_correction_cancels_the_trade():
     assert day.counts.trades == 0
 
 
-def test_corrections_that_name_each_other_are_taken_as_trades_and_end():
+def test_corrections_that_name_each_other_are_each_taken_for_the_trade_they_name():
     day = clean(
         message(1, action="CORRECT", trade_id="c1", corrects_trade_id="c2"),
         message(2, action="CORRECT", trade_id="c2", corrects_trade_id="c1"),
+        message(3, action="CORRECT", trade_id="c3", corrects_trade_id="c1"),
     )
 
-    assert day.counts.trades == day.counts.unmatched_corrections > 0
+    assert trade_ids(day) == ["c2", "c1"]
+    assert day.counts.unmatched_corrections == 2
+
+
+def test_of_corrections_that_share_an_id_the_least_name_leads_on_whatever_their_order():
+    rows = [
+        message(0),
+        message(1),
+        message(2, action="CORRECT", trade_id="c", corrects_trade_id="t1", price=Decimal(11)),
+        message(3, action="CORRECT", trade_id="c", corrects_trade_id="t0", price=Decimal(12)),
+        message(4, action="CORRECT", trade_id="d", corrects_trade_id="c", price=Decimal(13)),
+    ]
+
+    assert clean(*rows).trades["price"].to_pylist() == [11, 13]
+
+
+def test_an_id_that_a_trade_has_names_that_trade_though_a_correction_has_it_too():
+    day = clean(
+        message(0),
+        message(1),
+        message(2, action="CORRECT", trade_id="t1", corrects_trade_id="t0", price=Decimal(11)),
+        message(3, action="CANCEL", trade_id="x", corrects_trade_id="t1"),
+    )
+
+    assert (only_trade(day)["trade_id"], only_trade(day)["price"]) == ("t0", 11)
 
 
 def test_a_correction_of_an_unknown_trade_is_taken_as_that_trade():
@@ -262,6 +287,13 @@ def test_trades_stand_in_table_order_with_ties_in_feed_order():
     )
 
     assert trade_ids(day) == ["0", "a", "b", "c", "d", "e", "z"]
+
+
+def test_trades_at_the_same_place_of_two_topics_stand_by_the_age_of_the_topic():
+    rows = raw_table([message(0, trade_id=topic, kafka_topic_id=topic) for topic in ("a", "b")])
+
+    assert clean_day(rows, PROFILE).trades["trade_id"].to_pylist() == ["a", "b"]
+    assert clean_day(rows, PROFILE, topic_order=["b"]).trades["trade_id"].to_pylist() == ["b", "a"]
 
 
 def test_timestamps_ages_apart_are_still_in_order():

@@ -88,6 +88,12 @@ def test_a_trade_that_a_dead_letter_reports_is_unexpected():
     assert (finding.numbers["unexpected"], finding.numbers["unlike_message"]) == (1, 1)
 
 
+def test_a_trade_with_the_values_of_a_dead_letter_is_unlike_any_message():
+    finding = completeness([message(0, reject_reason="a field too many")], [trade(0)])
+
+    assert (finding.numbers["unexpected"], finding.numbers["unlike_message"]) == (1, 1)
+
+
 def test_a_cancelled_trade_that_stayed_is_unexpected():
     finding = completeness([message(0), message(1, action="CANCEL", trade_id="t0")], [trade(0)])
 
@@ -116,6 +122,39 @@ def test_a_trade_that_does_not_say_what_its_message_says_is_found(change):
 
     assert (finding.passed, finding.numbers["unlike_message"]) == (False, 1)
     assert finding.examples[0]["problem"] == "unlike its message"
+
+
+def correct(offset: int, own: str, corrects: str | None) -> Row:
+    return message(offset, action="CORRECT", trade_id=own, corrects_trade_id=corrects, price=Decimal(offset))
+
+
+def cancel(offset: int, names: str) -> Row:
+    return message(offset, action="CANCEL", trade_id=f"x{offset}", corrects_trade_id=names)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([message(0), correct(1, "c1", "t0"), correct(2, "c2", "c1"), cancel(3, "c2")], 0),
+        ([correct(1, "c1", "gone"), correct(2, "c2", "c1")], 1),
+        ([correct(1, "c1", "c2"), correct(2, "c2", "c1"), correct(3, "c3", "c1")], 2),
+        ([correct(1, "a", "b"), correct(2, "b", "c"), correct(3, "c", "b"), cancel(4, "a")], 2),
+        ([message(0), message(1), correct(2, "c", "t1"), correct(3, "c", "t0"), cancel(4, "c")], 1),
+        ([message(0), message(1), correct(2, "t1", "t0"), cancel(3, "t1")], 1),
+        ([message(0, trade_id=""), message(1, trade_id=None), cancel(2, "kafka:topic-a:0:0")], 1),
+        ([message(0), correct(1, "", "t0"), correct(2, "", None), cancel(3, "")], 2),
+    ],
+    ids=["chain", "unknown", "circle", "into a circle", "shared id", "id of a trade", "no ids", "no own ids"],
+)
+def test_amendments_of_amendments_are_followed_as_cleaning_follows_them(rows, expected):
+    raw = raw_table(rows)
+    day = clean_day(raw, PROFILE)
+
+    finding = complete_against_raw(raw, day.trades)
+
+    assert finding.passed
+    assert finding.numbers["expected"] == day.counts.trades == expected
+    assert finding.numbers["unmatched_cancels"] <= day.counts.unmatched_cancels
 
 
 @given(messages(symbols=6, max_size=60), st.booleans())
