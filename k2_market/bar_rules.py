@@ -35,6 +35,7 @@ def bar_invariants(bars: pa.Table) -> Finding:
             }
             for row in wrong.head(MAX_EXAMPLES).iter_rows(named=True)
         ),
+        sizes=frozenset({"bars"}),
     )
 
 
@@ -58,6 +59,7 @@ def roll_up_identity(daily_bars: pa.Table, trades: pa.Table) -> Finding:
         description=f"The daily bars of {row['different']} of {row['symbols']} symbols differ from their trades.",
         numbers={"symbols": row["symbols"], "different": row["different"]},
         examples=tuple(row["wrong"] or ()),
+        sizes=frozenset({"symbols"}),
     )
 
 

@@ -34,6 +34,8 @@ class Finding:
         description: One sentence for a person.
         numbers: What was counted, by name; each becomes metadata of the check.
         examples: Rows that the rule objects to, in a stable order.
+        sizes: Those of the numbers that only say how much was looked at. They grow while a day goes on, which makes
+            no other finding of it.
     """
 
     check: str
@@ -42,13 +44,15 @@ class Finding:
     description: str
     numbers: Mapping[str, int | float | str]
     examples: tuple[Example, ...] = ()
+    sizes: frozenset[str] = frozenset()
 
     @property
     def fingerprint(self) -> str:
-        """A digest of check, numbers and examples: the same finding again has the same one.
+        """A digest of check, numbers (but ``sizes``) and examples: the same finding again has the same one.
 
         It does not depend on the order of keys, the process or the machine.
         """
-        content = [self.check, dict(self.numbers), [dict(example) for example in self.examples]]
+        numbers = {name: number for name, number in self.numbers.items() if name not in self.sizes}
+        content = [self.check, numbers, [dict(example) for example in self.examples]]
         text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

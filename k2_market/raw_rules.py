@@ -43,6 +43,7 @@ def dead_letters(raw: pa.Table) -> Finding:
             {"reason": row["reject_reason"], "messages": row["messages"], "first": _place(row)}
             for row in reasons.head(MAX_EXAMPLES).iter_rows(named=True)
         ),
+        sizes=frozenset({"raw_rows"}),
     )
 
 

@@ -28,6 +28,7 @@ def unique_trades(trades: pa.Table) -> Finding:
         description=f"{ids} of the trades' ids stand on {repeated.height} rows instead of one each.",
         numbers={"trades": trades.num_rows, "repeated_ids": ids, "surplus_rows": repeated.height - ids},
         examples=_examples(repeated.sort("symbol", "trade_id", "kafka_partition", "kafka_offset")),
+        sizes=frozenset({"trades"}),
     )
 
 
@@ -53,6 +54,7 @@ def complete_against_raw(raw: pa.Table, trades: pa.Table) -> Finding:
         ),
         numbers=numbers,
         examples=tuple(wrong[:MAX_EXAMPLES]),
+        sizes=frozenset({"expected"}),
     )
 
 
@@ -110,6 +112,7 @@ def inside_session(trades: pa.Table, session: Session | None, minutes_before: in
             "session_close": last,
         },
         examples=_examples(outside),
+        sizes=frozenset({"price_eligible"}),
     )
 
 

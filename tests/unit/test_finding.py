@@ -39,6 +39,16 @@ def test_findings_that_differ_in_check_numbers_or_examples_have_other_fingerprin
     assert len({FINDING.fingerprint, *(other.fingerprint for other in others)}) == 6
 
 
+def test_a_day_that_grew_is_no_other_finding():
+    grown = replace(FINDING, numbers={"dead_letters": 2, "share": 0.25})
+
+    assert (
+        replace(grown, sizes=frozenset({"share"})).fingerprint
+        == replace(FINDING, sizes=frozenset({"share"})).fingerprint
+    )
+    assert grown.fingerprint != FINDING.fingerprint
+
+
 @given(st.text())
 def test_any_text_has_a_fingerprint(text):
     assert len(replace(FINDING, examples=({"symbol": text},)).fingerprint) == 16

@@ -44,6 +44,12 @@ def test_dead_letters_are_counted_by_reason_with_the_first_place_of_each():
     )
 
 
+def test_further_good_messages_leave_a_finding_of_dead_letters_the_same():
+    rows = [message(0), dead_letter(1)]
+
+    assert dead_letters(raw_table(rows)).fingerprint == dead_letters(raw_table([*rows, message(2)])).fingerprint
+
+
 def test_dead_letters_of_many_reasons_are_all_counted_and_some_shown():
     finding = dead_letters(raw_table(dead_letter(i, f"reason {i}") for i in range(50)))
 
