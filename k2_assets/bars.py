@@ -97,7 +97,10 @@ def build_minute_bars(feed: Feed, trades: DayTable, day: date) -> BuiltDay:
     return BuiltDay(
         rows=bars,
         findings=(bar_invariants(bars),),
-        metadata={**time_span(bars, "bar_start"), "chart": dg.MetadataValue.md(day_chart_markdown(bars, title))},
+        metadata={
+            **time_span(bars, "bar_start"),
+            "chart": dg.MetadataValue.md(day_chart_markdown(bars, title, feed.zone)),
+        },
     )
 
 
@@ -110,5 +113,8 @@ def build_rolled_up(feed: Feed, interval: BarInterval, minutes: DayTable, trades
     return BuiltDay(
         rows=bars,
         findings=(bar_invariants(bars), *identity),
-        metadata={**time_span(bars, "bar_start"), "chart": dg.MetadataValue.md(day_chart_markdown(bars, title))},
+        metadata={
+            **time_span(bars, "bar_start"),
+            "chart": dg.MetadataValue.md(day_chart_markdown(bars, title, feed.zone)),
+        },
     )

@@ -52,6 +52,8 @@ class Ingestion:
             lost: Offsets that retention removed, to be recorded with the first commit.
         """
         report = IngestReport()
+        log = _log.bind(feed=self.feed, table=self.table.identifier, run_id=self.run_id)
+        log.info("ingest run started", messages=len(ranges), ranges=[str(each) for each in ranges])
         started = time.perf_counter()
         for read in self.reader.read(ranges - self.table.ledger().covered):
             report.read_seconds += time.perf_counter() - started
@@ -59,6 +61,12 @@ class Ingestion:
             report.add(self._commit(read, lost, report))
             lost = RangeSet()
             started = time.perf_counter()
+        log.info(
+            "ingest run completed",
+            messages=len(report.committed),
+            days=[day.isoformat() for day in sorted(report.by_day)],
+            **_named(report.correlation_ids),
+        )
         return report
 
     def _commit(self, read: ReadBatch, lost: RangeSet, report: "IngestReport") -> Commit:
@@ -76,7 +84,8 @@ class Ingestion:
             published_days=self.published_days,
         )
         commit = self.table.commit(delivery)
-        correlation_ids = sorted({each for each in read.messages.correlation_ids if each is not None})
+        correlation_ids = {each for each in read.messages.correlation_ids if each is not None}
+        report.correlation_ids |= correlation_ids
         _log.info(
             "raw rows committed",
             feed=self.feed,
@@ -87,8 +96,7 @@ class Ingestion:
             rows=commit.batch.messages,
             dead_letters=commit.batch.dead_letters,
             ranges=[str(each) for each in commit.batch.covered],
-            correlation_ids=correlation_ids[:_MOST_CORRELATION_IDS],
-            other_correlation_ids=max(0, len(correlation_ids) - _MOST_CORRELATION_IDS),
+            **_named(correlation_ids),
             write_ms=round(commit.write_seconds * 1000, 1),
             commit_ms=round(commit.commit_seconds * 1000, 1),
         )
@@ -105,6 +113,7 @@ class IngestReport:
         late_rows: Rows that came for published days.
         refused: Offsets that another run had committed in the meantime.
         snapshot_id: The raw table's last snapshot.
+        correlation_ids: Those of the producers whose messages were read.
     """
 
     by_day: dict[date, DayReport] = field(default_factory=dict)
@@ -112,6 +121,7 @@ class IngestReport:
     refused: RangeSet = field(default_factory=RangeSet)
     late_rows: int = 0
     snapshot_id: int | None = None
+    correlation_ids: set[str] = field(default_factory=set)
     read_seconds: float = 0.0
     decode_seconds: float = 0.0
     write_seconds: float = 0.0
@@ -126,3 +136,12 @@ class IngestReport:
         self.snapshot_id = commit.snapshot_id or self.snapshot_id
         self.write_seconds += commit.write_seconds
         self.commit_seconds += commit.commit_seconds
+
+
+def _named(correlation_ids: set[str]) -> dict[str, object]:
+    """Correlation ids for a log line, which names so many and counts the others."""
+    in_order = sorted(correlation_ids)
+    return {
+        "correlation_ids": in_order[:_MOST_CORRELATION_IDS],
+        "other_correlation_ids": max(0, len(in_order) - _MOST_CORRELATION_IDS),
+    }
