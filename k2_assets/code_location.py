@@ -2,10 +2,12 @@
 
 from k2_assets.definitions import build_defs
 from k2_resources.event_counts import keep_counts
+from k2_resources.event_counts import keep_counts
 from k2_resources.settings import Settings
 from k2_resources.structured_logging import configure_logging
 
 _settings = Settings.load()
 configure_logging("dagster", _settings)
+keep_counts(_settings)
 keep_counts(_settings)
 defs = build_defs(settings=_settings)

@@ -15,11 +15,13 @@ def catch_up(
     Exit code 0 when nothing is pending any more, 1 when a run failed; failed ranges stay pending.
     """
     from k2_cli.pending_work import catch_up_feed, caught_up_table, feeds_named, local_instance
+    from k2_resources.event_counts import keep_counts
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
     settings = Settings.load()
     configure_logging("catch-up", settings)
+    keep_counts(settings)
     feeds = feeds_named(settings, feed)
     with local_instance(settings) as instance:
         done = [catch_up_feed(settings, each, instance, lambda: datetime.now(UTC)) for each in feeds]

@@ -36,7 +36,6 @@ from k2_resources.settings import Settings
 from k2_resources.structured_logging import configure_logging, get_logger
 from k2_resources.table_facts import TableFacts
 
-HOST = "127.0.0.1"
 
 _log = get_logger("exporter")
 
@@ -60,7 +59,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     serving = threading.Thread(target=server.serve_forever, name="k2-exporter", daemon=True)
     serving.start()
-    _log.info("exporter started", url=f"http://{HOST}:{server.server_port}/metrics")
+    _log.info("exporter started", url=f"http://{settings.metrics_host}:{server.server_port}/metrics")
     stop.wait()
     server.shutdown()
     server.server_close()
@@ -76,12 +75,14 @@ def exporter_server(settings: Settings) -> WSGIServer:
     """
     registry = metrics_page(platform_parts(settings), settings.environment, _version())
     try:
-        return make_server(HOST, settings.metrics_port, _routes(registry), _ThreadingServer, _QuietHandler)
+        address = (settings.metrics_host, settings.metrics_port)
+        return make_server(*address, _routes(registry), _ThreadingServer, _QuietHandler)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         raise ExporterPortTaken(
-            f"port {settings.metrics_port} on {HOST} is taken; stop what listens there, or set K2_METRICS_PORT"
+            f"port {settings.metrics_port} on {settings.metrics_host} is taken; stop what listens there, or set "
+            "K2_METRICS_PORT"
         ) from error
 
 

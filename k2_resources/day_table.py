@@ -75,6 +75,8 @@ class DayTable:
         before = self.read_day(day)
         if snapshot is not None and before.equals(rows):
             return Published(snapshot.snapshot_id, changed=False)
+        if not rows.num_rows and not before.num_rows:
+            return Published(None if snapshot is None else snapshot.snapshot_id, changed=False)
         started = time.perf_counter()
         transaction = table.transaction()
         whole_day = of_day(day)

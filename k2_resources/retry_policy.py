@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import tenacity
 
+from k2_resources.event_counts import count_call
 from k2_resources.structured_logging import get_logger
 
 RETRIES = 3
@@ -26,10 +27,6 @@ class Outcome(StrEnum):
     AFTER_RETRIES = "after_retries"
     PERMANENT_FAILURE = "permanent_failure"
     RETRIES_USED_UP = "retries_used_up"
-
-
-def _unobserved(_function: str, _outcome: Outcome) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class RetryPolicy:
     first_delay_seconds: float = FIRST_DELAY_SECONDS
     delay_factor: float = DELAY_FACTOR
     longest_delay_seconds: float = LONGEST_DELAY_SECONDS
-    observe: Callable[[str, Outcome], None] = _unobserved
+    observe: Callable[[str, Outcome], None] = count_call
     sleep: Callable[[float], None] = time.sleep
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
