@@ -4,8 +4,8 @@ A bar is ``[bar_start, bar_end)``, named by its start, in steps from the exchang
 the first and last price-eligible trade in table order. There are no bars of nothing: an interval without an eligible
 trade has no row. One with volume-eligible trades alone has volume and no prices.
 
-Sums are made of whole numbers, the decimals' own units: exact, or an error. ``vwap`` is rounded half up to 8 digits
-once, from sums, so that a bar rolled up from minutes equals one that is built from the trades.
+Sums are made of whole numbers, the decimals' own units: exact, or an error. ``vwap`` is rounded half up to the digits
+of a price once, from sums, so that a bar rolled up from minutes equals one that is built from the trades.
 """
 
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ class BarOverflowError(K2Error):
 _READ_FROM_TRADES = ("trade_date", *TABLE_ORDER, "price", "quantity", "price_eligible", "volume_eligible")
 _MICROSECOND = timedelta(microseconds=1)
 _LARGEST_NOTIONAL = 10.0**NOTIONAL.precision * (1 - 1e-6)
-"""In units of 1e-16, less a margin for the rounding of a float sum: below it no whole-number sum has overflowed."""
+"""In its own units, less a margin for the rounding of a float sum: below it no whole-number sum has overflowed."""
 
 
 def minute_bars(trades: pa.Table, day_start: datetime) -> pa.Table:
@@ -40,7 +40,7 @@ def minute_bars(trades: pa.Table, day_start: datetime) -> pa.Table:
         ``BARS``, ordered by symbol and bar_start.
 
     Raises:
-        BarOverflowError: A bar's notional is above 10^22.
+        BarOverflowError: A bar's notional is more than its column holds.
     """
     ordered = in_table_order(_frame(trades.select(_READ_FROM_TRADES)))
     priced, counted = pl.col("price_eligible"), pl.col("volume_eligible")
@@ -92,7 +92,7 @@ def roll_up(minute_bars: pa.Table, interval: BarInterval, day_start: datetime, d
         ``BARS``, ordered by symbol and bar_start.
 
     Raises:
-        BarOverflowError: A bar's notional is above 10^22.
+        BarOverflowError: A bar's notional is more than its column holds.
     """
     start = pl.lit(day_start) if interval == DAY else _slot_start("bar_start", interval.width, day_start)
     sums = ("volume", "notional", "priced_volume")
@@ -121,6 +121,7 @@ def roll_up(minute_bars: pa.Table, interval: BarInterval, day_start: datetime, d
 
 def _bars(sums: pl.LazyFrame, width: timedelta) -> pa.Table:
     """``BARS`` out of the whole-number sums of each bar."""
+    # NOTIONAL has the digits of PRICE and QUANTITY together, so units divide into units
     notional, volume = pl.col("notional"), pl.col("priced_volume")
     down, rest = notional // volume, notional % volume
     half_up = (down + (rest >= volume - rest).cast(pl.Int128)).cast(pl.Int64)
@@ -141,9 +142,10 @@ def _refuse_overflow(bars: pl.DataFrame) -> None:
     too_large = bars.filter(pl.col("rough_notional") > _LARGEST_NOTIONAL)
     if not too_large.is_empty():
         bar = too_large.row(0, named=True)
+        limit = f"1e{NOTIONAL.precision - NOTIONAL.scale}"
         raise BarOverflowError(
             f"the bar of {bar['symbol']!r} from {bar['bar_start'].isoformat()}: notional is about "
-            f"{bar['rough_notional'] / 10**NOTIONAL.scale:.3g}; expected at most 1e22. "
+            f"{bar['rough_notional'] / 10**NOTIONAL.scale:.3g}; expected below {limit}. "
             "Look for a wrong price or quantity among its trades."
         )
 

@@ -38,10 +38,10 @@ sums AS (
         symbol,
         max(price) FILTER (price_eligible) AS high,
         min(price) FILTER (price_eligible) AS low,
-        coalesce(sum(quantity) FILTER (volume_eligible), 0)::DECIMAL(38, 8) AS volume,
-        -- widened first: the product of two DECIMAL(18, 8) overflows
-        coalesce(sum(price::DECIMAL(28, 8) * quantity) FILTER (price_eligible), 0)::DECIMAL(38, 16) AS notional,
-        coalesce(sum(quantity) FILTER (price_eligible), 0)::DECIMAL(38, 8) AS priced_volume,
+        coalesce(sum(quantity) FILTER (volume_eligible), 0) AS volume,
+        -- widened first: the product of two decimals of 18 digits overflows
+        coalesce(sum(price::DECIMAL(28, 10) * quantity) FILTER (price_eligible), 0) AS notional,
+        coalesce(sum(quantity) FILTER (price_eligible), 0) AS priced_volume,
         count(*) FILTER (volume_eligible) AS trade_count,
         count(*) FILTER (price_eligible) AS priced_count
     FROM trades
@@ -52,15 +52,24 @@ compared AS (
     SELECT
         coalesce(bar.symbol, sums.symbol) AS symbol,
         unnest([
-            {'column': 'open', 'bar': bar.open::VARCHAR, 'trades': outer_prices.open::VARCHAR},
-            {'column': 'high', 'bar': bar.high::VARCHAR, 'trades': sums.high::VARCHAR},
-            {'column': 'low', 'bar': bar.low::VARCHAR, 'trades': sums.low::VARCHAR},
-            {'column': 'close', 'bar': bar.close::VARCHAR, 'trades': outer_prices.close::VARCHAR},
-            {'column': 'volume', 'bar': bar.volume::VARCHAR, 'trades': sums.volume::VARCHAR},
-            {'column': 'notional', 'bar': bar.notional::VARCHAR, 'trades': sums.notional::VARCHAR},
-            {'column': 'priced_volume', 'bar': bar.priced_volume::VARCHAR, 'trades': sums.priced_volume::VARCHAR},
-            {'column': 'trade_count', 'bar': bar.trade_count::VARCHAR, 'trades': sums.trade_count::VARCHAR},
-            {'column': 'priced_count', 'bar': bar.priced_count::VARCHAR, 'trades': sums.priced_count::VARCHAR}
+            {'column': 'open', 'differs': bar.open IS DISTINCT FROM outer_prices.open,
+                'bar': bar.open::VARCHAR, 'trades': outer_prices.open::VARCHAR},
+            {'column': 'high', 'differs': bar.high IS DISTINCT FROM sums.high,
+                'bar': bar.high::VARCHAR, 'trades': sums.high::VARCHAR},
+            {'column': 'low', 'differs': bar.low IS DISTINCT FROM sums.low,
+                'bar': bar.low::VARCHAR, 'trades': sums.low::VARCHAR},
+            {'column': 'close', 'differs': bar.close IS DISTINCT FROM outer_prices.close,
+                'bar': bar.close::VARCHAR, 'trades': outer_prices.close::VARCHAR},
+            {'column': 'volume', 'differs': bar.volume IS DISTINCT FROM sums.volume,
+                'bar': bar.volume::VARCHAR, 'trades': sums.volume::VARCHAR},
+            {'column': 'notional', 'differs': bar.notional IS DISTINCT FROM sums.notional,
+                'bar': bar.notional::VARCHAR, 'trades': sums.notional::VARCHAR},
+            {'column': 'priced_volume', 'differs': bar.priced_volume IS DISTINCT FROM sums.priced_volume,
+                'bar': bar.priced_volume::VARCHAR, 'trades': sums.priced_volume::VARCHAR},
+            {'column': 'trade_count', 'differs': bar.trade_count IS DISTINCT FROM sums.trade_count,
+                'bar': bar.trade_count::VARCHAR, 'trades': sums.trade_count::VARCHAR},
+            {'column': 'priced_count', 'differs': bar.priced_count IS DISTINCT FROM sums.priced_count,
+                'bar': bar.priced_count::VARCHAR, 'trades': sums.priced_count::VARCHAR}
         ], recursive := true)
     FROM daily_bars AS bar
     FULL JOIN sums ON sums.symbol = bar.symbol
@@ -68,9 +77,9 @@ compared AS (
 )
 SELECT
     count(DISTINCT symbol) AS symbols,
-    count(DISTINCT symbol) FILTER (bar IS DISTINCT FROM trades) AS different,
+    count(DISTINCT symbol) FILTER (differs) AS different,
     min(
         {'symbol': symbol, 'column': "column", 'bar': coalesce(bar, 'none'), 'trades': coalesce(trades, 'none')},
         $examples
-    ) FILTER (bar IS DISTINCT FROM trades) AS wrong
+    ) FILTER (differs) AS wrong
 FROM compared

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from k2_market.table_schemas import RAW_TRADES, TRADES
+from k2_market.table_schemas import PRICE, QUANTITY, RAW_TRADES, TRADES
 
 DAY = date(2026, 3, 10)
 MIDNIGHT = datetime(2026, 3, 10, 4, tzinfo=UTC)
@@ -118,7 +118,15 @@ def messages(draw: st.DrawFn, symbols: int = 2, max_size: int = 12) -> list[Row]
     ]
 
 
-UNITS = st.integers(1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-8)) | st.integers(1, 400).map(Decimal)
+LEAST_PRICE, LEAST_QUANTITY = (Decimal(1).scaleb(-kind.scale) for kind in (PRICE, QUANTITY))
+LARGEST_PRICE, LARGEST_QUANTITY = ((10**18 - 1) * least for least in (LEAST_PRICE, LEAST_QUANTITY))
+
+
+def multiples(least: Decimal) -> st.SearchStrategy[Decimal]:
+    """All that a column of 18 digits holds, and often whole numbers that recur."""
+    return st.integers(1, 10**18 - 1).map(lambda units: units * least) | st.integers(1, 400).map(Decimal)
+
+
 TRADES_OF_A_DAY = st.lists(
     st.fixed_dictionaries(
         {
@@ -126,8 +134,8 @@ TRADES_OF_A_DAY = st.lists(
             "exchange_timestamp": st.integers(-8 * 3600, 30 * 3600).map(lambda s: MIDNIGHT + timedelta(seconds=s))
             | st.integers(0, 400).map(at),
             "sequence_number": st.none() | st.integers(1, 5),
-            "price": UNITS,
-            "quantity": UNITS | st.just(Decimal(0)),
+            "price": multiples(LEAST_PRICE),
+            "quantity": multiples(LEAST_QUANTITY) | st.just(Decimal(0)),
             "price_eligible": st.booleans(),
             "volume_eligible": st.booleans(),
         }

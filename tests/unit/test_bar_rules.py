@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_rows import DAY, MIDNIGHT, OPEN, TRADES_OF_A_DAY, Row, at, trade, trades_table
+from market_rows import DAY, LEAST_PRICE, MIDNIGHT, OPEN, TRADES_OF_A_DAY, Row, at, trade, trades_table
 
 from k2_market.bar_rules import bar_invariants, roll_up_identity
 from k2_market.bars import minute_bars, roll_up
@@ -27,7 +27,7 @@ def bar(**said: object) -> Row:
         "low": Decimal(9),
         "close": Decimal(11),
         "volume": Decimal(7),
-        "vwap": Decimal("10.33333333"),
+        "vwap": Decimal(31) / 3 // LEAST_PRICE * LEAST_PRICE,
         "notional": Decimal(31),
         "priced_volume": Decimal(3),
         "trade_count": 3,
@@ -66,7 +66,7 @@ def test_a_possible_bar_passes(said):
         ("prices_present_when_priced", {"open": None}),
         ("prices_present_when_priced", UNPRICED | {"close": Decimal(1)}),
         ("vwap_in_range", {"vwap": Decimal(8)}),
-        ("vwap_is_notional_by_volume", {"vwap": Decimal("10.33333334")}),
+        ("vwap_is_notional_by_volume", {"vwap": Decimal(31) / 3 // LEAST_PRICE * LEAST_PRICE + LEAST_PRICE}),
         ("vwap_is_notional_by_volume", {"vwap": None}),
         ("vwap_is_notional_by_volume", {"priced_volume": Decimal(0)}),
         ("sums_not_negative", {"volume": Decimal(-1)}),

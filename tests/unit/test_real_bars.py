@@ -11,12 +11,13 @@ import pytest
 
 from k2_market.bars import minute_bars, roll_up
 from k2_market.feed import Conditions, load_feeds
-from k2_market.table_schemas import DAY, RAW_TRADES
+from k2_market.table_schemas import DAY, PRICE, QUANTITY, RAW_TRADES
 from k2_market.trade_cleaning import clean_day
 
 FEEDS = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])
 SYDNEY = ZoneInfo("Australia/Sydney")
 BHP_DAY = date(2014, 3, 11)
+DECIMALS = {name: pl.Decimal(kind.precision, kind.scale) for name, kind in [("price", PRICE), ("quantity", QUANTITY)]}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def raw_rows(trades: pl.DataFrame) -> pa.Table:
     return (
         trades.with_row_index("kafka_offset")
         .select(
-            *(pl.col(c).cast(pl.Decimal(18, 8)) if c in ("price", "quantity") else pl.col(c) for c in trades.columns),
+            *(pl.col(c).cast(DECIMALS[c]) if c in DECIMALS else pl.col(c) for c in trades.columns),
             pl.col("kafka_offset").cast(pl.Int64),
             kafka_partition=pl.lit(0, pl.Int32),
             kafka_topic_id=pl.lit("topic-a"),
@@ -91,7 +92,7 @@ def test_every_candle_of_the_exchange_inside_a_symbols_trades_is_equal(market_da
     )
     candles = pl.read_csv(market_data / "hitbtc-2021" / "candles_1m.csv", infer_schema=False).with_columns(
         pl.col("timestamp").str.to_datetime("%Y-%m-%dT%H:%M:%S%.3fZ", time_unit="us", time_zone="UTC"),
-        pl.col("open", "high", "low", "close").cast(pl.Decimal(18, 8)),
+        pl.col("open", "high", "low", "close").cast(DECIMALS["price"]),
         pl.col("volume").cast(pl.Decimal(38, 8)),
     )
     window = trades.group_by("symbol").agg(first=pl.col("timestamp").min(), last=pl.col("timestamp").max())

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_rows import OPEN, Row, at, dead_letter, message, messages, raw_table, trade, trades_table
+from market_rows import LEAST_PRICE, OPEN, Row, at, dead_letter, message, messages, raw_table, trade, trades_table
 
 from k2_market.feed import Conditions
 from k2_market.finding import Finding, Severity
@@ -48,7 +48,7 @@ def test_a_key_on_two_rows_is_an_error_that_shows_both():
         "symbol": "BHP",
         "trade_id": "t0",
         "exchange_timestamp": "2026-03-10T13:30:00.000000+00:00",
-        "price": "10.00000000",
+        "price": str(Decimal(10).quantize(LEAST_PRICE)),
         "quantity": "100.00000000",
         "kafka_partition": 0,
         "kafka_offset": 0,
