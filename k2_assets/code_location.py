@@ -2,7 +2,6 @@
 
 from k2_assets.definitions import build_defs
 from k2_resources.event_counts import keep_counts
-from k2_resources.event_counts import keep_counts
 from k2_resources.settings import Settings
 from k2_resources.structured_logging import configure_logging
 

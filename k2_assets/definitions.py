@@ -6,6 +6,7 @@ resources. What Dagster loads is in ``code_location``.
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -31,7 +32,7 @@ def build_defs(
     *,
     settings: Settings | None = None,
     feeds: Mapping[str, Feed] | None = None,
-    resources: Mapping[str, dg.ConfigurableResource[object]] | None = None,
+    resources: Mapping[str, dg.ConfigurableResource[Any]] | None = None,
 ) -> dg.Definitions:
     """Everything K2 gives to Dagster.
 
@@ -59,7 +60,7 @@ def build_defs(
     )
 
 
-def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[object]]:
+def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
     """The real doors that some settings lead to."""
     return {
         "kafka": KafkaResource(bootstrap_servers=settings.bootstrap_servers),

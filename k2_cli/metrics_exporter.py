@@ -36,7 +36,6 @@ from k2_resources.settings import Settings
 from k2_resources.structured_logging import configure_logging, get_logger
 from k2_resources.table_facts import TableFacts
 
-
 _log = get_logger("exporter")
 
 

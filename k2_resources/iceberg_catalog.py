@@ -99,7 +99,7 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
 
 def of_day(day: date) -> BooleanExpression:
     """The filter for a trading day's rows, which whole files satisfy."""
-    return EqualTo(PARTITION_COLUMN, day.isoformat())  # type: ignore[call-arg]  # pyiceberg's models hide their arguments
+    return EqualTo(PARTITION_COLUMN, day.isoformat())  # type: ignore[call-arg,misc]  # a pydantic model with its own __init__
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """What Dagster's run records say about a feed's work: in flight, failed, and for which days and ranges."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -29,7 +31,7 @@ def ingest_op(feed: Feed) -> str:
     return f"{feed.name}__raw_trades"
 
 
-def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> list[dg.DagsterRun]:
+def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> Sequence[dg.DagsterRun]:
     """Ingest runs of a feed that are queued or under way."""
     return instance.get_runs(dg.RunsFilter(job_name=ingest_job_name(feed), statuses=IN_FLIGHT))
 
@@ -48,7 +50,9 @@ def failed_ingests(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedRun,
 
 def carried(run: dg.DagsterRun, feed: Feed) -> RangeSet:
     """The offset ranges that an ingest run was given."""
-    config = run.run_config.get("ops", {}).get(ingest_op(feed), {}).get("config", {})
+    config: dict[str, Any] = dict(run.run_config)
+    for key in ("ops", ingest_op(feed), "config"):
+        config = config.get(key, {})
     return ranges_of(IngestConfig(**config))
 
 

@@ -1,5 +1,7 @@
 """Offset ranges against the plainest model there is: a Python set of offsets."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ def test_equal_sets_are_equal_values_in_whatever_order_and_pieces_they_came(some
 @given(range_lists)
 def test_ranges_of_a_set_are_disjoint_coalesced_and_sorted(some: list[OffsetRange]) -> None:
     for spans in RangeSet.of(some).spans.values():
-        assert all(earlier[1] < later[0] for earlier, later in zip(spans, spans[1:], strict=False))
+        assert all(earlier[1] < later[0] for earlier, later in pairwise(spans))
 
 
 @given(range_lists, range_lists)
