@@ -4,18 +4,28 @@ Twenty to forty times as fast as one message at a time. What keeps a broken mess
 guard: eight bytes, random in each process, that the container's schema asks for after every body. A body that is too
 long or too short moves the guard away from where it is looked for.
 
-Not everything that the reader accepts is valid: a union's branch written with more than 32 bits is taken by its low
-bits. An enum's index would be too, which is why ``schema_resolution`` declares enums as numbers.
+The reader beneath does not look whether an enum's index or the branch of a union with null is in range. So enums are
+declared as numbers (``schema_resolution``), and unions get a third branch that no writer writes: of three branches the
+reader does look, and says which one it was.
+
+``polars_avro``'s public functions return Polars frames, and turning those into the Arrow tables that Iceberg is written
+from takes longer than the reading. The reader beneath, ``AvroSource``, hands out Arrow as it is. It is private: the
+version is pinned, and this module is the one place that knows of it, and of its three traps:
+
+- Where a message too long leaves bytes in the block after its last row, a reader with room for another row in its
+  batch looks for it for ever. So batches end exactly where the block does, and no batch after the last is asked for.
+- It can't read unions of three branches beyond the first batch. So what is read for its rows is read in one batch.
+- An iterator that is dropped while its error is on its way takes the error along. So iterators have names.
 """
 
 import io
 import json
 import secrets
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from polars_avro import AvroError
 from polars_avro._avro_rs import AvroSource
@@ -24,28 +34,63 @@ from polars_avro._source import seekable_factory
 from k2_market.message_framing import HEADER_BYTES
 from k2_market.schema_resolution import Form, ReadingPlan, WireField
 
-# polars_avro's public functions return Polars frames, and turning those into the Arrow tables that Iceberg is
-# written from takes longer than the reading. The reader beneath hands out Arrow as it is. It is private: the version
-# is pinned, and this module is the one place that knows of it.
-
 _GUARD_BYTES = 8
 _GUARD = secrets.token_bytes(_GUARD_BYTES)
 _GUARD_WORD = np.frombuffer(_GUARD, dtype=np.uint64)[0]
 _SYNC = secrets.token_bytes(16)
+_STRAY_BRANCH = 2
+
+_STEP = 16
+"""Messages that a search looks at together: to find out which one it is would cost as much as to read them singly."""
 
 
-def block_reader(plan: ReadingPlan) -> Callable[[Sequence[bytes]], pa.RecordBatch | None]:
-    """A function that reads framed messages of one writer schema, all or none.
-
-    It returns one row for each message, in order, with columns named by the plan's keys and typed by ``wire_type``, or
-    None if any of the messages can't be read.
+class BlockReader:
+    """Reads framed messages of one writer schema as one block.
 
     Args:
         plan: How the schema is read; ``in_blocks`` must hold.
     """
-    if not plan.in_blocks:
-        raise ValueError("this schema has a type that can't be read in blocks")
-    return partial(_read, _container_head(plan), wire_schema(plan))
+
+    def __init__(self, plan: ReadingPlan) -> None:
+        if not plan.in_blocks:
+            raise ValueError("this schema has a type that can't be read in blocks")
+        self._schema = wire_schema(plan)
+        self._head = _container_head(plan, stray_branches=True)
+        self._search_head = _container_head(plan, stray_branches=False)
+
+    def read(self, values: Sequence[bytes]) -> pa.RecordBatch | None:
+        """One row for each of one or more messages, typed as ``wire_schema``; None if any of them can't be read."""
+        for batch in _batches(self._head, values, len(values)):
+            if bool((_guards(batch) == _GUARD_WORD).all()):
+                return self._rows(batch)
+        return None
+
+    def sound(self, values: Sequence[bytes]) -> tuple[int, int]:
+        """How many messages at the start seem readable, and how many of those after are suspected not to be.
+
+        Both may fall short of all messages: what is left has not been looked at. Messages that seem readable here may
+        still be refused by ``read``, and suspects may turn out to be sound.
+        """
+        steps = len(values) // _STEP
+        looked_at = values[: steps * _STEP]
+        if not looked_at:
+            return 0, len(values)
+        found = 0
+        for batch in _batches(self._search_head, looked_at, _STEP, ["guard"]):
+            sound = _guards(batch) == _GUARD_WORD
+            if not sound.all():
+                return found + int(np.argmin(sound)), 1
+            found += len(sound)
+        return found, 0 if found == len(looked_at) else _STEP
+
+    def _rows(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
+        columns = []
+        for field in self._schema:
+            column = _nullable(batch.column(field.name), field)
+            if column is None:
+                return None
+            columns.append(column)
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
 def wire_schema(plan: ReadingPlan) -> pa.Schema:
@@ -81,35 +126,62 @@ _ARROW_TYPES: dict[Form, pa.DataType] = {
 }
 
 
-def _read(head: bytes, schema: pa.Schema, values: Sequence[bytes]) -> pa.RecordBatch | None:
-    if not values:
-        return schema.empty_table().to_batches()[0]
+def _batches(
+    head: bytes, values: Sequence[bytes], rows_each: int, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a container of messages, up to the first that can't be read.
+
+    Args:
+        head: What the container starts with.
+        values: The messages; their number is a multiple of ``rows_each``.
+        rows_each: The rows of every batch.
+        columns: All, or some.
+    """
     body = _GUARD.join((*values, b""))
     container = b"".join((head, _long(len(values)), _long(len(body)), body, _SYNC))
-    try:
-        source = AvroSource([seekable_factory(io.BytesIO(container))], False, False)
-        batches = [pa.record_batch(each) for each in source.batch_iter(len(values), None)]
-    except AvroError:
-        return None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        return None  # Rust's panic is not an Exception; whatever message caused it is fastavro's to judge
-    if len(batches) != 1 or batches[0].num_rows != len(values) or not _guarded(batches[0]):
-        return None
-    return pa.RecordBatch.from_arrays([batches[0].column(name) for name in schema.names], names=schema.names)
+    source = AvroSource([seekable_factory(io.BytesIO(container))], False, False)
+    reader = source.batch_iter(rows_each, columns)
+    for _ in range(len(values) // rows_each):
+        try:
+            batch = pa.record_batch(next(reader))
+        except AvroError:
+            return
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            return  # Rust's panic is not an Exception; whatever message caused it is fastavro's to judge
+        yield batch
 
 
-def _guarded(batch: pa.RecordBatch) -> bool:
+def _guards(batch: pa.RecordBatch) -> npt.NDArray[np.uint64]:
     guards = batch.column("guard")
-    words = np.frombuffer(guards.buffers()[1], dtype=np.uint64, count=len(guards), offset=guards.offset * _GUARD_BYTES)
-    return bool((words == _GUARD_WORD).all())
+    return np.frombuffer(guards.buffers()[1], dtype=np.uint64, count=len(guards), offset=guards.offset * _GUARD_BYTES)
 
 
-def _container_head(plan: ReadingPlan) -> bytes:
+def _nullable(column: pa.Array, field: pa.Field) -> pa.Array | None:
+    """A union of null and one type as a nullable column, any other as it is; None if a branch is no writer's."""
+    if not pa.types.is_union(column.type):
+        return column if column.type == field.type else column.cast(field.type)
+    branches = column.type_codes.to_numpy()
+    if (branches == _STRAY_BRANCH).any():
+        return None
+    branch = next(place for place in range(_STRAY_BRANCH) if not pa.types.is_null(column.type.field(place).type))
+    present = branches == branch
+    if not present.any():
+        return pa.nulls(len(column), field.type)
+    return column.field(branch).take(pa.array(column.offsets.to_numpy(), mask=~present)).cast(field.type)
+
+
+def _container_head(plan: ReadingPlan, *, stray_branches: bool) -> bytes:
+    """All of a container before its block."""
+    types = {each.key: _container_type(each, known=each.name in plan.known) for each in plan.fields}
+    if stray_branches:
+        for each in plan.fields:
+            if each.type.nullable:
+                types[each.key] = [*types[each.key], {"type": "fixed", "name": f"Stray_{each.key}", "size": 1}]
     fields = [
         {"name": "header", "type": {"type": "fixed", "name": "Header", "size": HEADER_BYTES}},
-        *({"name": each.key, "type": _container_type(each, known=each.name in plan.known)} for each in plan.fields),
+        *({"name": key, "type": avro_type} for key, avro_type in types.items()),
         {"name": "guard", "type": {"type": "fixed", "name": "Guard", "size": _GUARD_BYTES}},
     ]
     schema = json.dumps({"type": "record", "name": "Message", "fields": fields}).encode()

@@ -1,4 +1,4 @@
-"""Reads messages of one writer schema: all at once if it can be, else by halves, else one by one."""
+"""Reads messages of one writer schema: all at once where it can be, few at a time around those that are broken."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2_market.block_reader import block_reader, wire_schema
+from k2_market.block_reader import BlockReader, wire_schema
 from k2_market.reference_decoder import RefusedMessage, WireRow, reference_decoder
 from k2_market.row_resolution import Faults
 from k2_market.schema_resolution import ReadingPlan
 
-TOO_FEW_TO_HALVE = 32
+_WINDOW = 2_048
+"""Messages searched at a time where a larger block was broken: enough to pay for a search, few enough to read twice."""
+
+_TOO_FEW_TO_HALVE = 32
 """Reading a block costs as much as a dozen messages by fastavro, however few it holds."""
 
 
@@ -32,69 +35,84 @@ class ReadMessages:
 
 
 def message_reader(plan: ReadingPlan) -> Callable[[Sequence[bytes]], ReadMessages]:
-    """A function that reads framed messages of one writer schema, whatever they hold."""
+    """A function that reads framed messages of one writer schema, one or more, whatever they hold."""
     schema = wire_schema(plan)
-    read_one = reference_decoder(plan)
-    if not plan.in_blocks:
-
-        def read_each(values: Sequence[bytes]) -> ReadMessages:
-            found = _Found()
-            found.judge(values, 0, len(values), read_one)
-            return found.put_together(schema)
-
-        return read_each
-
-    read_block = block_reader(plan)
+    reference = reference_decoder(plan)
+    blocks = BlockReader(plan) if plan.in_blocks else None
 
     def read(values: Sequence[bytes]) -> ReadMessages:
-        whole = read_block(values)
-        if whole is not None:
-            return ReadMessages(whole, np.arange(len(values)), {})
-        found = _Found()
-        found.halve(values, 0, len(values), read_block, read_one)
-        return found.put_together(schema)
+        search = _Search(values, reference)
+        if blocks is None:
+            search.judge(0, len(values))
+        else:
+            search.read(0, len(values), blocks)
+        return search.result(schema)
 
     return read
 
 
 @dataclass
-class _Found:
+class _Search:
+    values: Sequence[bytes]
+    reference: Callable[[bytes], WireRow]
     blocks: list[tuple[int, pa.RecordBatch]] = field(default_factory=list)
-    singles: dict[int, WireRow] = field(default_factory=dict)
+    judged: dict[int, WireRow] = field(default_factory=dict)
     faults: Faults = field(default_factory=dict)
 
-    def halve(
-        self,
-        values: Sequence[bytes],
-        start: int,
-        stop: int,
-        read_block: Callable[[Sequence[bytes]], pa.RecordBatch | None],
-        read_one: Callable[[bytes], WireRow],
-    ) -> None:
-        """Read a stretch that could not be read as one block."""
-        if stop - start <= TOO_FEW_TO_HALVE:
-            self.judge(values, start, stop, read_one)
+    def read(self, start: int, stop: int, reader: BlockReader) -> None:
+        """Read a stretch as one block; where that fails, by windows; where that fails, search for the reason."""
+        if self.read_whole(start, stop, reader):
             return
-        middle = (start + stop) // 2
-        for first, last in ((start, middle), (middle, stop)):
-            block = read_block(values[first:last])
-            if block is None:
-                self.halve(values, first, last, read_block, read_one)
-            else:
-                self.blocks.append((first, block))
+        if stop - start <= _WINDOW:
+            self.search(start, stop, reader)
+        else:
+            for first in range(start, stop, _WINDOW):
+                self.read(first, min(first + _WINDOW, stop), reader)
 
-    def judge(self, values: Sequence[bytes], start: int, stop: int, read_one: Callable[[bytes], WireRow]) -> None:
+    def search(self, start: int, stop: int, reader: BlockReader) -> None:
+        """Read up to each message that can't be read, and leave that one to the reference."""
+        place = start
+        while place < stop:
+            sound, suspects = reader.sound(self.values[place:stop])
+            self.halve(place, place + sound, reader)
+            place += sound
+            self.judge(place, place + suspects)
+            place += suspects
+
+    def halve(self, start: int, stop: int, reader: BlockReader) -> None:
+        """Read a stretch by halves, and leave the last few messages that can't be read to the reference."""
+        if self.read_whole(start, stop, reader):
+            return
+        if stop - start <= _TOO_FEW_TO_HALVE:
+            self.judge(start, stop)
+        else:
+            middle = (start + stop) // 2
+            self.halve(start, middle, reader)
+            self.halve(middle, stop, reader)
+
+    def read_whole(self, start: int, stop: int, reader: BlockReader) -> bool:
+        """Read a stretch as one block, if it can be."""
+        if start == stop:
+            return True
+        rows = reader.read(self.values[start:stop])
+        if rows is not None:
+            self.blocks.append((start, rows))
+        return rows is not None
+
+    def judge(self, start: int, stop: int) -> None:
         """Let the reference decide on every message of a stretch."""
         for place in range(start, stop):
             try:
-                self.singles[place] = read_one(values[place])
+                self.judged[place] = self.reference(self.values[place])
             except RefusedMessage as refusal:
                 self.faults[place] = str(refusal)
 
-    def put_together(self, schema: pa.Schema) -> ReadMessages:
-        parts = [block.cast(schema) for _, block in self.blocks]
+    def result(self, schema: pa.Schema) -> ReadMessages:
+        """What was found."""
+        parts = [block for _, block in self.blocks]
         places = [np.arange(first, first + block.num_rows) for first, block in self.blocks]
-        if self.singles or not parts:
-            parts.append(pa.RecordBatch.from_pylist(list(self.singles.values()), schema))
-            places.append(np.fromiter(self.singles, np.int64, len(self.singles)))
-        return ReadMessages(pa.concat_batches(parts), np.concatenate(places), self.faults)
+        if self.judged or not parts:
+            parts.append(pa.RecordBatch.from_pylist(list(self.judged.values()), schema))
+            places.append(np.fromiter(self.judged, np.int64, len(self.judged)))
+        wire = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        return ReadMessages(wire, np.concatenate(places), self.faults)

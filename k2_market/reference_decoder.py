@@ -2,13 +2,14 @@
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Context, Decimal
 from functools import partial
 from typing import Any, cast
 
 import fastavro
 
+from k2_market.avro_schemas import AvroSchema
 from k2_market.message_framing import HEADER_BYTES
 from k2_market.row_resolution import decimal_fault, fits_wire, json_text
 from k2_market.schema_resolution import Form, ReadingPlan, WireField, python_type
@@ -27,14 +28,18 @@ def reference_decoder(plan: ReadingPlan) -> Callable[[bytes], WireRow]:
     It returns the row that the block reader would, and raises ``RefusedMessage`` for anything else that the message
     may hold.
     """
-    return partial(_read, plan)
+    known = {each.key for each in plan.known.values()}
+    conversions = {
+        each.key: conversion for each in plan.fields if (conversion := _conversion(each, known=each.key in known))
+    }
+    return partial(_read, plan.wire_schema, conversions)
 
 
-def _read(plan: ReadingPlan, value: bytes) -> WireRow:
+def _read(wire_schema: AvroSchema, conversions: Mapping[str, Callable[[Any], Any]], value: bytes) -> WireRow:
     body = io.BytesIO(value)
     body.seek(HEADER_BYTES)
     try:
-        record = cast(WireRow, fastavro.schemaless_reader(body, plan.wire_schema, None))
+        row = cast(WireRow, fastavro.schemaless_reader(body, wire_schema, None))
     except (EOFError, struct.error) as error:
         raise RefusedMessage("truncated body") from error
     except UnicodeDecodeError as error:
@@ -46,20 +51,24 @@ def _read(plan: ReadingPlan, value: bytes) -> WireRow:
     left = len(value) - body.tell()
     if left:
         raise RefusedMessage(f"{left} byte{'s' if left > 1 else ''} left after the record")
-    known = {each.key for each in plan.known.values()}
-    return {each.key: _wire_value(each, record[each.key], known=each.key in known) for each in plan.fields}
+    for key, conversion in conversions.items():
+        if row[key] is not None:
+            row[key] = conversion(row[key])
+    return row
 
 
-def _wire_value(field: WireField, value: Any, *, known: bool) -> Any:
-    if value is None:
-        return None
+def _conversion(field: WireField, *, known: bool) -> Callable[[Any], Any] | None:
+    """What is to be done with a field's values that are not null; None for nothing."""
     if field.type.form is Form.OTHER:
-        return _text(value)
-    if field.wide and type(value) is not python_type(field.type):
+        return _text
+    convert = partial(_decimal, field) if known and field.type.form is Form.DECIMAL else None
+    return partial(_of_branch, field, convert) if field.wide else convert
+
+
+def _of_branch(field: WireField, convert: Callable[[Any], Any] | None, value: Any) -> Any:
+    if type(value) is not python_type(field.type):
         raise RefusedMessage(f"{field.name} is not the {field.type.words} of its union")
-    if known and field.type.form is Form.DECIMAL:
-        return _decimal(field, value)
-    return value
+    return convert(value) if convert else value
 
 
 def _decimal(field: WireField, value: bytes) -> Decimal:
