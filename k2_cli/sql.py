@@ -26,6 +26,7 @@ def sql(
     as_of: Annotated[
         datetime | None,
         typer.Option(
+            metavar="MOMENT",
             formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"],
             help="Show the tables as they were at this moment, as 2026-11-24T09:30:00Z.",
         ),

@@ -1,7 +1,9 @@
 """What a reading statement answers: columns, and rows that arrive in batches as they are asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow as pa
 from k2_resources.reading_statement import QueryError, ReadingStatement
 
 _BATCH_ROWS = 50_000
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,32 @@ def run_statement(
             running it (its own message is kept).
     """
     _check_parameters(statement, parameters)
+    worker = _Worker(connection)
     try:
-        reader = connection.execute(statement.sql, dict(parameters)).to_arrow_reader(_BATCH_ROWS)
+        reader = worker.run(lambda: connection.execute(statement.sql, dict(parameters)).to_arrow_reader(_BATCH_ROWS))
     except duckdb.Error as error:
         raise QueryError(f"SQL: {error}") from error
     schema = pa.schema(
         [column.with_name(name) for column, name in zip(reader.schema, _distinct(reader.schema.names), strict=True)]
     )
-    return Answer(schema, _read(reader, schema))
+    return Answer(schema, _read(reader, schema, worker))
+
+
+class _Worker:
+    """Has DuckDB work in a thread of its own, so that Ctrl-C is heard and stops it."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._thread = ThreadPoolExecutor(1)
+
+    def run(self, work: Callable[[], _Result]) -> _Result:
+        future = self._thread.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            self._connection.interrupt()
+            wait([future])
+            raise
 
 
 def _check_parameters(statement: ReadingStatement, parameters: Mapping[str, object]) -> None:
@@ -62,9 +83,9 @@ def _check_parameters(statement: ReadingStatement, parameters: Mapping[str, obje
         raise QueryError(f"SQL: values were given for {', '.join(f'${name}' for name in unused)}, which do not occur.")
 
 
-def _read(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _read(reader: pa.RecordBatchReader, schema: pa.Schema, worker: _Worker) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in reader:
+        while (batch := worker.run(lambda: next(reader, None))) is not None:
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         # What DuckDB raises behind an Arrow reader arrives as an OSError.

@@ -1,4 +1,7 @@
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import duckdb
 import pytest
@@ -52,6 +55,26 @@ def test_an_error_in_a_late_row_is_ours_too(connection: duckdb.DuckDBPyConnectio
     answer = ask(connection, "SELECT CASE WHEN x = 499999 THEN ('a' || x)::INT END FROM range(500000) r(x)")
     with pytest.raises(QueryError, match="Could not convert string 'a499999'"):
         answer.table()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "endless",
+    ["SELECT count(*) FROM range(1000000000000)", "SELECT x FROM range(1000000000000) r(x) WHERE hash(x) = 0"],
+)
+def test_ctrl_c_stops_a_statement_that_takes_too_long(connection: duckdb.DuckDBPyConnection, endless: str) -> None:
+    with pressed_soon(), pytest.raises(KeyboardInterrupt):
+        ask(connection, endless).table()
+    assert connection.execute("SELECT 1").fetchall() == [(1,)]
+
+
+@contextmanager
+def pressed_soon() -> Iterator[None]:
+    """Ctrl-C, a moment from now."""
+    pressing = threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+    pressing.start()
+    yield
+    pressing.join()
 
 
 def ask(connection: duckdb.DuckDBPyConnection, sql: str, **values: object) -> Answer:
