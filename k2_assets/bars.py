@@ -31,7 +31,7 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
         partitions_def=days,
         pool=f"{feed.name}_build",
         group_name=feed.name,
-        kinds={"duckdb", "iceberg"},
+        kinds={"polars", "iceberg"},
         description="One-minute bars of eligible trades; no bar for a minute without one.",
     )
     def ohlcv_1m(
@@ -62,7 +62,7 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
                 + ([dg.AssetKey([feed.name, TRADES])] if interval is DAY else []),
                 partitions_def=days,
                 group_name=feed.name,
-                kinds={"duckdb", "iceberg"},
+                kinds={"polars", "iceberg"},
                 description=f"Bars of {interval.name}, rolled up from {MINUTE.table}.",
             )
             for interval, key in keys.items()

@@ -181,10 +181,10 @@ def _draw_columns(axes: Axes, bars: pl.DataFrame, column: str, colours: Sequence
     from matplotlib.dates import date2num
 
     # One collection, where `bar` makes an artist of every column.
-    left, end = date2num(bars["start"].to_numpy()), date2num(bars["end"].to_numpy())
+    left, end = (date2num(bars[edge].to_numpy()) for edge in ("start", "end"))  # type: ignore[no-untyped-call]
     right, top, bottom = left + (end - left) * 0.9, bars[column].to_numpy(), np.zeros(bars.height)
     corners = np.stack([left, bottom, left, top, right, top, right, bottom], axis=1).reshape(-1, 4, 2)
-    axes.add_collection(PolyCollection(corners, facecolors=list(colours), linewidths=0))
+    axes.add_collection(PolyCollection(list(corners), facecolors=list(colours), linewidths=0))
     axes.set_ylim(0, max(float(top.max()), 1e-9) * 1.05)
 
 
