@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import fastavro
 
-from k2_market.avro_schemas import PRICE_SCALE, AvroSchema, MessageKind, schema_of
+from k2_market.avro_schemas import AvroSchema, MessageKind, schema_of
 
 
 class Form(StrEnum):
@@ -232,7 +232,7 @@ def _fitted(written: WireField, reader: _ReaderField) -> WireField | None:
 
 
 def _fits(written: FieldType, reader: FieldType) -> bool:
-    return written.form is reader.form and written.scale <= PRICE_SCALE
+    return written.form is reader.form and written.scale <= reader.scale
 
 
 def python_type(field_type: FieldType) -> type | None:
@@ -341,7 +341,8 @@ class _TypeReader:
         wire = {"type": kind, part: inner.wire}
         text = inner.form is Form.TEXT and not inner.nullable
         form = (Form.TEXT_LIST if kind == "array" else Form.TEXT_MAP) if text else Form.OTHER
-        return FieldType(form, wire, f"{kind} of {inner.words}")
+        words = f"{kind} of {'nullable ' if inner.nullable else ''}{inner.words}"
+        return FieldType(form, wire, words)
 
     def _record(self, avro: AvroSchema) -> FieldType:
         name = avro["name"]
