@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = k2_market k2_resources k2_assets k2_sensors k2_cli tests benchmarks deploy
 
-.PHONY: help setup demo test test-all test-faults check format up down status lock lock-java clean
+.PHONY: help setup demo screenshots test test-all test-faults check format up down status lock lock-java clean
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,10 @@ setup: .venv/.ready ## Install all that K2 needs into .venv
 
 demo: setup ## Run the main job: data on Kafka becomes checked days and bars
 	@$(BIN)/k2 demo
+
+screenshots: setup ## Take the pictures in docs/images (needs Chromium)
+	@$(BIN)/k2 demo
+	@$(BIN)/python tests/e2e/take_screenshots.py
 
 test: setup ## Run the tests, without the slow ones
 	@$(BIN)/python -m pytest -m "not slow"
