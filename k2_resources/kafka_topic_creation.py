@@ -8,7 +8,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from k2_market.errors import K2Error
 from k2_market.feed import Topics
+from k2_resources.event_counts import count_call
 from k2_resources.kafka_topics import TIMEOUT_SECONDS, KafkaUnavailable
+from k2_resources.retry_policy import RetryPolicy
 from k2_resources.structured_logging import kafka_client_logger, kafka_error_callback
 
 _BROKERS_DEFAULT = -1
@@ -71,13 +73,10 @@ def ensure_topic(bootstrap_servers: str, name: str, topics: Topics) -> FeedTopic
     admin = AdminClient(admin_settings, logger=logger)
     try:
         if _create(admin, name, topics):
-            # Not looked at again: for a moment the broker may not know yet that it has the topic.
             return FeedTopic(name, created=True, partitions=topics.partitions, differences=())
-        partitions = len(_answer(admin.describe_topics(TopicCollection([name]))[name]).partitions)
-        found = _answer(next(iter(admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values())))
+        partitions, settings = _RETRY.call(_described, admin, name)
     except KafkaException as error:
         raise _explained(error, bootstrap_servers, name) from error
-    settings = {key: entry.value for key, entry in found.items()}
     return FeedTopic(
         name, created=False, partitions=partitions, differences=_differences(name, topics, partitions, settings)
     )
@@ -95,6 +94,13 @@ def _create(admin: AdminClient, name: str, topics: Topics) -> bool:
     return True
 
 
+def _described(admin: AdminClient, name: str) -> tuple[int, dict[str, str]]:
+    """How many partitions a topic has, and its settings."""
+    description = _answer(admin.describe_topics(TopicCollection([name]))[name])
+    (settings,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+    return len(description.partitions), {key: entry.value for key, entry in _answer(settings).items()}
+
+
 def _differences(name: str, topics: Topics, partitions: int, settings: dict[str, str]) -> tuple[str, ...]:
     differences = []
     if partitions != topics.partitions:
@@ -103,6 +109,14 @@ def _differences(name: str, topics: Topics, partitions: int, settings: dict[str,
         if settings.get(key) != wanted:
             differences.append(f"topic {name} has {key}={settings.get(key)}, its feed's file asks for {wanted}")
     return tuple(differences)
+
+
+def _not_known_yet(error: BaseException) -> bool:
+    """Whether the broker does not know a topic that exists: for a moment after it was created, by whomever."""
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+_RETRY = RetryPolicy(_not_known_yet, retries=5, observe=count_call)
 
 
 def _answer(future: Any) -> Any:

@@ -1,6 +1,10 @@
 """Sends a feed's trades to its Kafka topic: at least once, without duplicates from retries (#010), or says what is not.
 
 A symbol's trades go to one partition, in the order in which they were given (#009).
+
+Kafka forgets a producer, and with it which of its messages it has, once the newest record time of that producer is
+older than the broker's ``producer.id.expiration.ms``. Record time is exchange time, so for trades that are older
+than that, messages that were under way when a broker crashed can arrive twice. Trades downstream are unique by id.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +29,7 @@ from k2_resources.structured_logging import (
 
 CORRELATION_HEADER = "correlation_id"
 
-DELIVERY_TIMEOUT_SECONDS = 60.0
+DELIVERY_TIMEOUT_SECONDS = 120.0
 """How long a message may take until it is given up: longer than a broker's restart, and then an error, not a hang."""
 
 _ROWS_AT_ONCE = 20_000
@@ -56,6 +60,7 @@ def producer_settings(
         "delivery.timeout.ms": int(delivery_timeout_seconds * 1_000),
         "partitioner": "murmur2_random",
         "compression.type": "lz4",
+        "reconnect.backoff.max.ms": 1_000,
         "linger.ms": 20,
         "batch.size": 1_000_000,
         "queue.buffering.max.messages": 500_000,
