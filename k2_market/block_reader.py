@@ -68,8 +68,8 @@ class BlockReader:
     def sound(self, values: Sequence[bytes]) -> tuple[int, int]:
         """How many messages at the start seem readable, and how many of those after are suspected not to be.
 
-        Both may fall short of all messages: what is left has not been looked at. Messages that seem readable here may
-        still be refused by ``read``, and suspects may turn out to be sound.
+        Both may fall short of all messages: what is left has not been looked at. This looks at where messages end and
+        not at what they hold: ``read`` may still refuse them. And suspects may turn out to be sound.
         """
         steps = len(values) // _STEP
         looked_at = values[: steps * _STEP]
