@@ -39,7 +39,7 @@ SECTIONS = (
 _TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _CODE_PATH = re.compile(
-    r"`((?:k2_market|k2_resources|k2_assets|k2_sensors|k2_cli|deploy|feeds|docs|\.ci)/[\w./-]*|docker-compose\.yml)`"
+    r"`((?:k2_market|k2_resources|k2_assets|k2_sensors|k2_cli|benchmarks|deploy|feeds|docs|\.ci)/[\w./-]*|docker-compose\.yml)`"
 )
 
 
