@@ -8,5 +8,4 @@ from k2_resources.structured_logging import configure_logging
 _settings = Settings.load()
 configure_logging("dagster", _settings)
 keep_counts(_settings)
-keep_counts(_settings)
 defs = build_defs(settings=_settings)

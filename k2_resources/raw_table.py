@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ from k2_resources.structured_logging import get_logger
 BATCH_ID = "k2.batch-id"
 RANGES = "k2.ranges"
 RUN_ID = "k2.run-id"
+DAYS = "k2.days"
 
 _ATTEMPTS = 10
 
@@ -177,7 +178,7 @@ class RawTable:
         after = ledger.with_batch(batch, dict(delivery.topic_names))
         started = time.perf_counter()
         transaction = table.transaction()
-        transaction.append(delivery.rows, snapshot_properties=_summary(batch, delivery.run_id))
+        transaction.append(delivery.rows, snapshot_properties=_summary(batch, delivery))
         crash_points.reached("parquet_written")
         transaction.set_properties({PROPERTY: after.to_json()})
         expire_oldest(transaction, table)
@@ -213,6 +214,15 @@ class RawTable:
 
 
 @dataclass(frozen=True)
+class PastCommit:
+    """A commit that a raw table still remembers: whose it was, when, and which trading days got rows by it."""
+
+    run_id: str
+    committed: datetime
+    days: tuple[date, ...]
+
+
+@dataclass(frozen=True)
 class RawView:
     """A raw table at one snapshot, or no table at all: rows and ledger that belong together."""
 
@@ -233,6 +243,21 @@ class RawView:
         """Rows in the table by its metadata, without reading data."""
         snapshot = None if self.table is None else self.table.current_snapshot()
         return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary["total-records"] or 0)
+
+    @property
+    def commits(self) -> list[PastCommit]:
+        """The ingest commits among the snapshots that are kept, oldest first."""
+        snapshots = [] if self.table is None else self.table.metadata.snapshots
+        summaries = [(each, each.summary.additional_properties) for each in snapshots if each.summary is not None]
+        return [
+            PastCommit(
+                run_id=summary[RUN_ID],
+                committed=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                days=tuple(date.fromisoformat(day) for day in summary.get(DAYS, "").split()),
+            )
+            for snapshot, summary in summaries
+            if RUN_ID in summary
+        ]
 
     def read_day(self, day: date, *columns: str) -> pa.Table:
         """A trading day's rows, all columns unless some are named; only the day's files are opened."""
@@ -295,5 +320,10 @@ def _batch_ids(table: Table) -> list[str]:
     return [batch_id for batch_id in found if batch_id]
 
 
-def _summary(batch: Batch, run_id: str) -> dict[str, str]:
-    return {BATCH_ID: batch.batch_id, RANGES: " ".join(map(str, batch.covered)), RUN_ID: run_id}
+def _summary(batch: Batch, delivery: Delivery) -> dict[str, str]:
+    return {
+        BATCH_ID: batch.batch_id,
+        RANGES: " ".join(map(str, batch.covered)),
+        RUN_ID: delivery.run_id,
+        DAYS: " ".join(sorted(str(day) for day in pc.unique(delivery.rows["trade_date"]).to_pylist())),
+    }

@@ -21,6 +21,7 @@ from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_sensors.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, plan_tags
+from k2_sensors.unreported_commits import report_unreported
 
 INTERVAL_SECONDS = 15
 
@@ -58,9 +59,11 @@ def next_ingest(
     topic = topics.state(feed.topics.trades)
     if topic is None:
         return dg.SkipReason(f"topic {feed.topics.trades} does not exist yet")
+    raw = iceberg.raw_table(feed.name).view()
+    report_unreported(feed, raw, instance)
     facts = IngestFacts(
         topic=topic,
-        ledger=iceberg.raw_table(feed.name).ledger(),
+        ledger=raw.ledger,
         in_flight=tuple(carried(run, feed) for run in ingests_in_flight(instance, feed)),
         failed=failed_ingests(instance, feed),
         now=now,

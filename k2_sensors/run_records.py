@@ -13,6 +13,7 @@ from k2_market.build_plan import FailedBuild
 from k2_market.feed import Feed
 from k2_market.ingest_plan import FailedRun
 from k2_market.offset_ranges import RangeSet
+from k2_market.table_schemas import DAY
 
 IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
@@ -57,9 +58,9 @@ def carried(run: dg.DagsterRun, feed: Feed) -> RangeSet:
 
 
 def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date]:
-    """Days that queued or running build runs of a feed will make."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=build_job_name(feed), statuses=IN_FLIGHT))
-    return frozenset(day for run in runs for day in tagged_days(run.tags))
+    """Days that queued or running runs will make to the last table: build runs of a feed, backfills from the UI."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
+    return frozenset(day for run in runs if _builds_all_of(feed, run) for day in tagged_days(run.tags))
 
 
 def failed_builds(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedBuild, ...]:
@@ -79,6 +80,11 @@ def failed_builds(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedBuild
     )
 
 
+def last_table(feed: Feed) -> dg.AssetKey:
+    """The table that a build makes last: a day that is in it is in all others."""
+    return dg.AssetKey([feed.name, DAY.table])
+
+
 def attempt_of(run: dg.DagsterRun) -> int:
     """Which attempt at its ranges or days a run is, counted from 1."""
     return int(run.tags.get(ATTEMPT_TAG, "1"))
@@ -87,6 +93,11 @@ def attempt_of(run: dg.DagsterRun) -> int:
 def plan_tags(feed: Feed, attempt: int) -> dict[str, str]:
     """Tags of a run that a plan requests."""
     return {FEED_TAG: feed.name, ATTEMPT_TAG: str(attempt)}
+
+
+def _builds_all_of(feed: Feed, run: dg.DagsterRun) -> bool:
+    # A run from the UI belongs to a job without a name and says which assets it makes.
+    return run.job_name == build_job_name(feed) or last_table(feed) in (run.asset_selection or ())
 
 
 def _ended(record: dg.RunRecord) -> datetime:

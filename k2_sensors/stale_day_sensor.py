@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
 import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
@@ -16,9 +18,8 @@ from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import VERSION_TAG, days_tag, raw_versions, tagged_days, versions_made_from
 from k2_market.build_plan import BuildFacts, BuildPlan, plan_builds
 from k2_market.feed import Feed
-from k2_market.table_schemas import DAY
 from k2_market.trading_calendar import TradingCalendar
-from k2_sensors.run_records import builds_in_flight, failed_builds, ingests_in_flight, plan_tags
+from k2_sensors.run_records import builds_in_flight, failed_builds, ingests_in_flight, last_table, plan_tags
 
 INTERVAL_SECONDS = 15
 
@@ -60,13 +61,14 @@ def build_request(feed: Feed, planned: BuildPlan) -> dg.RunRequest:
 
 def build_facts(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> BuildFacts:
     """What Dagster's records say of a feed's days."""
+    # Runs before events: a run that ends in between has left its events by the time they are read.
     ingesting = [day for run in ingests_in_flight(instance, feed) for day in tagged_days(run.tags)]
+    building = builds_in_flight(instance, feed)
     return BuildFacts(
         raw_versions=_numbers(raw_versions(instance, dg.AssetKey([feed.name, RAW_TRADES]))),
-        # The daily bars are the last table of a build: a day that has them has all.
-        built_versions=_numbers(versions_made_from(instance, dg.AssetKey([feed.name, DAY.table]))),
+        built_versions=_numbers(versions_made_from(instance, last_table(feed))),
         blocked=_blocked_days(instance, dg.AssetKey([feed.name, RAW_TRADES])),
-        building=builds_in_flight(instance, feed),
+        building=building,
         ingesting_from=min(ingesting, default=None),
         failed=failed_builds(instance, feed),
         now=now,
@@ -78,9 +80,17 @@ def _numbers(versions: Mapping[date, str]) -> dict[date, int]:
 
 
 def _blocked_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> frozenset[date]:
+    """Days whose latest result of a blocking check is a failure, and not merely a warning."""
     keys = [dg.AssetCheckKey(asset, name) for name in RAW_CHECKS if name in BLOCKING]
-    return frozenset(
-        day_of(info.partition_key)
+    not_passed = {
+        (info.check_key, info.partition_key)
         for info in instance.event_log_storage.get_asset_check_partition_info(keys)
-        if info.partition_key is not None and str(info.latest_execution_status).endswith("FAILED")
-    )
+        if info.partition_key is not None and info.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
+    }
+    return frozenset(day_of(day) for key, day in not_passed if _is_error(instance, key, day))
+
+
+def _is_error(instance: dg.DagsterInstance, key: dg.AssetCheckKey, day: str) -> bool:
+    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key], PartitionKeyFilter(key=day))[key]
+    event = None if record.event is None else record.event.dagster_event
+    return event is None or event.asset_check_evaluation_data.severity is dg.AssetCheckSeverity.ERROR
