@@ -7,10 +7,11 @@ before it can still be read. The numbers are decimals and the times integers; no
 from enum import StrEnum
 from typing import Any
 
-NAMESPACE = "k2.market"
+import pyarrow as pa
 
-PRICE_PRECISION = 18
-PRICE_SCALE = 8
+from k2_market.table_schemas import PRICE, QUANTITY
+
+NAMESPACE = "k2.market"
 
 AvroSchema = dict[str, Any]
 """A record schema as the registry's JSON reads."""
@@ -25,7 +26,14 @@ class MessageKind(StrEnum):
 
 _TIMESTAMP = {"type": "long", "logicalType": "timestamp-micros"}
 _DATE = {"type": "int", "logicalType": "date"}
-_DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": PRICE_PRECISION, "scale": PRICE_SCALE}
+
+
+def _decimal(of: pa.Decimal128Type) -> dict[str, Any]:
+    return {"type": "bytes", "logicalType": "decimal", "precision": of.precision, "scale": of.scale}
+
+
+_PRICE = _decimal(PRICE)
+_QUANTITY = _decimal(QUANTITY)
 _ASSET_CLASS = {
     "type": "enum",
     "name": "AssetClass",
@@ -78,8 +86,8 @@ TRADE: AvroSchema = {
         *_IDENTITY,
         _field("trade_id", "string", "The exchange's id of the trade, unique within a symbol and day."),
         *_INSTRUMENT,
-        _field("price", _DECIMAL, "In units of the currency."),
-        _field("quantity", _DECIMAL, "In units of the instrument."),
+        _field("price", _PRICE, "In units of the currency."),
+        _field("quantity", _QUANTITY, "In units of the instrument."),
         _field("currency", "string", "Of the price: ISO 4217, or the exchange's own code."),
         _field("side", _SIDE, "The aggressor's side.", default="UNKNOWN"),
         _field("conditions", {"type": "array", "items": "string"}, "Trade condition codes (FIX tag 277).", default=[]),
@@ -99,10 +107,10 @@ QUOTE: AvroSchema = {
     "fields": [
         *_IDENTITY,
         *_INSTRUMENT,
-        _field("bid_price", _DECIMAL, "In units of the currency."),
-        _field("bid_size", _DECIMAL, "In units of the instrument."),
-        _field("ask_price", _DECIMAL, "In units of the currency."),
-        _field("ask_size", _DECIMAL, "In units of the instrument."),
+        _field("bid_price", _PRICE, "In units of the currency."),
+        _field("bid_size", _QUANTITY, "In units of the instrument."),
+        _field("ask_price", _PRICE, "In units of the currency."),
+        _field("ask_size", _QUANTITY, "In units of the instrument."),
         _field("currency", "string", "Of the prices: ISO 4217, or the exchange's own code."),
         *_ARRIVAL,
     ],

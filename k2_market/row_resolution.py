@@ -14,16 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2_market.avro_schemas import PRICE_PRECISION, PRICE_SCALE, MessageKind
+from k2_market.avro_schemas import MessageKind
 from k2_market.schema_resolution import Form, ReadingPlan, WireField
-from k2_market.table_schemas import PRICE, RAW_QUOTES, RAW_TRADES
+from k2_market.table_schemas import MESSAGE_DECIMALS, RAW_QUOTES, RAW_TRADES
 
 Faults = dict[int, str]
 """Why rows are refused, by row; the first reason found stands."""
 
 TEXT_MAP = pa.map_(pa.string(), pa.string())
 
-_LARGEST_PRICE = 10**PRICE_PRECISION - 1
 _LARGEST_WIRE_DECIMAL = 10**38 - 1
 
 
@@ -75,9 +74,10 @@ def decimal_fault(name: str, unscaled: int, scale: int) -> str:
         unscaled: All its digits.
         scale: How many of them are places.
     """
-    at_scale = abs(unscaled) * 10 ** (PRICE_SCALE - scale)
+    target = MESSAGE_DECIMALS[name]
+    at_scale = abs(unscaled) * 10 ** (target.scale - scale)
     digits = str(len(str(at_scale))) if at_scale <= _LARGEST_WIRE_DECIMAL else "more than 38"
-    return f"{name} of {digits} digits, at most {PRICE_PRECISION}"
+    return f"{name} of {digits} digits, at most {target.precision}"
 
 
 def int64_values(array: pa.Array) -> npt.NDArray[np.int64]:
@@ -149,8 +149,9 @@ def _decimals(field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
     """A decimal128's 16 bytes as two words: the upper one of what fits in 64 bits is all sign."""
     words = np.frombuffer(found.buffers()[1], dtype=np.int64, count=2 * len(found), offset=found.offset * 16)
     low, high = words[0::2], words[1::2]
-    factor = 10 ** (PRICE_SCALE - field.type.scale)
-    largest = _LARGEST_PRICE // factor
+    target = MESSAGE_DECIMALS[field.name]
+    factor = 10 ** (target.scale - field.type.scale)
+    largest = (10**target.precision - 1) // factor
     fits = (high == low >> 63) & (low <= largest) & (low >= -largest)
 
     def reason(row: int) -> str:
@@ -159,12 +160,12 @@ def _decimals(field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
 
     note_faults(faults, ~fits, reason, found)
     if factor == 1:
-        return pa.Array.from_buffers(PRICE, len(found), found.buffers(), found.null_count, found.offset)
+        return pa.Array.from_buffers(target, len(found), found.buffers(), found.null_count, found.offset)
     scaled = np.empty(len(words), np.int64)
     scaled[0::2] = np.where(fits, low, 0) * factor
     scaled[1::2] = scaled[0::2] >> 63
     validity = None if not found.null_count else pa.array(_valid(found)).buffers()[1]
-    return pa.Array.from_buffers(PRICE, len(found), [validity, pa.py_buffer(scaled)])
+    return pa.Array.from_buffers(target, len(found), [validity, pa.py_buffer(scaled)])
 
 
 _MANY_KEYS = 32

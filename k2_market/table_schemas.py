@@ -10,10 +10,10 @@ from datetime import timedelta
 import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-PRICE = pa.decimal128(18, 8)
+PRICE = pa.decimal128(18, 10)
 QUANTITY = pa.decimal128(18, 8)
 VOLUME = pa.decimal128(38, 8)
-NOTIONAL = pa.decimal128(38, 16)
+NOTIONAL = pa.decimal128(38, 18)
 
 PARTITION_COLUMN = "trade_date"
 PARTITION_FIELD = "exchange_date"
@@ -75,6 +75,11 @@ RAW_QUOTES = pa.schema(
     ]
 )
 """As ``RAW_TRADES``, for quotes."""
+
+MESSAGE_DECIMALS: dict[str, pa.Decimal128Type] = {
+    field.name: field.type for field in (*RAW_TRADES, *RAW_QUOTES) if pa.types.is_decimal(field.type)
+}
+"""The type of each decimal that a message brings, by its name."""
 
 TRADES = pa.schema(
     [
