@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from k2_cli.producing import feed_named, produce_files, produce_simulated_day
-from k2_market.feed import Feed
+from k2_cli.producing import produce_files, produce_simulated_day
+from k2_market.feed import Feed, feed_named, load_feeds
 from k2_market.simulated_faults import Fault, PlantedFault
 from k2_market.source_format import SourceFormat
 from k2_market.trading_calendar import TradingCalendar
@@ -20,7 +20,7 @@ def produce_simulated(
     settings: Settings, now: datetime, trades: int, seed: int, symbols: int, console: Console
 ) -> tuple[PlantedFault, ...]:
     """Produce the last closed trading day of the simulated market, with every kind of fault in it."""
-    feed = feed_named(settings, "sim")
+    feed = feed_named(load_feeds(settings.feed_directories), "sim")
     if _has_messages(settings, feed):
         console.print(f"  {feed.topics.trades} holds messages already; nothing is produced again", style="dim")
         return ()
@@ -33,7 +33,7 @@ def produce_simulated(
 
 def produce_asx(settings: Settings, data: Path, now: datetime, console: Console) -> bool:
     """Produce five days of ASX trades where the data is there; whether it is."""
-    feed = feed_named(settings, "asx")
+    feed = feed_named(load_feeds(settings.feed_directories), "asx")
     directory = data / _ASX_TRADES
     if not directory.is_dir():
         console.print(f"  no ASX data in {directory} (K2_TEST_DATA): the simulated day alone", style="dim")

@@ -17,7 +17,7 @@ from k2_cli.dagster_processes import DagsterHome
 from k2_cli.dagster_storage import initialise, pools_of_feeds
 from k2_market.build_plan import stale_days
 from k2_market.errors import K2Error
-from k2_market.feed import Feed, load_feeds
+from k2_market.feed import Feed, feed_named, load_feeds
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.settings import Settings
@@ -27,10 +27,6 @@ from k2_sensors.run_watch import end_dead_runs
 from k2_sensors.stale_day_sensor import build_facts, next_build
 
 MOST_SECONDS = 240
-
-
-class UnknownFeed(K2Error):
-    """A feed was named that no file declares."""
 
 
 class NotCaughtUp(K2Error):
@@ -60,13 +56,10 @@ def feeds_named(settings: Settings, names: Sequence[str] | None) -> list[Feed]:
     """The feeds of some names, or all.
 
     Raises:
-        UnknownFeed: No file declares one of them.
+        UnknownFeedError: No file declares one of them.
     """
     known = load_feeds(settings.feed_directories)
-    for name in names or ():
-        if name not in known:
-            raise UnknownFeed(f"no feed {name!r}; those declared are {', '.join(known)} (K2_FEEDS_DIR adds more)")
-    return [known[name] for name in names or known]
+    return [feed_named(known, name) for name in names or known]
 
 
 @contextmanager

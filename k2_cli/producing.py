@@ -9,8 +9,7 @@ from uuid import uuid4
 
 from k2_market import source_asx_tickdata, source_csv, source_hitbtc
 from k2_market.avro_schemas import MessageKind
-from k2_market.errors import K2Error
-from k2_market.feed import Feed, load_feeds
+from k2_market.feed import Feed
 from k2_market.market_simulator import SimulationError, simulate_day
 from k2_market.outgoing_messages import trade_messages
 from k2_market.simulated_faults import Fault, PlantedFault, damaged, plant
@@ -27,10 +26,6 @@ from k2_resources.trade_producer import Sent, TradeProducer
 
 _ROWS_AT_ONCE = 20_000
 _LOGGER = get_logger("producer")
-
-
-class UndeclaredFeed(K2Error):
-    """A feed was named that no file declares."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +63,6 @@ class Produced:
         """For programs: plain values under the attributes' names."""
         planted = [{**asdict(each), "count": each.count} for each in self.planted]
         return {**asdict(self), "messages_per_second": self.messages_per_second, "planted": planted}
-
-
-def feed_named(settings: Settings, name: str) -> Feed:
-    """The feed of a name.
-
-    Raises:
-        UndeclaredFeed: No file declares it.
-    """
-    feeds = load_feeds(settings.feed_directories)
-    if name not in feeds:
-        raise UndeclaredFeed(f"no feed {name!r}; those declared are {', '.join(feeds)} (K2_FEEDS_DIR adds more)")
-    return feeds[name]
 
 
 def produce_files(

@@ -9,6 +9,10 @@ class FeedFileError(K2Error):
     """A feed's TOML file is not a valid feed declaration."""
 
 
+class UnknownFeedError(K2Error):
+    """A feed was named that no file declares."""
+
+
 class SourceFileError(K2Error):
     """A file of trades or quotes holds something that can't be read as such; names the file and the row."""
 

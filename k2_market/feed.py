@@ -1,7 +1,7 @@
 """A feed: an exchange and asset class, declared in one TOML file and nowhere else."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from k2_market.errors import FeedFileError
+from k2_market.errors import FeedFileError, UnknownFeedError
 
 
 class AssetClass(StrEnum):
@@ -157,3 +157,14 @@ def load_feeds(directories: Iterable[Path]) -> dict[str, Feed]:
                 raise FeedFileError(f"{path}: key name: feed {feed.name!r} is already declared in {sources[feed.name]}")
             feeds[feed.name], sources[feed.name] = feed, path
     return feeds
+
+
+def feed_named(feeds: Mapping[str, Feed], name: str) -> Feed:
+    """The feed of a name.
+
+    Raises:
+        UnknownFeedError: No file declares it; names those that are.
+    """
+    if name not in feeds:
+        raise UnknownFeedError(f"no feed {name!r}; those declared are {', '.join(feeds)} (K2_FEEDS_DIR adds more)")
+    return feeds[name]
