@@ -14,7 +14,7 @@ from webhook import running_webhook
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.local_stack import LocalStack
 from k2_cli.process_supervision import Supervisor
-from k2_cli.producing import feed_named
+from k2_market.feed import feed_named, load_feeds
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.settings import Settings
 
@@ -63,7 +63,7 @@ def empty_stack(tmp_path_factory: pytest.TempPathFactory, java_artifacts: JavaAr
 def simulated(empty_stack: RunningStack) -> SimulatedDays:
     """Three days on Kafka, sent before the daemon starts, so that its first look finds them whole."""
     empty_stack.start("kafka", "registry")
-    calendar = TradingCalendar.of(feed_named(empty_stack.settings, "sim"))
+    calendar = TradingCalendar.of(feed_named(load_feeds(empty_stack.settings.feed_directories), "sim"))
     days = [calendar.previous_trading_day(calendar.trading_day_of(datetime.now(UTC)))]
     while len(days) < 3:
         days.insert(0, calendar.previous_trading_day(days[0]))
