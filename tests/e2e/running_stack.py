@@ -27,8 +27,8 @@ _Found = TypeVar("_Found")
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 _RUNS = """
-query Runs($filter: RunsFilter) {
-  runsOrError(filter: $filter) { ... on Runs { results { runId jobName status tags { key value } endTime } } }
+query Runs {
+  runsOrError { ... on Runs { results { runId jobName status tags { key value } endTime } } }
 }
 """
 _MATERIALIZATION = """
@@ -110,10 +110,9 @@ class RunningStack:
         data: dict[str, Any] = answer["data"]
         return data
 
-    def runs(self, tags: Mapping[str, str] | None = None) -> list[Run]:
-        """All runs, or those with some tags."""
-        wanted = {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]}
-        found = self.graphql(_RUNS, filter=wanted)["runsOrError"]["results"]
+    def runs(self) -> list[Run]:
+        """All runs."""
+        found = self.graphql(_RUNS)["runsOrError"]["results"]
         return [
             Run(
                 each["runId"],

@@ -1,5 +1,7 @@
 """A backfill of three days that have been made already, asked for as Dagster's UI does."""
 
+from dataclasses import dataclass
+
 import pytest
 from conftest import SimulatedDays
 from running_stack import RunningStack, eventually
@@ -30,9 +32,18 @@ query Backfill($id: String!) {
 UNDER_WAY = {"REQUESTED", "CANCELING", "FAILING"}
 
 
+@dataclass(frozen=True)
+class Backfill:
+    """A backfill, and the runs that there were before it."""
+
+    backfill_id: str
+    runs_before: frozenset[str]
+
+
 @pytest.fixture(scope="module")
-def backfill(stack: RunningStack, simulated: SimulatedDays) -> str:
-    """The backfill's id, after it has ended; what its events have the sensors do is done, too."""
+def backfill(stack: RunningStack, simulated: SimulatedDays) -> Backfill:
+    """The backfill after it has ended; what its events have the sensors do is done, too."""
+    runs_before = frozenset(run.run_id for run in stack.runs())
     launched = stack.graphql(
         LAUNCH,
         backfillParams={
@@ -46,17 +57,19 @@ def backfill(stack: RunningStack, simulated: SimulatedDays) -> str:
     backfill_id = str(launched["backfillId"])
     eventually(lambda: _status(stack, backfill_id)["status"] not in UNDER_WAY, f"the end of backfill {backfill_id}")
     stack.wait_until_caught_up("sim")
-    return backfill_id
+    return Backfill(backfill_id, runs_before)
 
 
-def test_succeeds_with_every_run_green(stack: RunningStack, backfill: str) -> None:
-    assert _status(stack, backfill) == {"status": "COMPLETED_SUCCESS", "numPartitions": 3, "error": None}
-    runs = stack.runs(tags={"dagster/backfill": backfill})
-    assert {run.status for run in runs} == {"SUCCESS"}
+def test_succeeds_with_every_run_green_and_no_day_made_twice(stack: RunningStack, backfill: Backfill) -> None:
+    status = _status(stack, backfill.backfill_id)
+    assert status == {"status": "COMPLETED_SUCCESS", "numPartitions": 3, "error": None}
+    runs = [run for run in stack.runs() if run.run_id not in backfill.runs_before]
+    assert [run.status for run in runs] == ["SUCCESS"] * 3
+    assert {run.tags.get("dagster/backfill") for run in runs} == {backfill.backfill_id}
 
 
 def test_adds_nothing_to_the_raw_table_and_says_so(
-    stack: RunningStack, simulated: SimulatedDays, backfill: str
+    stack: RunningStack, simulated: SimulatedDays, backfill: Backfill
 ) -> None:
     for day in simulated.days:
         metadata = stack.latest_metadata(["sim", "raw_trades"], day)
@@ -65,7 +78,7 @@ def test_adds_nothing_to_the_raw_table_and_says_so(
         assert metadata["note"].startswith("Nothing added")
 
 
-def test_raises_no_alert_of_what_was_known(stack: RunningStack, backfill: str) -> None:
+def test_raises_no_alert_of_what_was_known(stack: RunningStack, backfill: Backfill) -> None:
     ended = max(run.ended or 0 for run in stack.runs())
     stack.wait_for_tick("check_alert_sensor", after=ended + SETTLING.total_seconds())
     assert len(stack.webhook.titles) == len(set(stack.webhook.titles)) == 4
