@@ -146,10 +146,14 @@ def _batches(
             batch = pa.record_batch(next(reader))
         except AvroError:
             return
+        except StopIteration:
+            return  # a message swallowed so many others that the bytes ended where a batch did
         except BaseException as error:
             if type(error).__name__ != "PanicException":
                 raise
             return  # Rust's panic is not an Exception; whatever message caused it is fastavro's to judge
+        if batch.num_rows != rows_each:
+            return
         yield batch
 
 

@@ -1,6 +1,8 @@
 import copy
+import io
 from typing import Any
 
+import fastavro
 import pytest
 from avro_messages import SCHEMA_ID, altered, body, message, trade
 from hypothesis import given, settings
@@ -94,6 +96,24 @@ def test_a_search_always_gets_on_and_calls_nothing_sound_that_is_cut(sound_ones)
 def test_a_schema_with_a_type_for_fastavro_alone_is_refused():
     with pytest.raises(ValueError, match="blocks"):
         reader(altered(TRADE, extra=["null", "int", "string"]))
+
+
+@pytest.mark.parametrize("swallowed", [1, 2, 16, 32])
+@pytest.mark.parametrize("place", [0, 15, 16])
+def test_a_message_that_swallows_the_next_ones_up_to_a_guard_is_noticed(swallowed, place):
+    schema = altered(TRADE, blob="bytes")
+    values = [message(trade(blob=b""), schema)] * 64
+    values[place] = values[place][:-1] + avro_long(swallowed * (8 + len(values[0])))  # guards between them, headers
+
+    assert reader(schema).read(values) is None
+    sound, suspects = reader(schema).sound(values)
+    assert sound + suspects > 0
+
+
+def avro_long(number: int) -> bytes:
+    written = io.BytesIO()
+    fastavro.schemaless_writer(written, "long", number)
+    return written.getvalue()
 
 
 def test_branches_in_either_order_are_told_apart():

@@ -75,6 +75,19 @@ def test_a_branch_out_of_range_in_the_middle_is_found(monkeypatch_window):
     assert sorted(rows) == [place for place in range(200) if place != 99]
 
 
+@pytest.mark.parametrize("swallowed", [1, 16, 60])
+def test_a_message_that_swallows_the_next_ones_is_at_fault_alone(monkeypatch_window, swallowed):
+    schema = altered(TRADE, blob="bytes")
+    values = [message(trade(blob=b""), schema)] * 200
+    blob = message(trade(blob=b"." * (swallowed * (8 + len(values[0])))), schema)  # as long as they and their guards
+    values[16] = blob[: len(values[0]) + 1]
+
+    rows, faults = read(plan(schema), values)
+
+    assert faults == {16: "truncated body"}
+    assert len(rows) == 199
+
+
 def test_messages_that_are_all_broken_are_all_at_fault():
     rows, faults = read(plan(), [value[:-1] for value in WHOLE])
 
