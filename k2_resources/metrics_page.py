@@ -1,7 +1,7 @@
 """The page that Prometheus reads: all declared metrics, with the figures that can be had right now.
 
-Each part reads in a thread of its own. A scrape waits for it a moment; what a part can't say in time, or at all,
-is absent from the page and counted as an error of that part, and the rest is served.
+Each part reads in a thread of its own. A scrape waits for it a moment, the first one longer; what a part can't say in
+time, or at all, is absent from the page and counted as an error of that part, and the rest is served.
 """
 
 import threading
@@ -23,6 +23,8 @@ from k2_resources.structured_logging import get_logger
 
 PATIENCE_SECONDS = 0.5
 """How long a scrape waits for parts that are still reading, all together."""
+FIRST_PATIENCE_SECONDS = 5.0
+"""The same for parts whose last reading is too old to stand in, as at the first look after the exporter's start."""
 FRESH_SECONDS = 5.0
 """Age up to which a part's figures are served again without reading anew."""
 STALE_SECONDS = 60.0
@@ -90,13 +92,21 @@ class _Reading:
             self._finished.clear()
         threading.Thread(target=self._read, name=f"k2-{self.source}", daemon=True).start()
 
-    def figures(self, until: float) -> Figures | None:
-        """The figures, as fresh as they can be had by a moment of the monotonic clock; None if there are none."""
-        in_time = self._finished.wait(max(0.0, until - time.monotonic()))
+    def figures(self, since: float) -> Figures | None:
+        """The figures, as fresh as a scrape's patience allows; None if there are none.
+
+        Args:
+            since: When the scrape began, on the monotonic clock.
+        """
+        patience = PATIENCE_SECONDS if self._has_recent() else FIRST_PATIENCE_SECONDS
+        in_time = self._finished.wait(max(0.0, since + patience - time.monotonic()))
         outcome = self._outcome
-        if outcome is None or (not in_time and time.monotonic() - outcome.ended > STALE_SECONDS):
+        if outcome is None or not (in_time or self._has_recent()):
             return None
         return outcome.figures
+
+    def _has_recent(self) -> bool:
+        return self._outcome is not None and time.monotonic() - self._outcome.ended <= STALE_SECONDS
 
     def _read(self) -> None:
         figures: Figures | None = Figures()
@@ -134,10 +144,10 @@ class _PlatformMetrics(Collector):
             yield self._family(metric, {}, {}, {})
 
     def collect(self) -> Iterator[Family]:
-        until = time.monotonic() + PATIENCE_SECONDS
+        since = time.monotonic()
         for reading in self._readings:
             reading.refresh()
-        read = [figures for reading in self._readings if (figures := self._of(reading, until)) is not None]
+        read = [figures for reading in self._readings if (figures := self._of(reading, since)) is not None]
         all_figures = [*read, self._own]
         gauges = {key: value for each in all_figures for key, value in each.gauges().items()}
         counts = Figures()
@@ -149,8 +159,8 @@ class _PlatformMetrics(Collector):
         for name, metric in METRICS.items():
             yield self._family(metric, gauges_of.get(name, {}), counters_of.get(name, {}), histograms_of.get(name, {}))
 
-    def _of(self, reading: _Reading, until: float) -> Figures | None:
-        figures = reading.figures(until)
+    def _of(self, reading: _Reading, since: float) -> Figures | None:
+        figures = reading.figures(since)
         part = reading.source.value
         self._own.gauge("k2_exporter_part_up").set(figures is not None, part=part)
         if figures is None:

@@ -71,7 +71,7 @@ def test_with_nothing_up_every_metric_is_declared_and_each_absent_part_is_said(t
     with running_exporter(tmp_path, K2_KAFKA_BOOTSTRAP="127.0.0.1:1") as (process, url):
         started = time.monotonic()
         text = get(f"{url}/metrics")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 8  # Prometheus gives up after ten
 
         families = {family.name: family for family in text_string_to_metric_families(text)}
         assert {name.removesuffix("_total") for name in METRICS} <= set(families)

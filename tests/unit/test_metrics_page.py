@@ -162,7 +162,7 @@ def test_figures_are_not_read_anew_while_they_are_fresh(clock: list[float]) -> N
 def test_a_slow_part_delays_no_scrape_beyond_the_patience_and_is_read_once_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(page, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(page, "FIRST_PATIENCE_SECONDS", 0.05)
     release = threading.Event()
 
     def slow(figures: Figures) -> None:
@@ -177,9 +177,20 @@ def test_a_slow_part_delays_no_scrape_beyond_the_patience_and_is_read_once_at_a_
         assert value(registry, "k2_kafka_brokers") == 3
     assert time.monotonic() - started < 2
     assert part.asked == 1
-    monkeypatch.setattr(page, "PATIENCE_SECONDS", 5)
+    monkeypatch.setattr(page, "FIRST_PATIENCE_SECONDS", 5)
     release.set()
     assert value(registry, "k2_run_queue_depth") == 1
+
+
+def test_the_first_page_waits_longer_than_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "PATIENCE_SECONDS", 0.05)
+    started = threading.Event()
+
+    def slow(figures: Figures) -> None:
+        assert not started.wait(0.3)
+        queue_depth(1)(figures)
+
+    assert value(metrics_page([Told(Source.RUNS, slow)], "test", "1"), "k2_run_queue_depth") == 1
 
 
 def test_figures_of_a_slow_part_are_served_until_they_are_stale(
@@ -199,9 +210,10 @@ def test_figures_of_a_slow_part_are_served_until_they_are_stale(
     monkeypatch.setattr(page, "PATIENCE_SECONDS", 0.05)
     clock[0] += page.FRESH_SECONDS
     assert value(registry, "k2_run_queue_depth") == 1
+    monkeypatch.setattr(page, "FIRST_PATIENCE_SECONDS", 0.05)
     clock[0] += page.STALE_SECONDS
     assert value(registry, "k2_run_queue_depth") is None
-    monkeypatch.setattr(page, "PATIENCE_SECONDS", 5)
+    monkeypatch.setattr(page, "FIRST_PATIENCE_SECONDS", 5)
     release.set()
     assert value(registry, "k2_run_queue_depth") == 2
 
