@@ -20,7 +20,7 @@ ROWS = pa.table(
     {
         "day": pa.array([date(2014, 3, 11), None], pa.date32()),
         "at": pa.array([MOMENT, None], TIMESTAMP),
-        "price": pa.array([Decimal("0.00000001"), None], PRICE),
+        "price": pa.array([Decimal("0.0000000001"), None], PRICE),
         "name": ['a "b", c', None],
         "count": [2**62, None],
     }
@@ -32,7 +32,7 @@ def test_csv_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
     written = capsys.readouterr().out
     assert written == (
         "day,at,price,name,count\n"
-        '2014-03-11,2014-03-10T23:00:00.000001Z,0.00000001,"a ""b"", c",4611686018427387904\n'
+        '2014-03-11,2014-03-10T23:00:00.000001Z,0.0000000001,"a ""b"", c",4611686018427387904\n'
         ",,,,\n"
     )
 
@@ -50,7 +50,7 @@ def test_json_is_an_array_of_objects_with_decimals_as_strings(capsys: pytest.Cap
         {
             "day": "2014-03-11",
             "at": "2014-03-10T23:00:00.000001Z",
-            "price": "0.00000001",
+            "price": "0.0000000001",
             "name": 'a "b", c',
             "count": 2**62,
         },
