@@ -1,9 +1,9 @@
 """From Kafka messages to the rows of a raw table, one for every message, whatever it holds.
 
-Messages are grouped by the schema that they were written with and read a block at a time; what a block refuses is
-halved until few are left, and fastavro decides on each of those (``message_reader``). What was read is brought into
-K2's own fields (``row_resolution``) and looked over (``row_admission``). What was not becomes a dead letter: bytes, key
-and reason in place of the decoded columns (``raw_rows``).
+Messages are grouped by the schema that they were written with and read a block at a time; in a block that can't be
+read, the messages at fault are searched for, and fastavro decides on each suspect (``message_reader``). What was read
+is brought into K2's own fields (``row_resolution``) and looked over (``row_admission``). What was not becomes a dead
+letter: bytes, key and reason in place of the decoded columns (``raw_rows``).
 
 Fields of a writer's schema that K2 does not know are kept in ``attributes``, as text under their own names: a raw
 table does not grow columns by itself.

@@ -4,7 +4,9 @@ A message carries the id of the schema it was written with, which may be older o
 
 - A field of K2's that the writer lacks takes the default of K2's schema; without a default, no message of that
   schema can be read.
-- A field of the writer's that K2 does not know is kept as text in ``attributes`` (``extra_fields`` has the forms).
+- A field of the writer's that K2 does not know is kept in ``attributes`` as text, under its own name, and wins over an
+  attribute of that name. Integers keep their digits whatever they stand for, decimals are written out, booleans read
+  ``true`` or ``false``, bytes are hexadecimal, enums their symbols, nested values JSON. Null is left out.
 - ``int`` may stand for ``long``; a decimal may have fewer places than K2's (it is never rounded); a nullable field may
   stand for a required one as long as it is not null; a union's branches may come in any order.
 - A symbol of a writer's enum that K2 does not know becomes the enum's default, where K2's schema has one.

@@ -440,7 +440,7 @@ def batches(draw: st.DrawFn) -> tuple[MessageKind, dict[int, Any], list[bytes | 
     return kind, writers, values
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(batches())
 def test_block_decoder_and_plain_decoder_agree_on_rows_and_on_dead_letters(drawn):
     kind, writers, values = drawn
