@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from datetime import date
 from functools import partial
+from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from k2_assets.day_build import BuiltDay, Gate, publish_days, time_span
 from k2_assets.day_chart import day_chart_markdown
@@ -19,6 +21,9 @@ from k2_market.trading_calendar import TradingCalendar
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.structured_logging import correlation
+
+MOST_CHARTED_DAYS = 10
+"""Days of a run that get a chart each. Drawing costs more than the bars do; a longer run loads a history."""
 
 
 def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -42,7 +47,9 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
         trades = iceberg.day_table(feed.name, TRADES)
         gate = Gate(context, key, iceberg.day_table(feed.name, MINUTE.table))
         with correlation(context.run.run_id):
-            made = publish_days(gate, days_of_run(context), lambda day: build_minute_bars(feed, trades, day))
+            run_days = days_of_run(context)
+            build = partial(build_minute_bars, feed, trades, len(run_days) <= MOST_CHARTED_DAYS)
+            made = publish_days(gate, run_days, build)
         yield from materialized(context, key, made, versions)
         gate.close()
 
@@ -81,40 +88,35 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
             if key not in context.selected_asset_keys:
                 continue
             gate = Gate(context, key, iceberg.day_table(feed.name, interval.table))
-            build = partial(build_rolled_up, feed, interval, minutes, trades)
+            run_days = days_of_run(context)
+            build = partial(build_rolled_up, feed, interval, minutes, trades, len(run_days) <= MOST_CHARTED_DAYS)
             with correlation(context.run.run_id):
-                made = publish_days(gate, days_of_run(context), build)
+                made = publish_days(gate, run_days, build)
             yield from materialized(context, key, made, versions)
             gate.close()
 
     return ohlcv_rolled_up
 
 
-def build_minute_bars(feed: Feed, trades: DayTable, day: date) -> BuiltDay:
+def build_minute_bars(feed: Feed, trades: DayTable, charted: bool, day: date) -> BuiltDay:
     """A day's one-minute bars from its published trades."""
     bars = minute_bars(trades.read_day(day), TradingCalendar.of(feed).day_start(day))
-    title = f"{feed.exchange} {day:%a %d %b %Y}, {MINUTE.name}"
-    return BuiltDay(
-        rows=bars,
-        findings=(bar_invariants(bars),),
-        metadata={
-            **time_span(bars, "bar_start"),
-            "chart": dg.MetadataValue.md(day_chart_markdown(bars, title, feed.zone)),
-        },
-    )
+    return BuiltDay(bars, (bar_invariants(bars),), _described(feed, MINUTE, bars, charted, day))
 
 
-def build_rolled_up(feed: Feed, interval: BarInterval, minutes: DayTable, trades: DayTable, day: date) -> BuiltDay:
+def build_rolled_up(
+    feed: Feed, interval: BarInterval, minutes: DayTable, trades: DayTable, charted: bool, day: date
+) -> BuiltDay:
     """A day's bars of an interval from its published one-minute bars; 1d is held to the trades themselves."""
     calendar = TradingCalendar.of(feed)
     bars = roll_up(minutes.read_day(day), interval, calendar.day_start(day), calendar.day_end(day))
     identity = (roll_up_identity(bars, trades.read_day(day)),) if interval is DAY else ()
-    title = f"{feed.exchange} {day:%a %d %b %Y}, {interval.name}"
-    return BuiltDay(
-        rows=bars,
-        findings=(bar_invariants(bars), *identity),
-        metadata={
-            **time_span(bars, "bar_start"),
-            "chart": dg.MetadataValue.md(day_chart_markdown(bars, title, feed.zone)),
-        },
-    )
+    return BuiltDay(bars, (bar_invariants(bars), *identity), _described(feed, interval, bars, charted, day))
+
+
+def _described(feed: Feed, interval: BarInterval, bars: pa.Table, charted: bool, day: date) -> dict[str, Any]:
+    metadata: dict[str, Any] = time_span(bars, "bar_start")
+    if charted:
+        chart = day_chart_markdown(bars, f"{feed.exchange} {day:%a %d %b %Y}, {interval.name}", feed.zone)
+        metadata["chart"] = dg.MetadataValue.md(chart)
+    return metadata

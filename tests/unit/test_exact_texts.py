@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from k2_cli.exact_texts import json_values, texts
 from k2_market.table_schemas import NOTIONAL, PRICE, TIMESTAMP
 
-prices = st.integers(-(10**18) + 1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-8))
+prices = st.integers(-(10**18) + 1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-PRICE.scale))
 
 
 @given(st.lists(st.none() | prices, max_size=20))
