@@ -3,7 +3,7 @@
 The stale-day sensor makes whatever these leave behind (a daemon that was off, trades that came late).
 """
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
@@ -78,8 +78,8 @@ def build_after_close(
 ) -> dg.RunRequest | dg.SkipReason:
     """The run for the trading day that closed last, at a moment when a session usually has."""
     day = calendar.trading_day_of(now - GRACE)
-    if now < calendar.closes_at(day) + GRACE:
-        day = calendar.trading_day_of(calendar.day_start(day) - GRACE)
+    if calendar.always_open:
+        day -= timedelta(days=1)  # its day closes at midnight, which begins the next
     if not calendar.is_trading_day(day):
         return dg.SkipReason(f"{day} is no trading day of {calendar.calendar_name}")
     return _request_if_stale(feed, instance, day, f"close-{day}")

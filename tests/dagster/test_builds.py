@@ -1,0 +1,233 @@
+"""Builds of days through the real job, on a real catalog and a Dagster instance of the test's own."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pyarrow as pa
+import pytest
+from dagster import DagsterInstance
+
+from k2_assets import trades
+from k2_assets.definitions import build_defs
+from k2_assets.run_process import PROCESS_TAG, RunProcess
+from k2_assets.run_scope import days_tag
+from k2_market.feed import Feed, load_feeds
+from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.table_schemas import RAW_TRADES
+from k2_resources.day_table import DayTable
+from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.settings import Settings
+from k2_sensors.run_watch import end_dead_runs
+from k2_sensors.stale_day_sensor import next_build
+from k2_sensors.unreported_commits import report_unreported
+
+MONDAY, TUESDAY = date(2014, 3, 10), date(2014, 3, 11)
+RAW = dg.AssetKey(["asx", "raw_trades"])
+LONG_AFTER = datetime(2014, 4, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "k2", kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
+
+
+@pytest.fixture
+def feed(settings: Settings) -> Feed:
+    return load_feeds(settings.feed_directories)["asx"]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+    (tmp_path / "dagster").mkdir()
+    with DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
+        yield made
+
+
+def raw_table(settings: Settings) -> RawTable:
+    return RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), "asx")
+
+
+def commit_raw(settings: Settings, day: date, start: int, count: int, run_id: str = "a-run") -> None:
+    rows = [
+        {
+            "trade_date": day,
+            "symbol": "BHP",
+            "exchange_timestamp": datetime(day.year, day.month, day.day, 0, 0, n % 60, tzinfo=UTC),
+            "trade_id": f"{day}-{n}",
+            "price": Decimal("36.45"),
+            "quantity": Decimal(10),
+            "side": "UNKNOWN",
+            "conditions": [],
+            "action": "NEW",
+            "currency": "AUD",
+            "kafka_topic_id": "t",
+            "kafka_partition": 0,
+            "kafka_offset": n,
+        }
+        for n in range(start, start + count)
+    ]
+    covered = RangeSet.of([OffsetRange("t", 0, start, start + count)])
+    raw_table(settings).commit(
+        Delivery(pa.Table.from_pylist(rows, schema=RAW_TRADES), covered, {"t": "trades"}, run_id)
+    )
+
+
+def report_raw(instance: DagsterInstance, day: date) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(RAW, partition=day.isoformat()))
+
+
+def build(settings: Settings, feed: Feed, instance: DagsterInstance, *days: date) -> dg.ExecuteInProcessResult:
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def("asx_build")
+    return job.execute_in_process(
+        instance=instance, partition_key=days[0].isoformat(), tags=days_tag(days), raise_on_error=False
+    )
+
+
+def published(settings: Settings, table: str, day: date) -> int:
+    catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
+    return DayTable(catalog, "asx", table).read_day(day).num_rows
+
+
+def evaluations(instance: DagsterInstance, run_id: str) -> dict[tuple[str, str, str | None], bool]:
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+    found = [record.event_log_entry.dagster_event.asset_check_evaluation_data for record in records]
+    return {(each.asset_key.to_user_string(), each.check_name, each.partition): each.passed for each in found}
+
+
+def test_a_run_of_two_days_builds_checks_and_reports_each(
+    settings: Settings, feed: Feed, instance: DagsterInstance
+) -> None:
+    commit_raw(settings, MONDAY, 0, 5)
+    commit_raw(settings, TUESDAY, 5, 7)
+    result = build(settings, feed, instance, MONDAY, TUESDAY)
+    assert result.success
+    assert [published(settings, "trades", day) for day in (MONDAY, TUESDAY)] == [5, 7]
+    results = evaluations(instance, result.run_id)
+    assert all(
+        results[f"asx/{table}", "bar_invariants", str(day)]
+        for table in ("ohlcv_1m", "ohlcv_1d")
+        for day in (MONDAY, TUESDAY)
+    )
+    for table in ("trades", "ohlcv_1m", "ohlcv_1d"):
+        made = instance.get_materialized_partitions(dg.AssetKey(["asx", table]))
+        assert made == {"2014-03-10", "2014-03-11"}
+
+
+def test_a_day_that_its_gate_refuses_stays_as_it_was_and_its_neighbours_are_published(
+    settings: Settings, feed: Feed, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_raw(settings, MONDAY, 0, 5)
+    assert build(settings, feed, instance, MONDAY).success
+    commit_raw(settings, MONDAY, 5, 3)
+    commit_raw(settings, TUESDAY, 8, 7)
+    clean_day = trades.clean_day
+
+    def loses_a_trade_of_monday(raw: pa.Table, *arguments: object, **more: object) -> object:
+        clean = clean_day(raw, *arguments, **more)  # type: ignore[arg-type]
+        return replace(clean, trades=clean.trades.slice(1)) if raw["trade_date"][0].as_py() == MONDAY else clean
+
+    monkeypatch.setattr(trades, "clean_day", loses_a_trade_of_monday)
+    result = build(settings, feed, instance, MONDAY, TUESDAY)
+    assert not result.success
+    assert [published(settings, "trades", day) for day in (MONDAY, TUESDAY)] == [5, 7]
+    assert evaluations(instance, result.run_id)["asx/trades", "complete_against_raw", "2014-03-10"] is False
+
+
+def test_a_day_without_raw_rows_is_built_empty(settings: Settings, feed: Feed, instance: DagsterInstance) -> None:
+    commit_raw(settings, MONDAY, 0, 5)
+    assert build(settings, feed, instance, TUESDAY).success
+    assert published(settings, "ohlcv_1m", TUESDAY) == 0
+
+
+def test_raw_rows_newer_than_their_build_make_a_day_stale_until_it_is_built(
+    settings: Settings, feed: Feed, instance: DagsterInstance
+) -> None:
+    commit_raw(settings, MONDAY, 0, 5)
+    report_raw(instance, MONDAY)
+    request = next_build(feed, instance, LONG_AFTER)
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "2014-03-10"
+    assert build(settings, feed, instance, MONDAY).success
+    assert isinstance(next_build(feed, instance, LONG_AFTER), dg.SkipReason)
+    report_raw(instance, MONDAY)
+    again = next_build(feed, instance, LONG_AFTER)
+    assert isinstance(again, dg.RunRequest)
+    assert again.run_key != request.run_key
+
+
+@pytest.mark.parametrize(
+    ("severity", "builds"), [(dg.AssetCheckSeverity.ERROR, False), (dg.AssetCheckSeverity.WARN, True)]
+)
+def test_a_failed_reconciliation_blocks_its_day_and_a_warning_does_not(
+    feed: Feed, instance: DagsterInstance, severity: dg.AssetCheckSeverity, builds: bool
+) -> None:
+    report_raw(instance, MONDAY)
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=RAW,
+            check_name="offsets_reconcile",
+            passed=False,
+            severity=severity,
+            partition="2014-03-10",
+        )
+    )
+    assert isinstance(next_build(feed, instance, LONG_AFTER), dg.RunRequest) is builds
+
+
+def test_a_commit_whose_run_died_before_its_report_is_reported_once(
+    settings: Settings, feed: Feed, instance: DagsterInstance
+) -> None:
+    commit_raw(settings, MONDAY, 0, 5, run_id="killed")
+    assert report_unreported(feed, raw_table(settings).view(), instance) == [MONDAY]
+    assert report_unreported(feed, raw_table(settings).view(), instance) == []
+
+
+def test_a_run_whose_process_is_gone_is_ended_and_one_that_lives_is_not(instance: DagsterInstance) -> None:
+    alive = RunProcess.own()
+    gone = replace(alive, started=alive.started - 1000)
+    for name, process in (("alive", alive), ("gone", gone)):
+        run = dg.DagsterRun(
+            job_name=name, run_id=name, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: str(process)}
+        )
+        instance.add_run(run)
+    assert end_dead_runs(instance) == ["gone"]
+    assert [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))] == ["alive"]
+
+
+def test_of_a_process_on_another_host_nothing_is_certain() -> None:
+    assert not RunProcess("another-host", 2**22, 0).is_gone()
+    assert RunProcess.parse(str(RunProcess.own())) == RunProcess.own()
+    assert psutil.Process().pid == os.getpid()
+
+
+def test_every_feed_has_its_jobs_sensors_and_schedules(settings: Settings) -> None:
+    defs = build_defs(settings=settings)
+    names = {feed: {job.name for job in defs.resolve_all_job_defs()} for feed in ("asx", "hitbtc", "sim")}
+    for feed, jobs in names.items():
+        assert {f"{feed}_ingest", f"{feed}_build"} <= jobs
+        for sensor in ("kafka_sensor", "stale_day_sensor"):
+            assert defs.get_sensor_def(f"{feed}_{sensor}").default_status is dg.DefaultSensorStatus.RUNNING
+        for schedule in ("bars_after_close", "bars_today"):
+            assert defs.get_schedule_def(f"{feed}_{schedule}").default_status is dg.DefaultScheduleStatus.RUNNING
+
+
+def test_the_closing_schedule_runs_after_the_close_in_the_exchanges_own_time(settings: Settings) -> None:
+    defs = build_defs(settings=settings)
+    asx = defs.get_schedule_def("asx_bars_after_close")
+    assert (asx.cron_schedule, asx.execution_timezone) == ("30 16 * * *", "Australia/Sydney")
+
+
+def test_the_closing_schedule_skips_a_holiday(settings: Settings, instance: DagsterInstance) -> None:
+    schedule = build_defs(settings=settings).get_schedule_def("asx_bars_after_close")
+    sydney_christmas = datetime(2014, 12, 25, 16, 30, tzinfo=load_feeds(settings.feed_directories)["asx"].zone)
+    for at in (sydney_christmas, sydney_christmas + timedelta(days=2)):
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at)
+        skipped = schedule.evaluate_tick(context)
+        assert "no trading day" in (skipped.skip_message or "")
