@@ -55,19 +55,16 @@ def feed_family(feed: Feed) -> FeedFamily:
             rolled_up_bars_asset(feed, days),
         ],
         checks=[raw_checks(feed, days), trade_checks(feed, days), *bar_checks(feed, days)],
-        ingest_job=_job(ingest_job_name(feed), feed, [dg.AssetKey([feed.name, RAW_TRADES])], days),
-        build_job=_job(build_job_name(feed), feed, built, days),
+        ingest_job=_job(ingest_job_name(feed), feed, [dg.AssetKey([feed.name, RAW_TRADES])]),
+        build_job=_job(build_job_name(feed), feed, built),
     )
 
 
-def _job(
-    name: str, feed: Feed, keys: Sequence[dg.AssetKey], days: dg.DailyPartitionsDefinition
-) -> UnresolvedAssetJobDefinition:
+def _job(name: str, feed: Feed, keys: Sequence[dg.AssetKey]) -> UnresolvedAssetJobDefinition:
     selection = dg.AssetSelection.assets(*keys)
     return dg.define_asset_job(
         name,
         selection=selection | dg.AssetSelection.checks_for_assets(*keys),
-        partitions_def=days,
         executor_def=IN_PROCESS,
         tags={"k2/feed": feed.name, "dagster/max_runtime": str(MAX_RUNTIME_SECONDS)},
         description=f"Makes {', '.join(key.to_user_string() for key in keys)}, and checks it.",
