@@ -11,6 +11,7 @@ import pyarrow as pa
 from k2_resources.reading_statement import QueryError, ReadingStatement
 
 _BATCH_ROWS = 50_000
+_LISTENS_EVERY_SECONDS = 0.1
 _Result = TypeVar("_Result")
 
 
@@ -63,15 +64,25 @@ class _Worker:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._thread = ThreadPoolExecutor(1)
+        # Ctrl-C while a thread is started would lose sight of it: it starts before there is work.
+        self._thread.submit(lambda: None).result()
 
     def run(self, work: Callable[[], _Result]) -> _Result:
-        future = self._thread.submit(work)
         try:
+            future = self._thread.submit(work)
+            # A wait without end can sleep through a signal that arrives as it begins.
+            while wait([future], timeout=_LISTENS_EVERY_SECONDS).not_done:
+                pass
             return future.result()
         except KeyboardInterrupt:
-            self._connection.interrupt()
-            wait([future])
+            self._stop()
             raise
+
+    def _stop(self) -> None:
+        stopped = self._thread.submit(lambda: None)
+        # DuckDB forgets an interrupt that comes before a statement has started.
+        while wait([stopped], timeout=_LISTENS_EVERY_SECONDS).not_done:
+            self._connection.interrupt()
 
 
 def _check_parameters(statement: ReadingStatement, parameters: Mapping[str, object]) -> None:
