@@ -29,7 +29,7 @@ from pyiceberg.types import StringType
 from typer.testing import CliRunner, Result
 
 from k2_cli.main import app
-from k2_market.table_schemas import RAW_TRADES, TRADES
+from k2_market.table_schemas import PRICE, QUANTITY, RAW_TRADES, TRADES
 from k2_resources.duckdb_resource import QueryResource
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, open_catalog
 from k2_resources.iceberg_resource import IcebergCatalogResource
@@ -143,13 +143,20 @@ def test_only_the_views_that_a_statement_names_are_made(ten_days: Home) -> None:
 
 # What is the same on the way there and back (001.2, 001.3, 001.8).
 
-prices = st.integers(-(10**18) + 1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-8))
+
+def decimals(kind: pa.Decimal128Type) -> st.SearchStrategy[Decimal]:
+    """All that a column of this type can hold."""
+    return st.integers(-(10**kind.precision) + 1, 10**kind.precision - 1).map(
+        lambda units: Decimal(units).scaleb(-kind.scale)
+    )
+
+
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2262, 1, 1)).map(lambda at: at.replace(tzinfo=UTC))
 
 
 @pytest.mark.filterwarnings("ignore:Delete operation did not match any records")  # the first example's table is empty
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(prices, prices, moments), min_size=1, max_size=30))
+@given(st.lists(st.tuples(decimals(PRICE), decimals(QUANTITY), moments), min_size=1, max_size=30))
 def test_decimals_and_timestamps_come_back_as_they_were_written(
     home: Home, values: list[tuple[Decimal, Decimal, datetime]]
 ) -> None:
@@ -164,10 +171,11 @@ def test_decimals_and_timestamps_come_back_as_they_were_written(
 
 
 def test_the_largest_and_the_smallest_numbers_come_back(home: Home) -> None:
+    largest, smallest = (Decimal(units).scaleb(-PRICE.scale) for units in (10**PRICE.precision - 1, 1))
     extremes = [
-        (Decimal("9999999999.99999999"), datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)),
-        (Decimal("-9999999999.99999999"), datetime(1, 1, 1, tzinfo=UTC)),
-        (Decimal("0.00000001"), datetime(1970, 1, 1, tzinfo=UTC)),
+        (largest, datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)),
+        (-largest, datetime(1, 1, 1, tzinfo=UTC)),
+        (smallest, datetime(1970, 1, 1, tzinfo=UTC)),
     ]
     rows = raw(raw_trade(n, price=price, exchange_timestamp=at) for n, (price, at) in enumerate(extremes))
     home.table("asx", "raw_trades").append(rows)
@@ -423,7 +431,7 @@ def test_bars_shows_a_symbol_s_day_with_only_the_digits_it_needs(home: Home) -> 
 def test_bars_knows_every_width(home: Home, interval: str) -> None:
     home.table("asx", f"ohlcv_{interval}").append(bar_table([bar(0)]))
     result = k2("bars", "BHP", "--feed", "asx", "--date", "2014-03-11", "--interval", interval, "--format", "json")
-    assert json.loads(result.stdout)[0]["close"] == "10.00000000"
+    assert Decimal(json.loads(result.stdout)[0]["close"]) == 10
 
 
 def test_bars_of_several_days_are_in_time_order(ten_days: Home) -> None:
