@@ -52,7 +52,7 @@ status: setup ## Show which parts of the local stack run
 
 lock: ## Pin the Python packages anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --output-file requirements.lock
+		--no-emit-index-url --no-header --output-file requirements.lock
 
 lock-java: setup ## Pin the Java archives anew
 	@$(BIN)/python deploy/local/lock_java_artifacts.py

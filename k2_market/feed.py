@@ -36,7 +36,17 @@ def _known_timezone(name: str) -> str:
     return name
 
 
-_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+RESERVED_NAMES = frozenset({"all_feeds", "main", "information_schema", "pg_catalog"})
+"""Names of schemas that SQL has already."""
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is a name that SQL has already; choose another")
+    return name
+
+
+_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$"), AfterValidator(_not_reserved)]
 _Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 _Model = ConfigDict(frozen=True, extra="forbid")
 

@@ -65,12 +65,12 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
         CatalogUnavailable: The database can't be reached.
     """
     parsed = urlparse(uri)
-    if parsed.scheme.startswith("sqlite"):
-        Path(parsed.path).parent.mkdir(parents=True, exist_ok=True)
     try:
+        if parsed.scheme.startswith("sqlite"):
+            Path(parsed.path).parent.mkdir(parents=True, exist_ok=True)
         # pool_pre_ping finds a connection that a database restart has cut.
         return SqlCatalog("k2", uri=uri, warehouse=warehouse, pool_pre_ping="true")
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError, ImportError) as error:
         raise CatalogUnavailable(f"Iceberg catalog {parsed.scheme}://…{parsed.path}: {error}") from error
 
 
