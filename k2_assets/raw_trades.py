@@ -57,12 +57,13 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
         own_day = day_of(context.partition_key)
+        group = f"k2-{feed.name}-raw-trades"
         table = iceberg.raw_table(feed.name, RAW_TRADES)
         calendar = TradingCalendar.of(feed)
         ingestion = Ingestion(
             feed=feed.name,
             topic=feed.topics.trades,
-            reader=kafka.reader(feed.topics.trades, f"k2-{feed.name}-raw-trades"),
+            reader=kafka.reader(feed.topics.trades, group),
             registry=registry.registry(),
             table=table,
             window=DayWindow(feed.zone, feed.start_date, calendar.trading_day_of(datetime.now(UTC))),
@@ -75,6 +76,7 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         crash_points.reached("after_commit")
         yield from materialized(context, key, _metadata_by_day(report, own_day, table.view()), made_from={})
         crash_points.reached("after_event")
+        kafka.topics().mirror(feed.topics.trades, group, table.ledger().covered)
 
     return raw_trades
 

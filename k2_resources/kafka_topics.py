@@ -6,18 +6,27 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
 from k2_market.errors import K2Error
 from k2_market.offset_ranges import RangeSet
 from k2_market.topic_state import PartitionState, TopicState
 from k2_resources.retry_policy import RetryPolicy
-from k2_resources.structured_logging import kafka_client_logger
+from k2_resources.structured_logging import get_logger, kafka_client_logger
 
 TIMEOUT_SECONDS = 10.0
 
 _T = TypeVar("_T")
+_log = get_logger("kafka")
 
 
 class KafkaUnavailable(K2Error):
@@ -64,6 +73,25 @@ class KafkaTopics:
             each.partition: found[each.partition] if found[each.partition] >= 0 else each.high
             for each in topic.partitions
         }
+
+    def mirror(self, topic: str, group: str, covered: RangeSet) -> None:
+        """Tell Kafka how far a group has come, for lag monitors alone; nothing of K2's reads it back (#014).
+
+        A failure is logged and no more: rows and ledger are committed by then.
+
+        Args:
+            topic: The topic's name.
+            group: A group without members.
+            covered: The ledger's offsets; of each partition the end of what is covered without a break counts.
+        """
+        try:
+            state = self.state(topic)
+            ends = [] if state is None else _ends_without_break(state, covered)
+            if ends:
+                request = ConsumerGroupTopicPartitions(group, ends)
+                _answer(self._admin.alter_consumer_group_offsets([request])[group])
+        except (KafkaException, KafkaUnavailable) as error:
+            _log.warning("offsets not mirrored to Kafka", topic=topic, group=group, error=str(error))
 
     def first_timestamps(self, topic: TopicState, ranges: RangeSet) -> dict[int, datetime]:
         """The record timestamp of the first message in each partition's ranges; partitions without one are absent."""
@@ -134,6 +162,16 @@ class KafkaTopics:
 
     def _unavailable(self, error: KafkaException) -> KafkaUnavailable:
         return KafkaUnavailable(f"Kafka at {self._bootstrap_servers}: {error.args[0].str()}. Is the broker up?")
+
+
+def _ends_without_break(topic: TopicState, covered: RangeSet) -> list[TopicPartition]:
+    of_topic = covered.of_topic(topic.topic_id).spans
+    firsts = {partition: spans[0] for (_, partition), spans in of_topic.items()}
+    return [
+        TopicPartition(topic.name, each.partition, firsts[each.partition][1])
+        for each in topic.partitions
+        if each.partition in firsts and firsts[each.partition][0] <= each.low
+    ]
 
 
 def _answer(future: "Future[_T]") -> _T:

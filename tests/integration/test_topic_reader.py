@@ -148,6 +148,18 @@ def test_where_an_instant_lies_in_each_log(kafka, topic: str) -> None:
     assert first == {0: datetime.fromtimestamp(1_394_000_003, UTC)}
 
 
+def test_mirrored_offsets_are_the_ends_of_what_is_covered_without_a_break(kafka, topic: str) -> None:
+    for partition in range(3):
+        produce(kafka, topic, 10, partition=partition)
+    topic_id = state(kafka, topic).topic_id
+    covered = RangeSet.of(OffsetRange(topic_id, *each) for each in ((0, 0, 4), (0, 6, 9), (1, 2, 5), (2, 0, 10)))
+    KafkaTopics(kafka.bootstrap_servers).mirror(topic, f"mirror-{topic}", covered)
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": f"mirror-{topic}"})
+    committed = consumer.committed([TopicPartition(topic, partition) for partition in range(3)], timeout=10)
+    consumer.close()
+    assert [max(each.offset, -1) for each in committed] == [4, -1, 10]
+
+
 def test_no_offset_is_committed_to_kafka_by_reading(kafka, topic: str) -> None:
     produce(kafka, topic, 10)
     read(kafka, topic, state(kafka, topic).readable)
