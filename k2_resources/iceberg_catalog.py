@@ -50,6 +50,10 @@ TABLE_SCHEMAS: dict[str, pa.Schema] = {
 """Every table of a feed's namespace, and its columns."""
 
 
+class TableMismatch(K2Error):
+    """A table's columns are not those that this K2 writes."""
+
+
 class CatalogUnavailable(K2Error):
     """The Iceberg catalog can't be reached or opened."""
 
@@ -86,6 +90,7 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
     """A feed's table, created when it is absent: partitioned by trading day, its own commit retry off (#002)."""
     found = find_table(catalog, feed, table)
     if found is not None:
+        _require_columns(found, TABLE_SCHEMAS[table])
         return found
     catalog.create_namespace_if_not_exists(feed)
     try:
@@ -95,6 +100,28 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
         return transaction.commit_transaction()
     except TableAlreadyExistsError:
         return catalog.load_table((feed, table))
+
+
+def _require_columns(table: Table, schema: pa.Schema) -> None:
+    """See that a table has this K2's columns, as another version's may not.
+
+    Raises:
+        TableMismatch: A column is absent, or a decimal has other digits.
+    """
+    columns = table.schema().as_arrow()
+    for field in schema:
+        where = f"table {'.'.join(table.name())}, column {field.name}"
+        position = columns.get_field_index(field.name)
+        if position < 0:
+            raise TableMismatch(
+                f"{where}: it is not there, and this K2 writes it. Was the table made by another version?"
+            )
+        found = columns.field(position).type
+        if pa.types.is_decimal(field.type) and found != field.type:
+            raise TableMismatch(
+                f"{where}: found {found}, expected {field.type}. Was the table made by another version? Drop it, and "
+                "it is made anew from Kafka (raw tables) or from its source (the others)"
+            )
 
 
 def of_day(day: date) -> BooleanExpression:

@@ -13,7 +13,7 @@ from k2_market.errors import LedgerError
 from k2_market.ledger_rules import offsets_reconcile
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
-from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, open_catalog
+from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TableMismatch, open_catalog
 from k2_resources.raw_table import CommitOutcomeUnknown, Delivery, RawTable, expire_oldest
 
 DAY = date(2014, 3, 11)
@@ -222,3 +222,13 @@ def test_a_conflict_is_a_refusal_and_not_an_unknown_outcome(catalog: Catalog) ->
     expire_oldest(transaction, stale)
     with pytest.raises(CommitFailedException):
         transaction.commit_transaction()
+
+
+def test_a_table_of_another_version_is_refused_by_its_column(catalog: Catalog) -> None:
+    catalog.create_namespace("asx")
+    older = pa.schema(
+        [field.with_type(pa.decimal128(18, 8)) if field.name == "price" else field for field in RAW_TRADES]
+    )
+    catalog.create_table(("asx", "raw_trades"), older)
+    with pytest.raises(TableMismatch, match=r"asx\.raw_trades, column price: found decimal128\(18, 8\)"):
+        RawTable(catalog, "asx").commit(delivery(0, 3))
