@@ -23,7 +23,7 @@ from k2_market.trade_rules import complete_against_raw, inside_session, prices_p
 from k2_market.trading_calendar import Session, TradingCalendar
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_table import RawView
+from k2_resources.raw_view import RawView
 
 RAW_CHECKS = {
     OFFSETS_RECONCILE: "Every offset in the ledger is a row exactly once, and every row's offset is in the ledger.",

@@ -21,7 +21,7 @@ from k2_resources.iceberg_catalog import day_files
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_table import RawView
+from k2_resources.raw_view import RawView
 from k2_resources.schema_registry import SchemaRegistryResource
 from k2_resources.structured_logging import correlation
 

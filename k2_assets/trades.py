@@ -14,7 +14,7 @@ from k2_market.feed import Feed
 from k2_market.trade_cleaning import clean_day
 from k2_market.trade_rules import complete_against_raw, prices_positive, unique_trades
 from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_table import RawView
+from k2_resources.raw_view import RawView
 from k2_resources.structured_logging import correlation
 
 TRADES = "trades"

@@ -11,7 +11,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from k2_resources import crash_points
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, DayFiles, day_files, ensure_table, find_table, of_day
-from k2_resources.raw_table import RUN_ID, expire_oldest
+from k2_resources.raw_view import RUN_ID
+from k2_resources.snapshot_expiry import expire_oldest
 
 _ATTEMPTS = 10
 

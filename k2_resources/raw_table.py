@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -16,22 +16,16 @@ import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
-from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.snapshots import ancestors_of
-from pyiceberg.table.update.snapshot import ExpireSnapshots
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from k2_market.errors import K2Error, LedgerError
+from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY, Batch, Ledger
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
-from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TABLE_SCHEMAS, ensure_table, find_table, of_day
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
+from k2_resources.raw_view import BATCH_ID, DAYS, RANGES, RUN_ID, RawView, batch_ids, ledger_of
+from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
-
-BATCH_ID = "k2.batch-id"
-RANGES = "k2.ranges"
-RUN_ID = "k2.run-id"
-DAYS = "k2.days"
 
 _ATTEMPTS = 10
 
@@ -204,120 +198,13 @@ class RawTable:
         except Exception as unknown:
             # Anything but a refusal may have landed. The batch id in the ledger settles it.
             table = self._catalog.load_table((self._feed, self._name))
-            if ledger_of(table).batch_id == batch.batch_id or batch.batch_id in _batch_ids(table):
+            if ledger_of(table).batch_id == batch.batch_id or batch.batch_id in batch_ids(table):
                 _log.warning("commit landed without an answer", table=self.identifier, batch_id=batch.batch_id)
                 return table
             raise CommitOutcomeUnknown(
                 f"{self.identifier}: batch {batch.batch_id}: the catalog answered {unknown!r} and does not show the "
                 "batch; its offsets are still pending and will be planned again"
             ) from unknown
-
-
-@dataclass(frozen=True)
-class PastCommit:
-    """A commit that a raw table still remembers: whose it was, when, and which trading days got rows by it."""
-
-    run_id: str
-    committed: datetime
-    days: tuple[date, ...]
-
-
-@dataclass(frozen=True)
-class RawView:
-    """A raw table at one snapshot, or no table at all: rows and ledger that belong together."""
-
-    table: Table | None
-    schema: pa.Schema
-
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger of this snapshot.
-
-        Raises:
-            LedgerError: It can't be trusted.
-        """
-        return Ledger() if self.table is None else ledger_of(self.table)
-
-    @property
-    def rows(self) -> int:
-        """Rows in the table by its metadata, without reading data."""
-        snapshot = None if self.table is None else self.table.current_snapshot()
-        return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary["total-records"] or 0)
-
-    @property
-    def commits(self) -> list[PastCommit]:
-        """The ingest commits among the snapshots that are kept, oldest first."""
-        snapshots = [] if self.table is None else self.table.metadata.snapshots
-        summaries = [(each, each.summary.additional_properties) for each in snapshots if each.summary is not None]
-        return [
-            PastCommit(
-                run_id=summary[RUN_ID],
-                committed=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
-                days=tuple(date.fromisoformat(day) for day in summary.get(DAYS, "").split()),
-            )
-            for snapshot, summary in summaries
-            if RUN_ID in summary
-        ]
-
-    def read_day(self, day: date, *columns: str) -> pa.Table:
-        """A trading day's rows, all columns unless some are named; only the day's files are opened."""
-        schema = pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema
-        if self.table is None:
-            return schema.empty_table()
-        scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
-        return scan.to_arrow().cast(schema)
-
-    def all_offsets(self) -> pa.Table:
-        """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
-        columns = ("kafka_topic_id", "kafka_partition", "kafka_offset")
-        schema = pa.schema([self.schema.field(name) for name in columns])
-        return (
-            schema.empty_table()
-            if self.table is None
-            else self.table.scan(selected_fields=columns).to_arrow().cast(schema)
-        )
-
-
-def ledger_of(table: Table) -> Ledger:
-    """The ledger that a loaded table carries.
-
-    Raises:
-        LedgerError: It can't be read, or it speaks of a batch that the table's history does not hold: the table
-            was rolled back to an older snapshot or restored, and committing on top would lose rows.
-    """
-    text = table.properties.get(PROPERTY)
-    ledger = Ledger() if text is None else Ledger.from_json(text)
-    newest = next(iter(_batch_ids(table)), "")
-    if newest != ledger.batch_id:
-        raise LedgerError(
-            f"{'.'.join(table.name())}: the ledger ends with batch {ledger.batch_id or '(none)'}, the table's "
-            f"history with {newest or '(none)'}: the table was rolled back or restored behind its ledger. Roll it "
-            "forward again, or drop the table and let it be read from Kafka anew"
-        )
-    return ledger
-
-
-def expire_oldest(transaction: Transaction, table: Table) -> None:
-    """Drop the oldest snapshots beyond ``KEPT_SNAPSHOTS`` within a transaction; tagged ones stay."""
-    metadata = table.metadata
-    tagged = {reference.snapshot_id for name, reference in metadata.refs.items() if name != MAIN_BRANCH}
-    free = sorted(
-        (snapshot for snapshot in metadata.snapshots if snapshot.snapshot_id not in tagged),
-        key=lambda snapshot: snapshot.sequence_number or 0,
-    )
-    surplus = len(free) - KEPT_SNAPSHOTS + 1
-    if surplus > 0:
-        ExpireSnapshots(transaction).by_ids([snapshot.snapshot_id for snapshot in free[:surplus]]).commit()
-
-
-def _batch_ids(table: Table) -> list[str]:
-    """Batch ids along the current snapshot's ancestry, newest first."""
-    found = (
-        snapshot.summary.additional_properties.get(BATCH_ID)
-        for snapshot in ancestors_of(table.current_snapshot(), table.metadata)
-        if snapshot.summary is not None
-    )
-    return [batch_id for batch_id in found if batch_id]
 
 
 def _summary(batch: Batch, delivery: Delivery) -> dict[str, str]:

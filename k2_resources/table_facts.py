@@ -10,7 +10,7 @@ from k2_market.feed import Feed
 from k2_resources.figures import Figures
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.metrics_registry import Source
-from k2_resources.raw_table import ledger_of
+from k2_resources.raw_view import ledger_of
 
 
 class TableFacts:

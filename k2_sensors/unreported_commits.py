@@ -10,7 +10,7 @@ import dagster as dg
 
 from k2_assets.raw_trades import RAW_TRADES
 from k2_market.feed import Feed
-from k2_resources.raw_table import PastCommit, RawView
+from k2_resources.raw_view import PastCommit, RawView
 from k2_sensors.run_records import IN_FLIGHT
 
 

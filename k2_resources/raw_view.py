@@ -1,0 +1,112 @@
+"""A raw table as it is at one snapshot: rows, the ledger that belongs to them, and the commits it remembers."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import ancestors_of
+
+from k2_market.errors import LedgerError
+from k2_market.ledger import PROPERTY, Ledger
+from k2_resources.iceberg_catalog import of_day
+
+# What an ingest commit writes into its snapshot's summary.
+BATCH_ID = "k2.batch-id"
+RANGES = "k2.ranges"
+RUN_ID = "k2.run-id"
+DAYS = "k2.days"
+
+
+@dataclass(frozen=True)
+class PastCommit:
+    """A commit that a raw table still remembers: whose it was, when, and which trading days got rows by it."""
+
+    run_id: str
+    committed: datetime
+    days: tuple[date, ...]
+
+
+@dataclass(frozen=True)
+class RawView:
+    """A raw table at one snapshot, or no table at all: rows and ledger that belong together."""
+
+    table: Table | None
+    schema: pa.Schema
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of this snapshot.
+
+        Raises:
+            LedgerError: It can't be trusted.
+        """
+        return Ledger() if self.table is None else ledger_of(self.table)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the table by its metadata, without reading data."""
+        snapshot = None if self.table is None else self.table.current_snapshot()
+        return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary["total-records"] or 0)
+
+    @property
+    def commits(self) -> list[PastCommit]:
+        """The ingest commits among the snapshots that are kept, oldest first."""
+        snapshots = [] if self.table is None else self.table.metadata.snapshots
+        summaries = [(each, each.summary.additional_properties) for each in snapshots if each.summary is not None]
+        return [
+            PastCommit(
+                run_id=summary[RUN_ID],
+                committed=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                days=tuple(date.fromisoformat(day) for day in summary.get(DAYS, "").split()),
+            )
+            for snapshot, summary in summaries
+            if RUN_ID in summary
+        ]
+
+    def read_day(self, day: date, *columns: str) -> pa.Table:
+        """A trading day's rows, all columns unless some are named; only the day's files are opened."""
+        schema = pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema
+        if self.table is None:
+            return schema.empty_table()
+        scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
+        return scan.to_arrow().cast(schema)
+
+    def all_offsets(self) -> pa.Table:
+        """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
+        columns = ("kafka_topic_id", "kafka_partition", "kafka_offset")
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        return (
+            schema.empty_table()
+            if self.table is None
+            else self.table.scan(selected_fields=columns).to_arrow().cast(schema)
+        )
+
+
+def ledger_of(table: Table) -> Ledger:
+    """The ledger that a loaded table carries.
+
+    Raises:
+        LedgerError: It can't be read, or it speaks of a batch that the table's history does not hold: the table
+            was rolled back to an older snapshot or restored, and committing on top would lose rows.
+    """
+    text = table.properties.get(PROPERTY)
+    ledger = Ledger() if text is None else Ledger.from_json(text)
+    newest = next(iter(batch_ids(table)), "")
+    if newest != ledger.batch_id:
+        raise LedgerError(
+            f"{'.'.join(table.name())}: the ledger ends with batch {ledger.batch_id or '(none)'}, the table's "
+            f"history with {newest or '(none)'}: the table was rolled back or restored behind its ledger. Roll it "
+            "forward again, or drop the table and let it be read from Kafka anew"
+        )
+    return ledger
+
+
+def batch_ids(table: Table) -> list[str]:
+    """Batch ids along the current snapshot's ancestry, newest first."""
+    found = (
+        snapshot.summary.additional_properties.get(BATCH_ID)
+        for snapshot in ancestors_of(table.current_snapshot(), table.metadata)
+        if snapshot.summary is not None
+    )
+    return [batch_id for batch_id in found if batch_id]
