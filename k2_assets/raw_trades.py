@@ -11,6 +11,7 @@ from k2_assets.partitions import day_of
 from k2_assets.run_process import sign
 from k2_assets.run_scope import materialized
 from k2_market.block_decoder import DayWindow
+from k2_market.build_plan import GRACE
 from k2_market.day_report import NOTHING
 from k2_market.feed import Feed
 from k2_market.ledger import Ledger, spans_to_json
@@ -24,6 +25,7 @@ from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import RawView
 from k2_resources.schema_registry import SchemaRegistryResource
 from k2_resources.structured_logging import correlation
+from k2_resources.topic_reader import OffsetsGone
 
 RAW_TRADES = "raw_trades"
 
@@ -60,23 +62,26 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         group = f"k2-{feed.name}-raw-trades"
         table = iceberg.raw_table(feed.name, RAW_TRADES)
         calendar = TradingCalendar.of(feed)
+        topics = kafka.topics()
+        now = datetime.now(UTC)
         ingestion = Ingestion(
             feed=feed.name,
             topic=feed.topics.trades,
             reader=kafka.reader(feed.topics.trades, group),
             registry=registry.registry(),
             table=table,
-            window=DayWindow(feed.zone, feed.start_date, calendar.trading_day_of(datetime.now(UTC))),
-            published_days=_published_days(context.instance, feed),
+            window=DayWindow(feed.zone, feed.start_date, calendar.trading_day_of(now)),
+            published_days=closed_published_days(context.instance, feed, calendar, now),
             run_id=context.run.run_id,
         )
         with correlation(context.run.run_id):
-            ranges = ranges_of(config) or pending_of_day(feed, calendar, kafka.topics(), table.ledger(), own_day)
+            _require_same_topic(topics, feed.topics.trades, config.topic_id)
+            ranges = ranges_of(config) or pending_of_day(feed, calendar, topics, table.ledger(), own_day)
             report = ingestion.run(ranges, lost_of(config))
         crash_points.reached("after_commit")
         yield from materialized(context, key, _metadata_by_day(report, own_day, table.view()), made_from={})
         crash_points.reached("after_event")
-        kafka.topics().mirror(feed.topics.trades, group, table.ledger().covered)
+        topics.mirror(feed.topics.trades, group, table.ledger().covered)
 
     return raw_trades
 
@@ -112,8 +117,23 @@ def _range_set(topic_id: str, spans: dict[str, list[list[int]]]) -> RangeSet:
     )
 
 
-def _published_days(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date]:
-    return frozenset(map(day_of, instance.get_materialized_partitions(dg.AssetKey([feed.name, "trades"]))))
+def closed_published_days(
+    instance: dg.DagsterInstance, feed: Feed, calendar: TradingCalendar, now: datetime
+) -> frozenset[date]:
+    """Days that have closed and whose trades have been published: rows that still come for them are late."""
+    published = map(day_of, instance.get_materialized_partitions(dg.AssetKey([feed.name, "trades"])))
+    today = calendar.trading_day_of(now)
+    return frozenset(day for day in published if day < today or calendar.closes_at(day) + GRACE <= now)
+
+
+def _require_same_topic(topics: KafkaTopics, topic: str, planned_id: str) -> None:
+    state = topics.state(topic)
+    if planned_id and (state is None or state.topic_id != planned_id):
+        found = "no topic" if state is None else f"topic {state.topic_id}"
+        raise OffsetsGone(
+            f"{topic}: the run was planned for topic {planned_id} and found {found}: it was deleted or made anew. "
+            "Its offsets mean other messages now; the next plan looks at it anew"
+        )
 
 
 def _metadata_by_day(report: IngestReport, own_day: date, view: RawView) -> dict[date, dict[str, Any]]:

@@ -15,11 +15,13 @@ from dagster import DagsterInstance
 
 from k2_assets import trades
 from k2_assets.definitions import build_defs
+from k2_assets.raw_trades import closed_published_days
 from k2_assets.run_process import PROCESS_TAG, RunProcess
 from k2_assets.run_scope import days_tag
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
+from k2_market.trading_calendar import TradingCalendar
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.raw_table import Delivery, RawTable
@@ -227,3 +229,14 @@ def test_the_closing_schedule_skips_a_holiday(settings: Settings, instance: Dags
         context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at)
         skipped = schedule.evaluate_tick(context)
         assert "no trading day" in (skipped.skip_message or "")
+
+
+def test_rows_are_late_only_for_days_that_have_closed(feed: Feed, instance: DagsterInstance) -> None:
+    calendar = TradingCalendar.of(feed)
+    for day in (MONDAY, TUESDAY):
+        key = dg.AssetKey(["asx", "trades"])
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=day.isoformat()))
+    noon_of_tuesday = calendar.session(TUESDAY).open + timedelta(hours=2)
+    assert closed_published_days(instance, feed, calendar, noon_of_tuesday) == {MONDAY}
+    evening = calendar.session(TUESDAY).close + timedelta(hours=1)
+    assert closed_published_days(instance, feed, calendar, evening) == {MONDAY, TUESDAY}

@@ -1,5 +1,6 @@
 """Bad input on its real way: what can't be decoded is a row with bytes and reason; what is away loses nothing."""
 
+import copy
 import io
 import uuid
 from collections.abc import Callable
@@ -8,20 +9,25 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import fastavro
 import pytest
 from confluent_kafka import Producer
 
+from k2_assets.definitions import build_defs
 from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
 from k2_market.avro_schemas import MessageKind, schema_of, subject_of
 from k2_market.feed import Feed, load_feeds
 from k2_market.message_framing import frame
 from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaUnavailable
+from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
 from k2_resources.raw_table import RawTable
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
+from k2_resources.topic_reader import OffsetsGone
+from k2_sensors.kafka_sensor import next_ingest
 
 DAY = date(2026, 11, 20)
 AT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
@@ -146,6 +152,24 @@ def test_a_broker_that_is_away_is_named_and_nothing_is_started(stack_settings: S
         catch_up(away, feed)
     with local_instance(stack_settings) as instance:
         assert instance.get_runs() == []
+
+
+def test_a_topic_made_anew_between_plan_and_run_is_not_read_for_the_one_that_was_planned(
+    stack_settings: Settings, feed: Feed
+) -> None:
+    number = schema_id(stack_settings, feed)
+    produce(stack_settings, feed, [frame(number, body(trade(n))) for n in range(1, 6)])
+    topics = KafkaTopics(stack_settings.bootstrap_servers)
+    iceberg = IcebergCatalogResource(uri=stack_settings.iceberg_catalog_uri, warehouse=stack_settings.iceberg_warehouse)
+    with local_instance(stack_settings) as instance:
+        planned = next_ingest(feed, topics, iceberg, instance, datetime.now(UTC))
+        assert isinstance(planned, dg.RunRequest)
+        config = copy.deepcopy(dict(planned.run_config or {}))
+        config["ops"]["sim__raw_trades"]["config"]["topic_id"] = "AAAAAAAAAAAAAAAAAAAAAA"
+        job = build_defs(settings=stack_settings, feeds={"sim": feed}).resolve_job_def("sim_ingest")
+        with pytest.raises(OffsetsGone, match="deleted or made anew"):
+            job.execute_in_process(instance=instance, partition_key=planned.partition_key, run_config=config)
+    assert raw_rows(stack_settings) == []
 
 
 def test_a_feed_file_with_an_unknown_key_is_named(tmp_path: Path) -> None:
