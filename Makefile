@@ -23,7 +23,7 @@ screenshots: setup ## Take the pictures in docs/images (needs Chromium)
 	@$(BIN)/python tests/e2e/take_screenshots.py
 
 test: setup ## Run the tests, without the slow ones
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
 
 test-all: setup ## Run all tests
 	@$(BIN)/python -m pytest
