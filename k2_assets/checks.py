@@ -19,6 +19,7 @@ from k2_market.finding import Finding
 from k2_market.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
 from k2_market.raw_rules import dead_letters, duplicate_messages, sequence_gaps
 from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
+from k2_market.trade_cleaning import COLUMNS_READ
 from k2_market.trade_rules import complete_against_raw, inside_session, prices_positive, unique_trades
 from k2_market.trading_calendar import Session, TradingCalendar
 from k2_resources.day_table import DayTable
@@ -120,7 +121,7 @@ def trade_findings(feed: Feed, raw: RawView, trades: DayTable, day: date) -> tup
     rows = trades.read_day(day)
     return (
         unique_trades(rows),
-        complete_against_raw(raw.read_day(day), rows),
+        complete_against_raw(raw.read_day(day, *COLUMNS_READ), rows),
         prices_positive(rows),
         inside_session(rows, _session(feed, day), feed.session.minutes_before, feed.session.minutes_after),
     )

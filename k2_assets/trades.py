@@ -11,7 +11,7 @@ from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_process import sign
 from k2_assets.run_scope import days_of_run, materialized, raw_versions
 from k2_market.feed import Feed
-from k2_market.trade_cleaning import clean_day
+from k2_market.trade_cleaning import COLUMNS_READ, clean_day
 from k2_market.trade_rules import complete_against_raw, prices_positive, unique_trades
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.raw_view import RawView
@@ -50,7 +50,7 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
 
 def build_trades(feed: Feed, raw: RawView, day: date) -> BuiltDay:
     """A feed's clean trades of a day, with what the gate asks: each once, all of them, none wrongly eligible."""
-    raw_rows = raw.read_day(day)
+    raw_rows = raw.read_day(day, *COLUMNS_READ)
     clean = clean_day(raw_rows, feed.conditions, topic_order=tuple(raw.ledger.topic_names))
     prices = prices_positive(clean.trades)
     return BuiltDay(
