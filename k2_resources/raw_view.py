@@ -70,7 +70,7 @@ class RawView:
         if self.table is None:
             return schema.empty_table()
         scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
-        return scan.to_arrow().cast(schema)
+        return scan.to_arrow().select(schema.names).cast(schema)
 
     def all_offsets(self) -> pa.Table:
         """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
