@@ -16,6 +16,7 @@ from k2_resources.settings import Settings
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """When tests run side by side, a file's stay in one process, and so do all that share the one running stack."""
     for item in items:
