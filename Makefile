@@ -23,7 +23,10 @@ screenshots: setup ## Take the pictures in docs/images (needs Chromium)
 	@$(BIN)/python tests/e2e/take_screenshots.py
 
 test: setup ## Run the tests, without the slow ones
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+	@# The end-to-end tests mostly wait for sensors, so they run beside the others; what they print comes last.
+	@$(BIN)/python -m pytest -m "not slow" tests/e2e > .e2e-tests.log 2>&1 & e2e=$$!; \
+		$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e; others=$$?; \
+		wait $$e2e; e2e=$$?; cat .e2e-tests.log; exit $$((others | e2e))
 
 test-all: setup ## Run all tests
 	@$(BIN)/python -m pytest

@@ -16,14 +16,6 @@ from k2_resources.settings import Settings
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """When tests run side by side, a file's stay in one process, and so do all that share the one running stack."""
-    for item in items:
-        path = item.path.relative_to(_REPOSITORY / "tests")
-        item.add_marker(pytest.mark.xdist_group("e2e" if path.parts[0] == "e2e" else str(path)))
-
-
 @pytest.fixture(scope="session")
 def java_artifacts() -> JavaArtifacts:
     """The Java programs, fetched into the checkout's own K2_HOME once and used by all tests."""
