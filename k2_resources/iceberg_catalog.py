@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlparse
 
 import pyarrow as pa
@@ -126,7 +127,8 @@ def _require_columns(table: Table, schema: pa.Schema) -> None:
 
 def of_day(day: date) -> BooleanExpression:
     """The filter for a trading day's rows, which whole files satisfy."""
-    return EqualTo(PARTITION_COLUMN, day.isoformat())  # type: ignore[call-arg,misc]  # a pydantic model with its own __init__
+    equal_to: Any = EqualTo  # a pydantic model whose own __init__ type checkers don't agree about
+    return cast("BooleanExpression", equal_to(PARTITION_COLUMN, day.isoformat()))
 
 
 @dataclass(frozen=True)
