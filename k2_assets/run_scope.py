@@ -110,14 +110,7 @@ def checked(
     for day, findings in by_day.items():
         for finding in findings:
             if day == own:
-                yield dg.AssetCheckResult(
-                    asset_key=asset,
-                    check_name=finding.check,
-                    passed=finding.passed,
-                    severity=severity_of(finding),
-                    description=finding.description,
-                    metadata=finding_metadata(finding),
-                )
+                yield dg.AssetCheckResult(asset_key=asset, **_said(finding))
             else:
                 yield evaluation(context, asset, day, finding, finding.check in blocking)
 
@@ -128,15 +121,22 @@ def evaluation(
     """A finding as an event of its day, tied to the materialization that it judges."""
     return dg.AssetCheckEvaluation(
         asset_key=asset,
-        check_name=finding.check,
-        passed=finding.passed,
-        severity=severity_of(finding),
-        description=finding.description,
-        metadata=finding_metadata(finding),
+        **_said(finding),
         blocking=blocking,
         partition=day.isoformat(),
         target_materialization_data=_latest_materialization(context, asset, day),
     )
+
+
+def _said(finding: Finding) -> dict[str, Any]:
+    """What a check's result and its evaluation say alike."""
+    return {
+        "check_name": finding.check,
+        "passed": finding.passed,
+        "severity": severity_of(finding),
+        "description": finding.description,
+        "metadata": finding_metadata(finding),
+    }
 
 
 def severity_of(finding: Finding) -> dg.AssetCheckSeverity:
