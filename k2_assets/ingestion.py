@@ -19,6 +19,9 @@ _MOST_CORRELATION_IDS = 20
 
 _log = get_logger("ingest")
 
+NONE = RangeSet()
+"""No offsets."""
+
 
 @dataclass(frozen=True)
 class Ingestion:
@@ -44,12 +47,13 @@ class Ingestion:
     published_days: frozenset[date]
     run_id: str
 
-    def run(self, ranges: RangeSet, lost: RangeSet) -> "IngestReport":
+    def run(self, ranges: RangeSet, lost: RangeSet, truncated: RangeSet = NONE) -> "IngestReport":
         """Ingest some ranges; those that are in the ledger already are not read.
 
         Args:
             ranges: What to read.
             lost: Offsets that retention removed, to be recorded with the first commit.
+            truncated: Offsets of the ledger that the log does not reach any more, to be recorded likewise.
         """
         report = IngestReport()
         log = _log.bind(feed=self.feed, table=self.table.identifier, run_id=self.run_id)
@@ -59,8 +63,10 @@ class Ingestion:
             report.read_seconds += time.perf_counter() - started
             crash_points.reached("polled")
             report.add(self._commit(read, lost, report))
-            lost = RangeSet()
+            lost = NONE
             started = time.perf_counter()
+        if lost or truncated:
+            report.add(self._record(lost, truncated))
         log.info(
             "ingest run completed",
             messages=len(report.committed),
@@ -68,6 +74,13 @@ class Ingestion:
             **_named(report.correlation_ids),
         )
         return report
+
+    def _record(self, lost: RangeSet, truncated: RangeSet) -> Commit:
+        """Enter in the ledger what the broker lost, where no message is there for it to ride with."""
+        ids = {topic_id for topic_id, _ in (*lost.spans, *truncated.spans)}
+        names = dict.fromkeys(ids, self.topic)
+        nothing = self.table.schema.empty_table()
+        return self.table.commit(Delivery(nothing, NONE, names, self.run_id, lost=lost, truncated=truncated))
 
     def _commit(self, read: ReadBatch, lost: RangeSet, report: "IngestReport") -> Commit:
         started = time.perf_counter()

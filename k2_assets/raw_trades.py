@@ -36,6 +36,7 @@ class IngestConfig(dg.Config):
     topic_id: str = ""
     ranges: dict[str, list[list[int]]] = {}  # noqa: RUF012  # a Dagster config is pydantic, which copies defaults
     lost: dict[str, list[list[int]]] = {}  # noqa: RUF012
+    truncated: dict[str, list[list[int]]] = {}  # noqa: RUF012
 
 
 def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -76,8 +77,10 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         )
         with correlation(context.run.run_id):
             _require_same_topic(topics, feed.topics.trades, config.topic_id)
-            ranges = ranges_of(config) or pending_of_day(feed, calendar, topics, table.ledger(), own_day)
-            report = ingestion.run(ranges, lost_of(config))
+            planned = bool(config.topic_id)
+            ranges = ranges_of(config) if planned else pending_of_day(feed, calendar, topics, table.ledger(), own_day)
+            lost, truncated = (_range_set(config.topic_id, each) for each in (config.lost, config.truncated))
+            report = ingestion.run(ranges, lost, truncated)
         crash_points.reached("after_commit")
         yield from materialized(context, key, _metadata_by_day(report, own_day, table.view()), made_from={})
         crash_points.reached("after_event")
@@ -89,11 +92,6 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
 def ranges_of(config: IngestConfig) -> RangeSet:
     """The ranges that a run was told to read."""
     return _range_set(config.topic_id, config.ranges)
-
-
-def lost_of(config: IngestConfig) -> RangeSet:
-    """The offsets that the plan found removed by retention."""
-    return _range_set(config.topic_id, config.lost)
 
 
 def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date) -> RangeSet:

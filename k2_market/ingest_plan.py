@@ -64,6 +64,16 @@ class IngestFacts:
         """Offsets that retention removed before they were read: gone, to be recorded and alerted."""
         return self.topic.removed - self.ledger.covered
 
+    @property
+    def truncated(self) -> RangeSet:
+        """Offsets in the ledger that the topic's log does not reach: the broker lost what it had acknowledged."""
+        return self.topic.unreached(self.ledger.covered)
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether a loss or a truncation is known that the ledger does not tell of yet."""
+        return bool(self.lost - self.ledger.lost or self.truncated - self.ledger.truncated)
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -74,21 +84,42 @@ class Waiting:
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """A run to request: exactly these ranges, under a key that names them and the attempt."""
+    """A run to request: exactly these ranges, under a key that names them and the attempt.
+
+    ``lost`` and ``truncated`` are to be recorded beside; a run may have no ranges and only record.
+    """
 
     ranges: RangeSet
     attempt: int
     lost: RangeSet = field(default_factory=RangeSet)
+    truncated: RangeSet = field(default_factory=RangeSet)
 
     @property
     def run_key(self) -> str:
         """Digest of ranges and attempt: the same plan made twice is one run, a new attempt is another."""
-        text = " ".join(map(str, self.ranges))
+        told = () if self.ranges else (*self.lost, "truncated", *self.truncated)
+        text = " ".join(map(str, (*self.ranges, *told)))
         return f"{hashlib.sha256(text.encode()).hexdigest()[:24]}-{self.attempt}"
+
+
+def recording(facts: IngestFacts) -> IngestPlan | None:
+    """A run that reads nothing and records what the broker lost; None where that can ride with what is pending."""
+    if facts.in_flight or not facts.unrecorded:
+        return None
+    if facts.truncated or not facts.pending:
+        return IngestPlan(RangeSet(), 1, facts.lost, facts.truncated)
+    return None
 
 
 def pending_or_waiting(facts: IngestFacts) -> RangeSet | Waiting:
     """The ranges that may be started now, before cutting; or why none may."""
+    truncated = facts.truncated | facts.ledger.truncated.of_topic(facts.topic.topic_id)
+    if truncated:
+        return Waiting(
+            f"halted: the log of {facts.topic.name} ended before offsets that are in the ledger: "
+            f"{', '.join(map(str, truncated))}. What the topic gives there now is something else. Create the topic "
+            "anew: its new id is ingested by itself"
+        )
     if len(facts.in_flight) >= MAX_RUNS_IN_FLIGHT:
         return Waiting(f"{len(facts.in_flight)} ingest runs are in flight")
     pending = facts.pending

@@ -31,6 +31,7 @@ class Batch:
     dead_letters: int = 0
     late_rows: int = 0
     lost: RangeSet = field(default_factory=RangeSet)
+    truncated: RangeSet = field(default_factory=RangeSet)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Ledger:
     Attributes:
         covered: Offsets whose messages are rows of the table, or which hold no message.
         lost: Offsets that retention removed before they could be read; never rows, never silent.
+        truncated: Offsets in ``covered`` that the topic's log ended before when it was looked at: the broker lost
+            data that it had acknowledged. What it gives at these offsets from then on is something else.
         topic_names: Name of each topic UUID that ever fed the table.
         messages: Rows committed. ``len(covered) - messages`` is the number of holes.
         dead_letters: Rows that would not decode.
@@ -49,6 +52,7 @@ class Ledger:
 
     covered: RangeSet = field(default_factory=RangeSet)
     lost: RangeSet = field(default_factory=RangeSet)
+    truncated: RangeSet = field(default_factory=RangeSet)
     topic_names: dict[str, str] = field(default_factory=dict)
     messages: int = 0
     dead_letters: int = 0
@@ -59,6 +63,12 @@ class Ledger:
     def holes(self) -> int:
         """Offsets covered that hold no message."""
         return len(self.covered) - self.messages
+
+    def has_news(self, batch: Batch) -> bool:
+        """Whether a batch says anything that is not in the ledger: offsets, losses or truncations."""
+        return bool(
+            batch.covered - self.covered or batch.lost - self.lost - self.covered or batch.truncated - self.truncated
+        )
 
     def with_batch(self, batch: Batch, topic_names: dict[str, str]) -> "Ledger":
         """The ledger after a batch.
@@ -77,13 +87,24 @@ class Ledger:
         return replace(
             self,
             covered=self.covered | batch.covered,
-            lost=(self.lost | batch.lost) - batch.covered,
+            lost=(self.lost | batch.lost) - (self.covered | batch.covered),
+            truncated=self.truncated | batch.truncated,
             topic_names={**self.topic_names, **topic_names},
             messages=self.messages + batch.messages,
             dead_letters=self.dead_letters + batch.dead_letters,
             late_rows=self.late_rows + batch.late_rows,
             batch_id=batch.batch_id,
         )
+
+    def repaired(self, batch_id: str, dead_letters: int) -> "Ledger":
+        """The ledger after rows were written anew: the same offsets, and as many dead letters as there are now.
+
+        Raises:
+            LedgerError: More dead letters than messages.
+        """
+        if not 0 <= dead_letters <= self.messages:
+            raise LedgerError(f"repair {batch_id}: {dead_letters} dead letters among {self.messages} messages")
+        return replace(self, batch_id=batch_id, dead_letters=dead_letters)
 
     def to_json(self) -> str:
         """The ledger as the text of its table property; equal ledgers give equal texts."""
@@ -92,6 +113,7 @@ class Ledger:
                 "name": name,
                 "partitions": spans_to_json(self.covered.of_topic(topic_id)),
                 "lost": spans_to_json(self.lost.of_topic(topic_id)),
+                "truncated": spans_to_json(self.truncated.of_topic(topic_id)),
             }
             for topic_id, name in sorted(self.topic_names.items())
         }
@@ -123,6 +145,7 @@ class Ledger:
             return cls(
                 covered=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v["partitions"])),
                 lost=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v["lost"])),
+                truncated=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v.get("truncated", {}))),
                 topic_names={topic_id: topic["name"] for topic_id, topic in topics.items()},
                 messages=content["messages"],
                 dead_letters=content["dead_letters"],

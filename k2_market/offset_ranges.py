@@ -3,6 +3,7 @@
 An offset range is half open: ``start`` belongs to it, ``end`` does not.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,21 @@ class OffsetRange:
 
     def __str__(self) -> str:
         return f"{self.topic_id}/{self.partition}[{self.start},{self.end})"
+
+    @classmethod
+    def parse(cls, text: str) -> "OffsetRange":
+        """The range that ``str`` wrote.
+
+        Raises:
+            ValueError: The text is no range.
+        """
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            raise ValueError(f"not an offset range: {text!r}, expected topic-id/partition[start,end)")
+        return cls(found[1], int(found[2]), int(found[3]), int(found[4]))
+
+
+_TEXT = re.compile(r"(.+)/(\d+)\[(\d+),(\d+)\)")
 
 
 Span = tuple[int, int]

@@ -80,11 +80,17 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
 
 
 def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
-    """A feed's table as it stands now, or None where nothing has been written yet."""
+    """A feed's table as it stands now, or None where nothing has been written yet.
+
+    Raises:
+        CatalogUnavailable: The catalog does not answer.
+    """
     try:
         return catalog.load_table((feed, table))
     except NoSuchTableError:
         return None
+    except SQLAlchemyError as error:
+        raise CatalogUnavailable(f"Iceberg catalog, table {feed}.{table}: {error}") from error
 
 
 def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:

@@ -16,18 +16,27 @@ import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_random_exponential,
+)
 
 from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY, Batch, Ledger
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
-from k2_resources.raw_view import BATCH_ID, DAYS, RANGES, RUN_ID, RawView, batch_ids, ledger_of
+from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView, batch_ids, ledger_of
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
 
 _ATTEMPTS = 10
+_ASKING_SECONDS = 60.0
+"""How long a catalog that gave no answer to a commit is asked whether it landed."""
 
 _log = get_logger("iceberg")
 
@@ -50,6 +59,7 @@ class Delivery:
         topic_names: Name of each topic UUID among them.
         run_id: The run that commits, for the snapshot's summary.
         lost: Offsets that retention removed, to be recorded beside.
+        truncated: Offsets of the ledger that the topic's log does not reach any more, to be recorded beside.
         published_days: Days whose trades have been published: rows that come for them are late.
         batch_id: Names the commit, should its outcome be unknown.
     """
@@ -59,6 +69,7 @@ class Delivery:
     topic_names: Mapping[str, str]
     run_id: str
     lost: RangeSet = field(default_factory=RangeSet)
+    truncated: RangeSet = field(default_factory=RangeSet)
     published_days: frozenset[date] = frozenset()
     batch_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -72,6 +83,7 @@ class Delivery:
             dead_letters=self.rows.num_rows - self.rows["reject_reason"].null_count,
             late_rows=pc.sum(late).as_py() or 0,
             lost=self.lost,
+            truncated=self.truncated,
         )
 
     def without(self, refused: RangeSet) -> "Delivery":
@@ -114,6 +126,7 @@ class RawTable:
         self._catalog = catalog
         self._feed = feed
         self._name = name
+        self.schema = TABLE_SCHEMAS[name]
 
     @property
     def identifier(self) -> str:
@@ -131,7 +144,7 @@ class RawTable:
 
     def view(self) -> "RawView":
         """The table as it is now; what is read through the view belongs to one snapshot."""
-        return RawView(find_table(self._catalog, self._feed, self._name), TABLE_SCHEMAS[self._name])
+        return RawView(find_table(self._catalog, self._feed, self._name), self.schema)
 
     def commit(self, delivery: "Delivery") -> Commit:
         """Append a delivery's rows and enter their offsets in the ledger, in one commit.
@@ -165,13 +178,13 @@ class RawTable:
             delivery = delivery.without(refused)
             _log.warning("offsets already in the ledger, left out", table=self.identifier, ranges=str(list(refused)))
         batch = delivery.batch()
-        if not batch.messages:
-            # Ranges without rows (aborted transactions) ride with the next commit that has some: a commit of
-            # properties alone has no guard against another writer.
+        if not ledger.has_news(batch):
             return Commit(None, delivery.rows, Batch(delivery.batch_id, RangeSet(), 0), refused)
         after = ledger.with_batch(batch, dict(delivery.topic_names))
         started = time.perf_counter()
         transaction = table.transaction()
+        # Without rows (aborted transactions, losses) it is an empty snapshot: a commit of properties alone would have
+        # no guard against another writer.
         transaction.append(delivery.rows, snapshot_properties=_summary(batch, delivery))
         crash_points.reached("parquet_written")
         transaction.set_properties({PROPERTY: after.to_json()})
@@ -196,9 +209,9 @@ class RawTable:
         except CommitFailedException as conflict:
             raise _Conflict(str(conflict)) from conflict
         except Exception as unknown:
-            # Anything but a refusal may have landed. The batch id in the ledger settles it.
-            table = self._catalog.load_table((self._feed, self._name))
-            if ledger_of(table).batch_id == batch.batch_id or batch.batch_id in batch_ids(table):
+            # Anything but a refusal may have landed. The batch id in the table's history settles it.
+            table = self._asked_again(batch, unknown)
+            if batch.batch_id in batch_ids(table):
                 _log.warning("commit landed without an answer", table=self.identifier, batch_id=batch.batch_id)
                 return table
             raise CommitOutcomeUnknown(
@@ -206,11 +219,24 @@ class RawTable:
                 "batch; its offsets are still pending and will be planned again"
             ) from unknown
 
+    def _asked_again(self, batch: Batch, unknown: Exception) -> Table:
+        """The table after a commit that got no answer, once the catalog answers again."""
+        patient = Retrying(stop=stop_after_delay(_ASKING_SECONDS), wait=wait_exponential(0.1, max=5), reraise=True)
+        try:
+            return patient(self._catalog.load_table, (self._feed, self._name))
+        except Exception as silent:
+            raise CommitOutcomeUnknown(
+                f"{self.identifier}: batch {batch.batch_id}: the catalog answered {unknown!r}, and {silent!r} for "
+                f"{_ASKING_SECONDS:.0f} s since. If the batch landed, its offsets are in the ledger; if not, they are "
+                "still pending and will be planned again"
+            ) from unknown
+
 
 def _summary(batch: Batch, delivery: Delivery) -> dict[str, str]:
     return {
         BATCH_ID: batch.batch_id,
         RANGES: " ".join(map(str, batch.covered)),
+        MESSAGES: str(batch.messages),
         RUN_ID: delivery.run_id,
         DAYS: " ".join(sorted(str(day) for day in pc.unique(delivery.rows["trade_date"]).to_pylist())),
     }

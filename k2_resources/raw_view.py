@@ -9,13 +9,23 @@ from pyiceberg.table.snapshots import ancestors_of
 
 from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
+from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_resources.iceberg_catalog import of_day
 
 # What an ingest commit writes into its snapshot's summary.
 BATCH_ID = "k2.batch-id"
 RANGES = "k2.ranges"
+MESSAGES = "k2.messages"
 RUN_ID = "k2.run-id"
 DAYS = "k2.days"
+
+
+class TableRolledBack(LedgerError):
+    """The table's history ends before its ledger does; ``ranges`` are those whose rows went, as far as is known."""
+
+    def __init__(self, message: str, ranges: RangeSet) -> None:
+        super().__init__(message)
+        self.ranges = ranges
 
 
 @dataclass(frozen=True)
@@ -87,19 +97,36 @@ def ledger_of(table: Table) -> Ledger:
     """The ledger that a loaded table carries.
 
     Raises:
-        LedgerError: It can't be read, or it speaks of a batch that the table's history does not hold: the table
-            was rolled back to an older snapshot or restored, and committing on top would lose rows.
+        LedgerError: It can't be read.
+        TableRolledBack: It speaks of a batch that the table's history does not hold: the table was rolled back to an
+            older snapshot, and committing on top would lose rows.
     """
     text = table.properties.get(PROPERTY)
     ledger = Ledger() if text is None else Ledger.from_json(text)
     newest = next(iter(batch_ids(table)), "")
     if newest != ledger.batch_id:
-        raise LedgerError(
+        gone = _rolled_back(table)
+        raise TableRolledBack(
             f"{'.'.join(table.name())}: the ledger ends with batch {ledger.batch_id or '(none)'}, the table's "
-            f"history with {newest or '(none)'}: the table was rolled back or restored behind its ledger. Roll it "
-            "forward again, or drop the table and let it be read from Kafka anew"
+            f"history with {newest or '(none)'}: the table was rolled back to an older snapshot. Rows of "
+            f"{', '.join(map(str, gone)) or 'unknown ranges (their snapshots are gone)'} are not in it. Roll it "
+            "forward again (set its current snapshot to its newest), or drop the table and let it be read from Kafka "
+            "anew",
+            gone,
         )
     return ledger
+
+
+def _rolled_back(table: Table) -> RangeSet:
+    """The offset ranges of commits that the table remembers and that its current snapshot does not build on."""
+    current = table.current_snapshot()
+    after = -1 if current is None else current.sequence_number or 0
+    return RangeSet.of(
+        OffsetRange.parse(each)
+        for snapshot in table.metadata.snapshots
+        if (snapshot.sequence_number or 0) > after and snapshot.summary is not None
+        for each in snapshot.summary.additional_properties.get(RANGES, "").split()
+    )
 
 
 def batch_ids(table: Table) -> list[str]:

@@ -1,8 +1,10 @@
 """The Kafka sensor: asks the plan what to ingest next and requests that run. It keeps no state and reads no trades."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.storage.tags import RUN_KEY_TAG
 
 from k2_assets.feed_family import FeedFamily
 from k2_market.feed import Feed
@@ -14,13 +16,14 @@ from k2_market.ingest_plan import (
     first_day,
     pending_or_waiting,
     plan,
+    recording,
 )
 from k2_market.ledger import spans_to_json
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
-from k2_sensors.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, plan_tags
+from k2_sensors.run_records import IN_FLIGHT, carried, failed_ingests, ingest_op, ingests_in_flight, plan_tags
 from k2_sensors.unreported_commits import report_unreported
 
 INTERVAL_SECONDS = 15
@@ -56,6 +59,7 @@ def next_ingest(
         instance: Has the run records.
         now: The time.
     """
+    calendar = TradingCalendar.of(feed)
     topic = topics.state(feed.topics.trades)
     if topic is None:
         return dg.SkipReason(f"topic {feed.topics.trades} does not exist yet")
@@ -68,25 +72,34 @@ def next_ingest(
         failed=failed_ingests(instance, feed),
         now=now,
     )
+    latest = calendar.trading_day_of(now)
+    record = recording(facts)
+    if record is not None:
+        return _request(feed, record, topic.topic_id, latest.isoformat(), instance)
     ready = pending_or_waiting(facts)
     if isinstance(ready, Waiting):
         return dg.SkipReason(ready.reason)
-    calendar = TradingCalendar.of(feed)
     timestamps = topics.first_timestamps(topic, ready)
-    day = first_day(map(calendar.trading_day_of, timestamps.values()), feed.start_date, calendar.trading_day_of(now))
+    day = first_day(map(calendar.trading_day_of, timestamps.values()), feed.start_date, latest)
     day_ends = (
         topics.offsets_at(topic, calendar.day_start(day + timedelta(days=1)))
         if len(ready) > MAX_MESSAGES_PER_RUN
         else None
     )
-    return _request(feed, plan(facts, ready, day_ends), topic.topic_id, day.isoformat())
+    return _request(feed, plan(facts, ready, day_ends), topic.topic_id, day.isoformat(), instance)
 
 
-def _request(feed: Feed, planned: IngestPlan, topic_id: str, partition_key: str) -> dg.RunRequest:
+def _request(
+    feed: Feed, wanted: IngestPlan, topic_id: str, partition_key: str, instance: dg.DagsterInstance
+) -> dg.RunRequest | dg.SkipReason:
+    planned = _not_run_yet(wanted, instance)
+    if planned is None:
+        return dg.SkipReason(f"{len(wanted.ranges)} messages are in the hands of a run that has been requested")
     config = {
         "topic_id": topic_id,
         "ranges": spans_to_json(planned.ranges),
         "lost": spans_to_json(planned.lost),
+        "truncated": spans_to_json(planned.truncated),
     }
     return dg.RunRequest(
         run_key=planned.run_key,
@@ -94,3 +107,17 @@ def _request(feed: Feed, planned: IngestPlan, topic_id: str, partition_key: str)
         partition_key=partition_key,
         tags=plan_tags(feed, planned.attempt),
     )
+
+
+def _not_run_yet(wanted: IngestPlan, instance: dg.DagsterInstance) -> IngestPlan | None:
+    """The plan under a run key that no run has had; None while a run of the same plan is under way.
+
+    Dagster starts nothing for a run key that it has seen, whatever became of that run. Ranges may well be pending
+    after a run that succeeded: the table was dropped, to be read anew.
+    """
+    planned = wanted
+    while runs := instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: planned.run_key}), limit=1):
+        if runs[0].status in IN_FLIGHT:
+            return None
+        planned = replace(planned, attempt=planned.attempt + 1)
+    return planned
