@@ -72,6 +72,9 @@ def next_ingest(
         failed=failed_ingests(instance, feed),
         now=now,
     )
+    if facts.truncated:
+        # A run may have committed what came after the topic was looked at; a log that was cut is still short now.
+        facts = replace(facts, topic=topics.state(feed.topics.trades) or topic)
     latest = calendar.trading_day_of(now)
     record = recording(facts)
     if record is not None:

@@ -9,12 +9,12 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Transaction
 
-from k2_market.errors import LedgerError
 from k2_market.ledger_rules import offsets_reconcile
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TableMismatch, open_catalog
 from k2_resources.raw_table import CommitOutcomeUnknown, Delivery, RawTable
+from k2_resources.raw_view import TableRolledBack
 from k2_resources.snapshot_expiry import expire_oldest
 
 DAY = date(2014, 3, 11)
@@ -157,8 +157,45 @@ def test_a_table_rolled_back_behind_its_ledger_is_refused(catalog: Catalog) -> N
     table.commit(delivery(3, 6))
     assert first.snapshot_id is not None
     catalog.load_table(("asx", "raw_trades")).manage_snapshots().rollback_to_snapshot(first.snapshot_id).commit()
-    with pytest.raises(LedgerError, match="rolled back"):
+    with pytest.raises(TableRolledBack, match=r"rolled back.*Rows of t/0\[3,6\) are not in it") as refused:
         table.commit(delivery(6, 9))
+    assert list(refused.value.ranges) == [OffsetRange("t", 0, 3, 6)]
+
+
+def test_offsets_that_hold_no_message_are_entered_by_an_empty_snapshot(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    holes = RangeSet.of([OffsetRange("t", 0, 0, 4)])
+    first = table.commit(Delivery(table.schema.empty_table(), holes, {"t": "trades"}, "run"))
+    assert first.snapshot_id is not None
+    assert (table.ledger().covered, table.ledger().holes, table.view().rows) == (holes, 4, 0)
+    assert table.commit(Delivery(table.schema.empty_table(), holes, {"t": "trades"}, "run")).snapshot_id is None
+
+
+def test_losses_and_truncations_are_entered_without_rows_and_once(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(5, 9))
+    lost, truncated = (RangeSet.of([OffsetRange("t", 0, *span)]) for span in ((0, 5), (7, 9)))
+    news = Delivery(table.schema.empty_table(), RangeSet(), {"t": "trades"}, "run", lost=lost, truncated=truncated)
+    assert table.commit(news).snapshot_id is not None
+    assert (table.ledger().lost, table.ledger().truncated) == (lost, truncated)
+    assert table.commit(news).snapshot_id is None
+
+
+def test_two_writers_without_rows_are_fenced_like_any_others(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    table.commit(delivery(0, 5))
+    commit_transaction = Transaction.commit_transaction
+
+    def after_the_other(transaction: Transaction) -> object:
+        monkeypatch.setattr(Transaction, "commit_transaction", commit_transaction)
+        other.commit(delivery(10, 15))
+        return commit_transaction(transaction)
+
+    monkeypatch.setattr(Transaction, "commit_transaction", after_the_other)
+    holes = RangeSet.of([OffsetRange("t", 0, 5, 10)])
+    table.commit(Delivery(table.schema.empty_table(), holes, {"t": "trades"}, "run"))
+    assert list(table.ledger().covered) == [OffsetRange("t", 0, 0, 15)]
+    assert table.view().rows == 10
 
 
 def test_snapshots_are_expired_within_the_commit_and_tagged_ones_stay(catalog: Catalog) -> None:

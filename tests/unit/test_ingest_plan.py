@@ -1,5 +1,6 @@
 """The Kafka sensor's plan, as facts in and a plan out."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from k2_market.ingest_plan import (
     limited,
     pending_or_waiting,
     plan,
+    recording,
     up_to,
 )
 from k2_market.ledger import Batch, Ledger
@@ -134,3 +136,48 @@ def test_back_off_doubles_up_to_a_quarter_of_an_hour() -> None:
     waits = [ingest_plan.backoff(n) for n in range(1, 8)]
     assert waits[:3] == [timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2)]
     assert waits[-1] == timedelta(minutes=15)
+
+
+def test_a_loss_with_nothing_to_ride_with_is_recorded_by_a_run_of_its_own() -> None:
+    of = facts(topic(10, low=10))
+    record = recording(of)
+    assert record == IngestPlan(RangeSet(), 1, lost=ranges((0, 0, 10)))
+    with_it = replace(of, ledger=of.ledger.with_batch(Batch("b", RangeSet(), 0, lost=of.lost), {"t": "trades"}))
+    assert recording(with_it) is None
+
+
+def test_a_loss_rides_with_what_is_pending_and_waits_for_runs_in_flight() -> None:
+    assert recording(facts(topic(20, low=10))) is None
+    assert recording(facts(topic(10, low=10), in_flight=(ranges((0, 10, 11)),))) is None
+    assert planned(facts(topic(20, low=10))).lost == ranges((0, 0, 10))
+
+
+def test_a_log_that_ends_before_the_ledger_is_recorded_and_stops_its_topic() -> None:
+    of = facts(topic(4, 10), committed=ranges((0, 0, 10)))
+    record = recording(of)
+    assert record is not None
+    assert (record.ranges, record.truncated) == (RangeSet(), ranges((0, 4, 10)))
+    assert isinstance(pending_or_waiting(of), Waiting)
+
+
+def test_a_topic_stays_stopped_when_its_log_has_grown_past_what_it_lost() -> None:
+    cut = facts(topic(4), committed=ranges((0, 0, 10)))
+    ledger = cut.ledger.with_batch(Batch("c", RangeSet(), 0, truncated=cut.truncated), {"t": "trades"})
+    grown = replace(cut, ledger=ledger, topic=topic(50))
+    assert recording(grown) is None
+    waiting = pending_or_waiting(grown)
+    assert isinstance(waiting, Waiting)
+    assert "t/0[4,10)" in waiting.reason
+
+
+def test_a_topic_made_anew_is_taken_from_its_first_offset_whatever_the_old_one_lost() -> None:
+    cut = facts(topic(4), committed=ranges((0, 0, 10)))
+    ledger = cut.ledger.with_batch(Batch("c", RangeSet(), 0, truncated=cut.truncated), {"t": "trades"})
+    anew = replace(cut, ledger=ledger, topic=replace(topic(3), topic_id="t2"))
+    assert planned(anew).ranges == RangeSet.of([OffsetRange("t2", 0, 0, 3)])
+
+
+def test_run_keys_of_runs_that_only_record_tell_what_they_record() -> None:
+    keys = {IngestPlan(RangeSet(), 1, ranges((0, 0, 4))).run_key, IngestPlan(RangeSet(), 1, ranges((0, 0, 5))).run_key}
+    keys.add(IngestPlan(RangeSet(), 1, RangeSet(), ranges((0, 0, 4))).run_key)
+    assert len(keys) == 3
