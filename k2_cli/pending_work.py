@@ -121,7 +121,7 @@ def wait_until_caught_up(
     with console.status("the sensors start runs …") as status:
 
         def look() -> str:
-            left = [text for feed in feeds if (text := _left_to_do(feed, topics, iceberg, instance))]
+            left = [text for feed in feeds if (text := left_to_do(feed, topics, iceberg, instance))]
             status.update("; ".join(left) or "done")
             return "; ".join(left)
 
@@ -133,7 +133,8 @@ def wait_until_caught_up(
     return any(run.job_name in jobs for run in failed)
 
 
-def _left_to_do(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance) -> str:
+def left_to_do(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance) -> str:
+    """What is pending or under way of a feed, in words; empty when there is nothing."""
     topic = topics.state(feed.topics.trades)
     covered = iceberg.raw_table(feed.name).ledger().covered
     pending = 0 if topic is None else len(topic.readable - covered)

@@ -11,6 +11,7 @@ _TALLY = pytest.StashKey[FaultTally]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="seed of the fault tests; chosen at random unless given")
+    parser.addoption("--chaos-seconds", type=int, default=60, help="how long every process is killed at random")
     parser.addoption("--replay", type=int, default=None, help="run this one simulated schedule again, and tell it")
 
 
