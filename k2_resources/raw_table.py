@@ -14,39 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.table import Table, Transaction
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_exponential,
-    wait_random_exponential,
-)
 
 from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY, Batch, Ledger
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
-from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView, batch_ids, ledger_of
+from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView, ledger_of
+from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
 
-_ATTEMPTS = 10
-_ASKING_SECONDS = 60.0
-"""How long a catalog that gave no answer to a commit is asked whether it landed."""
+_STILL_PENDING = "its offsets are still pending and will be planned again"
 
 _log = get_logger("iceberg")
-
-
-class CommitOutcomeUnknown(K2Error):
-    """A commit was sent and it can't be told whether it landed; nothing was written again."""
-
-
-class _Conflict(Exception):
-    """Another writer committed first; look at the ledger again."""
 
 
 @dataclass(frozen=True)
@@ -156,18 +137,12 @@ class RawTable:
             LedgerError: The table's ledger can't be trusted.
             CommitOutcomeUnknown: The catalog gave no answer, and does not show the batch.
         """
-        retrying = Retrying(
-            retry=retry_if_exception_type(_Conflict),
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.05, max=2),
-            reraise=True,
-        )
         try:
-            return retrying(self._attempt, delivery)
-        except _Conflict as conflict:
+            return until_first(lambda: self._attempt(delivery))
+        except Conflict as conflict:
             raise K2Error(
-                f"{self.identifier}: batch {delivery.batch_id} lost against other writers {_ATTEMPTS} times; "
-                "its offsets are still pending and will be planned again"
+                f"{self.identifier}: batch {delivery.batch_id} lost against other writers {ATTEMPTS} times; "
+                f"{_STILL_PENDING}"
             ) from conflict
 
     def _attempt(self, delivery: "Delivery") -> Commit:
@@ -191,7 +166,7 @@ class RawTable:
         expire_oldest(transaction, table)
         written = time.perf_counter()
         crash_points.reached("before_cas")
-        committed = self._settle(transaction, batch)
+        committed = settled(transaction, self._catalog, self.identifier, batch.batch_id, _STILL_PENDING)
         crash_points.reached("after_cas")
         snapshot = committed.current_snapshot()
         return Commit(
@@ -202,34 +177,6 @@ class RawTable:
             write_seconds=written - started,
             commit_seconds=time.perf_counter() - written,
         )
-
-    def _settle(self, transaction: Transaction, batch: Batch) -> Table:
-        try:
-            return transaction.commit_transaction()
-        except CommitFailedException as conflict:
-            raise _Conflict(str(conflict)) from conflict
-        except Exception as unknown:
-            # Anything but a refusal may have landed. The batch id in the table's history settles it.
-            table = self._asked_again(batch, unknown)
-            if batch.batch_id in batch_ids(table):
-                _log.warning("commit landed without an answer", table=self.identifier, batch_id=batch.batch_id)
-                return table
-            raise CommitOutcomeUnknown(
-                f"{self.identifier}: batch {batch.batch_id}: the catalog answered {unknown!r} and does not show the "
-                "batch; its offsets are still pending and will be planned again"
-            ) from unknown
-
-    def _asked_again(self, batch: Batch, unknown: Exception) -> Table:
-        """The table after a commit that got no answer, once the catalog answers again."""
-        patient = Retrying(stop=stop_after_delay(_ASKING_SECONDS), wait=wait_exponential(0.1, max=5), reraise=True)
-        try:
-            return patient(self._catalog.load_table, (self._feed, self._name))
-        except Exception as silent:
-            raise CommitOutcomeUnknown(
-                f"{self.identifier}: batch {batch.batch_id}: the catalog answered {unknown!r}, and {silent!r} for "
-                f"{_ASKING_SECONDS:.0f} s since. If the batch landed, its offsets are in the ledger; if not, they are "
-                "still pending and will be planned again"
-            ) from unknown
 
 
 def _summary(batch: Batch, delivery: Delivery) -> dict[str, str]:
