@@ -1,0 +1,155 @@
+"""A feed of one test's own, to be faulted: its topic, its account of what was sent, and the homes that ingest it."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from recorded_producer import Acked, RecordedProducer
+
+from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
+from k2_market.avro_schemas import TRADE, subject_of
+from k2_market.feed import Feed, load_feeds
+from k2_market.ledger import Ledger
+from k2_market.market_simulator import simulate_day
+from k2_market.outgoing_messages import OutgoingMessages, trade_messages
+from k2_market.trading_calendar import TradingCalendar
+from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.kafka_topic_creation import ensure_topic
+from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.raw_table import RawTable
+from k2_resources.schema_registry import SchemaRegistry
+from k2_resources.settings import Settings
+
+NAME = "faulted"
+DAY = date(2026, 11, 20)
+EARLIER_DAY = date(2026, 11, 19)
+LATER = timedelta(minutes=30)
+"""A clock this far ahead has let every failed run's ranges rest."""
+
+_SHIPPED_FEEDS = Path(__file__).parents[2] / "feeds"
+
+
+@dataclass(frozen=True)
+class FaultedFeed:
+    """A feed, and a home that takes it in.
+
+    Attributes:
+        settings: The home and where broker, registry and catalog are.
+        feed: The feed.
+        producer: Sends to its topic and keeps the account.
+    """
+
+    settings: Settings
+    feed: Feed
+    producer: RecordedProducer
+
+    @classmethod
+    def declared(cls, directory: Path, bootstrap: str, registry_url: str, partitions: int = 3) -> "FaultedFeed":
+        """Declare a feed like ``sim`` in a directory, with a topic that nothing else uses, and create the topic."""
+        topic = f"market.equities.trades.{NAME}-{uuid.uuid4().hex[:8]}"
+        text = (_SHIPPED_FEEDS / "sim.toml").read_text(encoding="utf-8")
+        text = text.replace('name = "sim"', f'name = "{NAME}"').replace("market.equities.trades.sim", topic)
+        text = text.replace("[topics]", f"[topics]\npartitions = {partitions}")
+        feeds_directory = directory / "feeds"
+        feeds_directory.mkdir(parents=True)
+        (feeds_directory / f"{NAME}.toml").write_text(text, encoding="utf-8")
+        feed = load_feeds([feeds_directory])[NAME]
+        ensure_topic(bootstrap, topic, feed.topics)
+        settings = Settings(
+            home=directory / "k2", feeds_dir=feeds_directory, kafka_bootstrap=bootstrap, registry_url=registry_url
+        )
+        return cls(settings, feed, RecordedProducer(bootstrap, topic))
+
+    @property
+    def acked(self) -> Sequence[Acked]:
+        """What the broker acknowledged."""
+        return self.producer.acked
+
+    def with_settings(self, **changes: Any) -> "FaultedFeed":
+        """The same feed, taken in under other settings."""
+        return replace(self, settings=self.settings.model_copy(update=changes))
+
+    def schema_id(self) -> int:
+        """The registry's id of today's trade schema."""
+        registry = SchemaRegistry(self.settings.schema_registry_url)
+        return registry.register(subject_of(self.feed.topics.trades), TRADE)
+
+    def messages(self, trades: int, day: date = DAY, seed: int = 1) -> OutgoingMessages:
+        """A simulated day's messages, not sent."""
+        session = TradingCalendar.of(self.feed).session(day)
+        return trade_messages(simulate_day(self.feed, session, day, trades, seed, 10), self.feed, self.schema_id())
+
+    def send(self, trades: int, day: date = DAY, seed: int = 1) -> None:
+        """Send a simulated day and wait for the broker's word on all of it."""
+        self.producer.send(self.messages(trades, day, seed))
+        self.producer.flush()
+
+    def catch_up(self, ahead: timedelta = timedelta()) -> CaughtUp:
+        """Run what is pending, in this process, by a clock that may be ahead."""
+        with local_instance(self.settings) as instance:
+            return catch_up_feed(self.settings, self.feed, instance, lambda: datetime.now(UTC) + ahead)
+
+    def catch_up_to_the_end(self) -> None:
+        """Run what is pending once a fault has ended: nothing may fail, and nothing may stay pending."""
+        done = self.catch_up(LATER)
+        assert done.failed == 0, self.failures()
+        assert self.lag() == 0, done.waiting
+
+    def k2(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """A ``k2`` command as a process of its own."""
+        return subprocess.run(
+            k2_command(*arguments),
+            env=os.environ | self.settings.environment_variables() | dict(environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def table(self) -> RawTable:
+        """The raw table, by a catalog opened anew."""
+        return RawTable(open_catalog(self.settings.iceberg_catalog_uri, self.settings.iceberg_warehouse), NAME)
+
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return self.table().ledger()
+
+    def lag(self) -> int:
+        """Messages that the topic holds and the ledger lacks."""
+        topic = KafkaTopics(self.settings.bootstrap_servers).state(self.feed.topics.trades)
+        assert topic is not None
+        return len(topic.readable - self.ledger().covered)
+
+    def failures(self) -> list[str]:
+        """What each failed run's step said, the latest run first."""
+        with local_instance(self.settings) as instance:
+            runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+            return [failure_of(run.run_id, instance) for run in runs]
+
+
+def k2_command(*arguments: str) -> list[str]:
+    """How a ``k2`` command is started."""
+    return [sys.executable, "-c", "from k2_cli.main import app; app()", *arguments]
+
+
+def failure_of(run_id: str, instance: dg.DagsterInstance) -> str:
+    """The errors of a run's failed steps, causes after them, or what its end was reported with."""
+    told = []
+    for record in instance.get_records_for_run(run_id).records:
+        event = record.event_log_entry.dagster_event
+        if event is not None and event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None:
+                if error.cls_name != "DagsterExecutionStepExecutionError":
+                    told.append(error.message.strip())
+                error = error.cause
+        elif event is not None and event.event_type is dg.DagsterEventType.RUN_FAILURE:
+            told.append(event.message or "")
+    return "\n".join(told)
