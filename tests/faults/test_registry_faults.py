@@ -1,4 +1,4 @@
-"""The schema registry down, slow, wrong or forced: a passing fault stops a run and writes nothing; all is decoded later."""
+"""The schema registry down, slow, wrong or forced: what can pass fails a run and writes nothing; all is decoded later."""
 
 import copy
 import io
