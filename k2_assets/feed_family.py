@@ -12,10 +12,8 @@ from k2_assets.partitions import trading_days
 from k2_assets.raw_trades import RAW_TRADES, raw_trades_asset
 from k2_assets.trades import TRADES, trades_asset
 from k2_market.feed import Feed
+from k2_market.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.table_schemas import BAR_INTERVALS
-
-MAX_RUNTIME_SECONDS = 3600
-"""A run that takes longer is ended by the daemon, so that it can't hold its feed's pool for ever."""
 
 # Checks and automation come back to the run's own process; a process for each step would cost more than the step.
 IN_PROCESS = dg.in_process_executor
