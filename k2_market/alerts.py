@@ -20,6 +20,10 @@ class AlertKind(StrEnum):
 
     CHECK = "check"
     RUN_FAILURE = "run_failure"
+    INGEST = "ingest"
+    """Something stands against ingestion, found by a look and not by a run."""
+    RECOVERY = "recovery"
+    """What was told before has ended."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ class Alert:
         message: One sentence.
         numbers: What was counted, by name.
         examples: Rows, or None.
-        run_id: The run in which it came up.
+        run_id: The run in which it came up, if it was one.
+        headline: What is the matter, in a few words, where neither a check nor a run tells.
     """
 
     kind: AlertKind
@@ -107,13 +112,16 @@ class Alert:
     subject: str
     check: str | None
     message: str
-    run_id: str
+    run_id: str | None
     numbers: Mapping[str, int | float | str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+    headline: str = ""
 
     @property
     def title(self) -> str:
         """What failed where, in a few words."""
+        if self.headline:
+            return f"{self.subject}: {self.headline}"
         what = f"{self.check} failed" if self.check else "run failed"
         if self.severity is Severity.WARN:
             what = f"{self.check} warns"
