@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 from k2_market.errors import K2Error
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import OffsetRange, RangeSet, Span
-from k2_resources.kafka_topics import KafkaUnavailable
+from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
 from k2_resources.structured_logging import kafka_client_logger
 
 CORRELATION_HEADER = "correlation_id"
@@ -48,11 +49,30 @@ class TopicReader:
         self._topic = topic
         self._group = group
 
+    @cached_property
+    def _topics(self) -> KafkaTopics:
+        return KafkaTopics(self._bootstrap_servers)
+
+    def require_same_topic(self, topic_id: str) -> None:
+        """See that the topic is still the one of an id.
+
+        Raises:
+            OffsetsGone: It was deleted or created anew.
+            KafkaUnavailable: No broker answered.
+        """
+        found = self._topics.topic_id(self._topic)
+        if found != topic_id:
+            raise OffsetsGone(
+                f"{self._topic}: offsets of topic {topic_id} are to be read, and there is "
+                f"{'no topic' if found is None else f'topic {found}'}: it was deleted or made anew. Its offsets mean "
+                "other messages now; the next plan looks at it anew"
+            )
+
     def read(self, ranges: RangeSet) -> Iterator[ReadBatch]:
         """All messages of some ranges of this topic, batch by batch.
 
         Raises:
-            OffsetsGone: A range's start is no longer retained.
+            OffsetsGone: A range's start is no longer retained, or the topic is not the one of the ranges any more.
             KafkaUnavailable: No broker gave anything for ``STALL_SECONDS``.
         """
         for topic_id, spans in _layers(ranges):
@@ -80,12 +100,17 @@ class TopicReader:
                         del cursors[partition]
                         consumer.incremental_unassign([TopicPartition(self._topic, partition)])
                 if gathered.full:
-                    yield gathered.batch(cursors)
+                    yield self._handed_out(gathered, cursors)
                     gathered = _Gathering(topic_id)
             if gathered.covered:
-                yield gathered.batch(cursors)
+                yield self._handed_out(gathered, cursors)
         finally:
             consumer.close()
+
+    def _handed_out(self, gathered: "_Gathering", cursors: dict[int, "_Cursor"]) -> ReadBatch:
+        # A consumer knows a topic by its name alone. A topic that has its id still had it when the messages were read.
+        self.require_same_topic(gathered.topic_id)
+        return gathered.batch(cursors)
 
     def _take(self, message: Message, cursor: "_Cursor", gathered: "_Gathering") -> bool:
         """Take a message or an end-of-partition event; whether the partition's span is read to its end by that."""
@@ -128,6 +153,21 @@ class TopicReader:
                 "fetch.max.bytes": 16 * 1024**2,
             },
             logger=kafka_client_logger("kafka-reader"),
+        )
+
+
+def require_same_topic(topics: KafkaTopics, topic: str, planned_id: str) -> None:
+    """See that a topic is the one that was planned for.
+
+    Raises:
+        OffsetsGone: It was deleted, or another one has its name.
+    """
+    state = topics.state(topic)
+    if state is None or state.topic_id != planned_id:
+        found = "no topic" if state is None else f"topic {state.topic_id}"
+        raise OffsetsGone(
+            f"{topic}: the run was planned for topic {planned_id} and found {found}: it was deleted or made anew. "
+            "Its offsets mean other messages now; the next plan looks at it anew"
         )
 
 
