@@ -25,6 +25,7 @@ from k2_market.table_schemas import (
     RAW_TRADES,
     TRADES,
 )
+from k2_resources.table_errors import CatalogUnavailable, database_said, in_words
 
 KEPT_SNAPSHOTS = 30
 """Snapshots a table keeps. pyiceberg's commit costs about a millisecond for each one kept."""
@@ -55,10 +56,6 @@ class TableMismatch(K2Error):
     """A table's columns are not those that this K2 writes."""
 
 
-class CatalogUnavailable(K2Error):
-    """The Iceberg catalog can't be reached or opened."""
-
-
 def open_catalog(uri: str, warehouse: str) -> Catalog:
     """The catalog behind a URI.
 
@@ -67,7 +64,7 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
         warehouse: Where tables live, as ``file:///…`` or ``s3://…``.
 
     Raises:
-        CatalogUnavailable: The database can't be reached.
+        CatalogUnavailable: The database can't be reached or opened.
     """
     parsed = urlparse(uri)
     try:
@@ -76,7 +73,8 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
         # pool_pre_ping finds a connection that a database restart has cut.
         return SqlCatalog("k2", uri=uri, warehouse=warehouse, pool_pre_ping="true")
     except (SQLAlchemyError, OSError, ImportError) as error:
-        raise CatalogUnavailable(f"Iceberg catalog {parsed.scheme}://…{parsed.path}: {error}") from error
+        said = database_said(error) if isinstance(error, SQLAlchemyError) else str(error)
+        raise CatalogUnavailable(f"Iceberg catalog {parsed.scheme}://…{parsed.path}: {said}") from error
 
 
 def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
@@ -84,13 +82,13 @@ def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
 
     Raises:
         CatalogUnavailable: The catalog does not answer.
+        WarehouseUnavailable: The metadata file that the catalog names can't be read.
     """
     try:
-        return catalog.load_table((feed, table))
+        with in_words(f"{feed}.{table}", "loading"):
+            return catalog.load_table((feed, table))
     except NoSuchTableError:
         return None
-    except SQLAlchemyError as error:
-        raise CatalogUnavailable(f"Iceberg catalog, table {feed}.{table}: {error}") from error
 
 
 def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
@@ -99,14 +97,15 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
     if found is not None:
         _require_columns(found, TABLE_SCHEMAS[table])
         return found
-    catalog.create_namespace_if_not_exists(feed)
-    try:
-        transaction = catalog.create_table_transaction((feed, table), TABLE_SCHEMAS[table], properties=_PROPERTIES)
-        with transaction.update_spec() as spec:
-            spec.add_field(PARTITION_COLUMN, DayTransform(), PARTITION_FIELD)
-        return transaction.commit_transaction()
-    except TableAlreadyExistsError:
-        return catalog.load_table((feed, table))
+    with in_words(f"{feed}.{table}", "creating"):
+        catalog.create_namespace_if_not_exists(feed)
+        try:
+            transaction = catalog.create_table_transaction((feed, table), TABLE_SCHEMAS[table], properties=_PROPERTIES)
+            with transaction.update_spec() as spec:
+                spec.add_field(PARTITION_COLUMN, DayTransform(), PARTITION_FIELD)
+            return transaction.commit_transaction()
+        except TableAlreadyExistsError:
+            return catalog.load_table((feed, table))
 
 
 def _require_columns(table: Table, schema: pa.Schema) -> None:
@@ -135,6 +134,11 @@ def of_day(day: date) -> BooleanExpression:
     """The filter for a trading day's rows, which whole files satisfy."""
     equal_to: Any = EqualTo  # a pydantic model whose own __init__ type checkers don't agree about
     return cast("BooleanExpression", equal_to(PARTITION_COLUMN, day.isoformat()))
+
+
+def of_other_days(day: date) -> str:
+    """The filter for the rows of all trading days but one, as text."""
+    return f"({PARTITION_COLUMN} < '{day}' OR {PARTITION_COLUMN} > '{day}')"
 
 
 @dataclass(frozen=True)

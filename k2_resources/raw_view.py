@@ -11,6 +11,7 @@ from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_resources.iceberg_catalog import of_day
+from k2_resources.table_errors import in_words
 
 # What an ingest commit writes into its snapshot's summary.
 BATCH_ID = "k2.batch-id"
@@ -79,8 +80,9 @@ class RawView:
         schema = pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema
         if self.table is None:
             return schema.empty_table()
-        scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
-        return scan.to_arrow().select(schema.names).cast(schema)
+        with in_words(".".join(self.table.name()), f"reading {day} of"):
+            scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
+            return scan.to_arrow().select(schema.names).cast(schema)
 
     def all_offsets(self) -> pa.Table:
         """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
