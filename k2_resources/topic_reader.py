@@ -156,21 +156,6 @@ class TopicReader:
         )
 
 
-def require_same_topic(topics: KafkaTopics, topic: str, planned_id: str) -> None:
-    """See that a topic is the one that was planned for.
-
-    Raises:
-        OffsetsGone: It was deleted, or another one has its name.
-    """
-    state = topics.state(topic)
-    if state is None or state.topic_id != planned_id:
-        found = "no topic" if state is None else f"topic {state.topic_id}"
-        raise OffsetsGone(
-            f"{topic}: the run was planned for topic {planned_id} and found {found}: it was deleted or made anew. "
-            "Its offsets mean other messages now; the next plan looks at it anew"
-        )
-
-
 def _layers(ranges: RangeSet) -> Iterator[tuple[str, dict[int, Span]]]:
     """The ranges in rounds that hold at most one span a partition, so that reading never has to jump."""
     for topic_id in sorted({topic_id for topic_id, _ in ranges.spans}):
