@@ -1,5 +1,6 @@
 """The Iceberg catalog and the tables K2 keeps in it."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -9,11 +10,11 @@ from urllib.parse import urlparse
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.expressions import BooleanExpression, EqualTo
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from k2_market.errors import K2Error
 from k2_market.table_schemas import (
@@ -98,13 +99,15 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
         _require_columns(found, TABLE_SCHEMAS[table])
         return found
     with in_words(f"{feed}.{table}", "creating"):
-        catalog.create_namespace_if_not_exists(feed)
+        # Another process may be doing the same: whoever comes second to the namespace or the table finds it there.
+        with suppress(IntegrityError):
+            catalog.create_namespace_if_not_exists(feed)
         try:
             transaction = catalog.create_table_transaction((feed, table), TABLE_SCHEMAS[table], properties=_PROPERTIES)
             with transaction.update_spec() as spec:
                 spec.add_field(PARTITION_COLUMN, DayTransform(), PARTITION_FIELD)
             return transaction.commit_transaction()
-        except TableAlreadyExistsError:
+        except (TableAlreadyExistsError, CommitFailedException):
             return catalog.load_table((feed, table))
 
 
