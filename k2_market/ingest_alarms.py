@@ -12,6 +12,7 @@ from k2_market.finding import Severity
 from k2_market.ingest_plan import FailedRun, IngestFacts, backoff
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.topic_state import TopicState
 
 AWAY_FOR = timedelta(minutes=2)
@@ -26,8 +27,8 @@ OPEN_FOR = timedelta(minutes=5)
 STILL_FOR = timedelta(minutes=5)
 """Twenty intervals of the Kafka sensor, which plans what is pending at the first of them."""
 
-RUNNING_FOR = timedelta(minutes=75)
-"""The longest that a run may take, and a quarter of an hour in the queue."""
+RUNNING_FOR = timedelta(seconds=MAX_RUNTIME_SECONDS) + timedelta(minutes=15)
+"""The longest that a run may take, and a while in the queue."""
 
 FAILED_TICKS = 3
 """One failed tick is put right by the next; three in a row are not chance."""
@@ -252,18 +253,18 @@ def _doors(facts: AlarmFacts) -> Iterator[Alarm]:
         silent = {table: answer for table, answer in by_table.items() if isinstance(answer, NoAnswer)}
         if silent and len(silent) == len(by_table):
             first = next(iter(silent.values()))
-            message = f"The {door} gives no answer: {first.reason}."
+            message = _sentence(f"It gives no answer: {first.reason}")
             yield Alarm(AlarmKey(AlarmKind.AWAY, door), None, Severity.ERROR, message, patience=AWAY_FOR)
             continue
         for table, answer in silent.items():
             key = AlarmKey(AlarmKind.NOT_READ, table, door)
-            message = f"The {door} answers for other feeds, not for this one: {answer.reason}."
+            message = _sentence(f"{door} answers for other feeds, not for this one: {answer.reason}")
             yield Alarm(key, feeds[table], Severity.ERROR, message, patience=AWAY_FOR)
 
 
 def _untrusted(feed: FeedFacts, found: Untrusted) -> Alarm:
     if not found.rolled_back:
-        return _alarm(feed, AlarmKind.UNTRUSTED, found.reason, mark=found.reason)
+        return _alarm(feed, AlarmKind.UNTRUSTED, _sentence(found.reason), mark=found.reason)
     message = "The table was rolled back to an older snapshot. Offsets whose rows are not in it any more"
     if not found.ranges:
         message += " are not known: their snapshots have expired."
@@ -383,12 +384,16 @@ def _failing_sensors(facts: AlarmFacts, last: LastLook) -> Iterator[Alarm]:
         since = None if sensor.feed is None else last.fine_since.get(sensor.feed, facts.now)
         failed = [each for each in sensor.failed if since is None or each > since]
         if len(failed) >= FAILED_TICKS:
-            message = f"The last {len(failed)} ticks failed: {sensor.error}"
+            message = _sentence(f"The last {len(failed)} ticks failed: {sensor.error}")
             yield Alarm(AlarmKey(AlarmKind.SENSOR_FAILS, sensor.name), sensor.feed, Severity.ERROR, message)
 
 
 def _alarm(feed: FeedFacts, kind: AlarmKind, message: str, *, mark: str = "", ranges: RangeSet | None = None) -> Alarm:
     return Alarm(AlarmKey(kind, feed.table, mark), feed.feed, Severity.ERROR, message, ranges or RangeSet())
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _is_fine(feed: FeedFacts) -> bool:
