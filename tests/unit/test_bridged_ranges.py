@@ -4,13 +4,13 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from test_row_offsets import ranges
+from range_sets import RANGE_SETS
 
 from k2_market.bridged_ranges import bridged
 from k2_market.offset_ranges import OffsetRange, RangeSet
 
 
-@given(ranges, st.integers(0, 12))
+@given(RANGE_SETS, st.integers(0, 12))
 def test_bridged_ranges_hold_all_of_the_ranges_and_reach_no_further(some: RangeSet, gap: int) -> None:
     joined = bridged(some, gap)
     assert some.issubset(joined)
@@ -19,7 +19,7 @@ def test_bridged_ranges_hold_all_of_the_ranges_and_reach_no_further(some: RangeS
     assert joined.spans.keys() == some.spans.keys()
 
 
-@given(ranges, st.integers(0, 12))
+@given(RANGE_SETS, st.integers(0, 12))
 def test_what_is_read_along_is_short_gaps_and_what_is_left_apart_is_long_ones(some: RangeSet, gap: int) -> None:
     joined = bridged(some, gap)
     assert all(len(each) <= gap for each in joined - some)
@@ -27,7 +27,7 @@ def test_what_is_read_along_is_short_gaps_and_what_is_left_apart_is_long_ones(so
         assert all(later[0] - earlier[1] > gap for earlier, later in pairwise(spans))
 
 
-@given(ranges)
+@given(RANGE_SETS)
 def test_the_joined_is_a_range_set_like_any_other(some: RangeSet) -> None:
     assert bridged(some, 3) == RangeSet.of(bridged(some, 3))
 
