@@ -1,7 +1,7 @@
 """Offsets of rows as ranges, against plain sets."""
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from range_sets import RANGE_SETS
 
@@ -20,11 +20,13 @@ def rows(of: list[Place]) -> pa.Table:
     )
 
 
+@settings(deadline=None)
 @given(places)
 def test_the_offsets_of_rows_are_each_of_theirs_once(some: list[Place]) -> None:
     assert offsets_of(rows(some)) == RangeSet.of(OffsetRange(t, p, o, o + 1) for t, p, o in some)
 
 
+@settings(deadline=None)
 @given(places, RANGE_SETS)
 def test_rows_within_ranges_are_those_whose_offsets_the_ranges_hold(some: list[Place], wanted: RangeSet) -> None:
     assert within(rows(some), wanted).tolist() == [wanted.contains(*place) for place in some]
