@@ -32,13 +32,13 @@ test-all: setup ## Run all tests
 	@$(BIN)/python -m pytest
 
 test-faults: setup ## Run the tests that kill, pause and corrupt; SEED=n repeats a run's random choices
-	@$(BIN)/python -m pytest tests/faults $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m pytest tests/faults $${SEED:+--seed $$SEED}
 
-test-chaos: setup ## Kill every process at random for ten minutes under load; SECONDS=n for another time
-	@$(BIN)/python -m pytest tests/faults/test_chaos.py --chaos-seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+test-chaos: setup ## Kill every process at random for ten minutes under load; CHAOS_SECONDS=n for another time
+	@$(BIN)/python -m pytest tests/faults/test_chaos.py --chaos-seconds $${CHAOS_SECONDS:-600} $${SEED:+--seed $$SEED}
 
 replay: setup ## Run one simulated schedule again and tell it: make replay SCHEDULE=n
-	@$(BIN)/python -m pytest tests/faults/test_simulated_schedules.py --replay $(SCHEDULE) -s
+	@$(BIN)/python -m pytest tests/faults/test_simulated_schedules.py --replay $$SCHEDULE -s
 
 check: setup ## Check format, lint, types and import directions
 	@$(BIN)/ruff format --check $(SOURCES)
