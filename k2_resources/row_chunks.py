@@ -55,6 +55,11 @@ class RowChunks:
             self._ranges.append(found.with_columns(chunk=pl.lit(number)))
             yield found, ranges_of_offsets(rows.filter(pl.col("reject_reason").is_not_null()))
 
+    def rows(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """All rows, a chunk at a time."""
+        for number in range(len(self.chunks)):
+            yield self._read(number, columns)
+
     def rows_within(self, topic_id: str, window: dict[int, tuple[int, int]], columns: Sequence[str]) -> pl.DataFrame:
         """The rows whose offsets lie in a window; to be called after ``offsets``, best with rising windows.
 
