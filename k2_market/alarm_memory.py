@@ -16,17 +16,15 @@ from k2_market.errors import K2Error
 from k2_market.finding import Severity
 from k2_market.ingest_alarms import (
     ADVICE,
-    MAX_RANGES_NAMED,
     Alarm,
     AlarmFacts,
     AlarmKey,
     AlarmKind,
     LastLook,
     alarms,
-    named,
     unjudged,
 )
-from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.offset_ranges import MAX_RANGES_NAMED, OffsetRange, RangeSet, named
 from k2_market.topic_state import PartitionState, TopicState
 
 _VERSION = 1

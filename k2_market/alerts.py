@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from k2_market.finding import Example, Severity
 from k2_market.ingest_plan import ALERT_ATTEMPTS
+from k2_market.offset_ranges import RangeSet, named
 
 MAX_ALERTS_PER_RUN = 20
 """Alerts that one run may raise singly; a backlog of years must not flood whoever listens. The rest is summed up."""
@@ -77,6 +78,7 @@ class RunFailure:
         attempt: The how-manieth attempt at the same work it was, from 1.
         error: What went wrong.
         found_by_check: Whether a check of severity ERROR failed in it; then the check's alert tells.
+        ranges: The offset ranges that it was to ingest, if it was.
     """
 
     job: str
@@ -85,6 +87,7 @@ class RunFailure:
     attempt: int
     error: str
     found_by_check: bool
+    ranges: RangeSet = field(default_factory=RangeSet)
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,9 @@ def run_failure_alert(run_id: str, failure: RunFailure) -> Alert | None:
     numbers: dict[str, int | float | str] = {"attempt": failure.attempt}
     if len(failure.days) > 1:
         numbers |= {"days": len(failure.days), "last_day": failure.days[-1]}
+    message = failure.error
+    if failure.ranges and failure.attempt >= ALERT_ATTEMPTS:
+        message = f"Stuck after {failure.attempt} attempts: {named(failure.ranges)}. The last one's error: {message}"
     return Alert(
         kind=AlertKind.RUN_FAILURE,
         severity=Severity.ERROR,
@@ -166,7 +172,7 @@ def run_failure_alert(run_id: str, failure: RunFailure) -> Alert | None:
         day=failure.days[0] if failure.days else None,
         subject=failure.job,
         check=None,
-        message=failure.error,
+        message=message,
         run_id=run_id,
         numbers=numbers,
     )

@@ -11,7 +11,7 @@ from enum import StrEnum
 from k2_market.finding import Severity
 from k2_market.ingest_plan import FailedRun, IngestFacts, backoff
 from k2_market.ledger import Ledger
-from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.offset_ranges import OffsetRange, RangeSet, named
 from k2_market.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.topic_state import TopicState
 
@@ -35,9 +35,6 @@ FAILED_TICKS = 3
 
 REMEMBERED_TOPICS = 4
 """How many topics of one name, one after the other, are remembered."""
-
-MAX_RANGES_NAMED = 16
-"""Ranges, or sentences, that an alert names; a chat's message holds no more. The log has all."""
 
 MAX_ENDS_NAMED = 10
 
@@ -232,13 +229,6 @@ _NEED_TOPIC_AND_LEDGER = (
     AlarmKind.DELETED,
     AlarmKind.STANDSTILL,
 )
-
-
-def named(ranges: RangeSet) -> str:
-    """Ranges in a sentence; beyond ``MAX_RANGES_NAMED`` they are counted."""
-    texts = [str(each) for each in ranges]
-    more = len(texts) - MAX_RANGES_NAMED
-    return ", ".join(texts[:MAX_RANGES_NAMED]) + (f" and {more} more ranges (the log has all)" if more > 0 else "")
 
 
 def _doors(facts: AlarmFacts) -> Iterator[Alarm]:

@@ -14,7 +14,6 @@ from k2_market.finding import Severity
 from k2_market.ingest_alarms import (
     AWAY_FOR,
     FAILED_TICKS,
-    MAX_RANGES_NAMED,
     OPEN_FOR,
     RUNNING_FOR,
     STILL_FOR,
@@ -23,7 +22,6 @@ from k2_market.ingest_alarms import (
     FeedFacts,
     NoAnswer,
     Untrusted,
-    named,
 )
 from k2_market.ingest_plan import FailedRun
 from k2_market.ledger import Ledger
@@ -367,11 +365,6 @@ def test_errors_come_before_warnings(watch: Watch) -> None:
     lost = replace(WELL, feed="sim", ledger=ledger(ranges((0, 0, 10)), lost=ranges((1, 0, 1))))
     severities = [alert.severity for alert in watch.look(replace(WELL, topic=TestTopicRecreated.new), lost)]
     assert severities == [Severity.ERROR, Severity.WARN]
-
-
-def test_more_ranges_than_a_message_holds_are_counted() -> None:
-    many = ranges(*((n, 0, 1) for n in range(MAX_RANGES_NAMED + 3)))
-    assert named(many).endswith("T1/15[0,1) and 3 more ranges (the log has all)")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"version":2}', '{"version":1,"topics":{}}'])
