@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pyiceberg.exceptions import ValidationError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from k2_market.errors import K2Error
@@ -39,6 +40,11 @@ def in_words(table: str, doing: str) -> Iterator[None]:
         raise WarehouseUnavailable(
             f"{doing} {table}: {error}. The catalog or the table's metadata names a file that is not there: is the "
             "warehouse mounted, was the catalog restored from an old backup, or were files deleted by hand?"
+        ) from error
+    except ValidationError as error:
+        raise WarehouseUnavailable(
+            f"{doing} {table}: its metadata file is not one: {error}. Was it cut short by an outage? Register the one "
+            "before it in the catalog, and what came since is read again"
         ) from error
     except OSError as error:
         raise WarehouseUnavailable(

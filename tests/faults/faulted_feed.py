@@ -110,8 +110,14 @@ class FaultedFeed:
 
     def k2(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A ``k2`` command as a process of its own."""
+        return self.run(k2_command(*arguments), environment)
+
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """A process with this feed's settings in its environment."""
         return subprocess.run(
-            k2_command(*arguments),
+            command,
             env=os.environ | self.settings.environment_variables() | dict(environment or {}),
             capture_output=True,
             text=True,
