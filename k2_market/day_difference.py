@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from k2_market.day_repair import DayFacts, Rewrite
 from k2_market.offset_ranges import RangeSet
 from k2_market.row_comparison import differing
-from k2_market.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_of, within
+from k2_market.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_of, parted, within
 
 _BYTES = ("payload", "kafka_key", "kafka_timestamp", "schema_id", "correlation_id")
 """What a dead letter is compared by. Its reason may name today, and today may be the day that it is filed under."""
@@ -87,8 +87,7 @@ def difference(facts: DayFacts, reread: pa.Table) -> DayDifference:
         facts: What the table has.
         reread: What all messages at ``facts.wanted`` decode to now; it may hold other rows beside.
     """
-    known = facts.rows.filter(pa.array(within(facts.rows, facts.ledger.covered)))
-    strays = facts.rows.filter(pa.array(~within(facts.rows, facts.ledger.covered)))
+    known, strays = parted(facts.rows, within(facts.rows, facts.ledger.covered))
     own, copies = _first_of_each(known)
     judged = _judged(facts, own, reread)
     missing = reread.filter(pa.array(within(reread, facts.without_row)))
@@ -131,7 +130,7 @@ def _first_of_each(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     )
     chosen = np.zeros(rows.num_rows, np.bool_)
     chosen[first] = True
-    return rows.filter(pa.array(chosen)), rows.filter(pa.array(~chosen))
+    return parted(rows, chosen)
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class _Judged:
 
     def in_table(self, *verdicts: str) -> pa.Table:
         """The rows so judged, as the table has them."""
-        return self.own.filter(self.frame["verdict"].is_in(verdicts).to_arrow())
+        return parted(self.own, self.frame["verdict"].is_in(verdicts).to_numpy())[0]
 
     def in_kafka(self, *verdicts: str) -> pa.Table:
         """The rows so judged, as Kafka has them."""
@@ -202,11 +201,11 @@ def _side_by_side(own: pa.Table, reread: pa.Table) -> pl.DataFrame:
         .with_columns(pl.Series("was_dead", own["reject_reason"].is_valid().to_numpy()))
         .join(kafka, on=OFFSET_COLUMNS, how="left", maintain_order="left")
     )
-    both = frame["place"].is_not_null().to_numpy()
-    mine, its = own.filter(pa.array(both)), reread.take(frame["place"].drop_nulls().to_arrow())
+    both = np.flatnonzero(frame["place"].is_not_null().to_numpy())
+    pairs = both, frame["place"].drop_nulls().to_numpy()
     differs, bytes_differ = np.zeros((2, own.num_rows), np.bool_)
-    differs[both] = differing(mine, its, own.column_names)
-    bytes_differ[both] = differing(mine, its, _BYTES)
+    differs[both] = differing(own, reread, pairs, own.column_names)
+    bytes_differ[both] = differing(own, reread, pairs, _BYTES)
     return frame.with_columns(pl.Series("differs", differs), pl.Series("bytes_differ", bytes_differ))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -29,13 +30,13 @@ class DayFacts:
     ledger: Ledger
     retained: RangeSet
 
-    @property
+    @cached_property
     def without_row(self) -> RangeSet:
         """Offsets of the ledger that no row has, if there are messages among them; nothing where all are holes."""
         found = self.ledger.covered - (offsets_of(self.rows) | offsets_of(self.elsewhere))
         return found if len(found) > self.ledger.holes else RangeSet()
 
-    @property
+    @cached_property
     def wanted(self) -> RangeSet:
         """What is to be read from Kafka again: the day's own offsets, and those that may be missing from it."""
         own = offsets_of(self.rows) & self.ledger.covered

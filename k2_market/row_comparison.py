@@ -1,27 +1,33 @@
-"""Which rows of two tables differ, row by row; null is equal to null."""
+"""Which rows of two tables differ, pair by pair; null is equal to null."""
 
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2_market.row_offsets import Mask
 
+Places = npt.NDArray[np.int64]
+"""Places of rows in their table."""
 
-def differing(left: pa.Table, right: pa.Table, columns: Iterable[str]) -> Mask:
-    """Which rows differ in one of some columns; the tables are of equal length and schema."""
-    differs = np.zeros(left.num_rows, np.bool_)
+
+def differing(left: pa.Table, right: pa.Table, pairs: tuple[Places, Places], columns: Iterable[str]) -> Mask:
+    """Which pairs of rows differ in one of some columns.
+
+    Args:
+        left: A table.
+        right: Another of the same schema.
+        pairs: For each pair the place of its row in the one table, and in the other.
+        columns: What is compared; one column of the pairs is in memory at a time.
+    """
+    differs = np.zeros(len(pairs[0]), np.bool_)
     for name in columns:
-        if not left[name].equals(right[name]):
-            differs |= (
-                _nested_differ(left[name], right[name]) if _is_nested(left[name]) else _differ(left[name], right[name])
-            )
+        one, other = (table[name].take(pa.array(places)) for table, places in zip((left, right), pairs, strict=True))
+        if not one.equals(other):
+            differs |= _nested_differ(one, other) if pa.types.is_nested(one.type) else _differ(one, other)
     return differs
-
-
-def _is_nested(column: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_nested(column.type))
 
 
 def _differ(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Mask:

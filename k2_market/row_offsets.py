@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2_market.offset_ranges import RangeSet, Span
 
@@ -31,16 +32,25 @@ def offsets_of(rows: pa.Table) -> RangeSet:
 def within(rows: pa.Table, ranges: RangeSet) -> Mask:
     """Which raw rows have their offsets in some ranges."""
     inside = np.zeros(rows.num_rows, np.bool_)
-    topics = rows["kafka_topic_id"].to_numpy()
+    of_topic = {
+        topic_id: pc.equal(rows["kafka_topic_id"], topic_id).to_numpy() for topic_id in {key[0] for key in ranges.spans}
+    }
     partitions = rows["kafka_partition"].to_numpy()
     offsets = rows["kafka_offset"].to_numpy()
     for (topic_id, partition), spans in ranges.spans.items():
-        of_log = np.flatnonzero((partitions == partition) & (topics == topic_id))
+        of_log = np.flatnonzero(of_topic[topic_id] & (partitions == partition))
         bounds = np.array(spans, np.int64)
         nearest = np.searchsorted(bounds[:, 0], offsets[of_log], side="right") - 1
         # Before the first range the index is -1, and the last range's end lies past what comes before the first.
         inside[of_log] = (nearest >= 0) & (offsets[of_log] < bounds[nearest, 1])
     return inside
+
+
+def parted(rows: pa.Table, chosen: Mask) -> tuple[pa.Table, pa.Table]:
+    """The rows that are meant, and the others; where all are meant they are not copied."""
+    if chosen.all():
+        return rows, rows.slice(0, 0)
+    return rows.filter(pa.array(chosen)), rows.filter(pa.array(~chosen))
 
 
 def offset_frame(rows: pa.Table) -> pl.DataFrame:
