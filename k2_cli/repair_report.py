@@ -25,7 +25,7 @@ def print_day(table: str, found: DayDifference, dry_run: bool, as_json: bool) ->
     console = Console(highlight=False)
     after = found.before if not found.changes else _rows_of_day(found)
     console.print(
-        f"{table}, {found.rewrite.day}: {found.before:,} rows, {after:,} {'as it should be' if dry_run else 'now'}"
+        f"{table}, {found.rewrite.day}: {found.before:,} rows, {after:,} {'after the repair' if dry_run else 'now'}"
     )
     if found.changes:
         _show(found.changes, console)
@@ -83,7 +83,7 @@ def _show(found: Sequence[Found], console: Console) -> None:
     show_columns(
         [
             TableColumn("rows", [f"{each.rows:,}" for each in found], True),
-            TableColumn("", [_said(each) for each in found], False),
+            TableColumn("what", [_said(each) for each in found], False),
             TableColumn("offsets", [_places(each.offsets) for each in found], False),
         ],
         console,
