@@ -12,16 +12,16 @@ from typer.core import TyperGroup
 from k2_market.errors import K2Error
 
 COMMANDS = {
-    "demo": "Show the main job at work, on simulated and real trading days.",
+    "demo": "Show the main job at work, on simulated and real days.",
     "up": "Start the local stack.",
     "down": "Stop the local stack; its data stays.",
     "status": "Show which parts of the local stack run.",
-    "load": "Produce trades or quotes from files to a feed's Kafka topic.",
+    "load": "Produce trades or quotes from files to a feed's topic.",
     "simulate": "Produce a simulated trading day to a feed's Kafka topic.",
     "catch-up": "Run what is pending of a feed; no daemon needed.",
     "verify": "Verify a feed's rows against broker, ledger and snapshots.",
-    "repair": "Make a feed's raw rows what Kafka and the ledger say they should be.",
-    "clean-orphans": "Delete files under the feeds' tables that nothing refers to any more.",
+    "repair": "Make a feed's raw rows what Kafka and the ledger say.",
+    "clean-orphans": "Delete files of the feeds' tables that nothing refers to.",
     "sql": "Ask a question in SQL over the feeds' tables.",
     "bars": "Show a symbol's bars as a table and a chart.",
 }
