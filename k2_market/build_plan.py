@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from k2_market.ingest_plan import backoff
+from k2_market.ingest_plan import is_resting
 from k2_market.trading_calendar import TradingCalendar
 
 MAX_DAYS_PER_RUN = 60
@@ -88,8 +88,8 @@ def _may_build(day: date, facts: BuildFacts, calendar: TradingCalendar) -> bool:
         return False
     if facts.now < calendar.closes_at(day) + GRACE:
         return False
-    resting = (run for run in facts.failed if day in run.days and run.raw_version >= facts.raw_versions[day])
-    return all(facts.now >= run.ended + backoff(run.attempt) for run in resting)
+    failed = (run for run in facts.failed if day in run.days and run.raw_version >= facts.raw_versions[day])
+    return not any(is_resting(run.ended, run.attempt, facts.now) for run in failed)
 
 
 def _attempt(day: date, facts: BuildFacts) -> int:

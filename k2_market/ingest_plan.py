@@ -126,7 +126,7 @@ def pending_or_waiting(facts: IngestFacts) -> RangeSet | Waiting:
     if not pending:
         return Waiting(f"nothing pending in {facts.topic.name}")
     ready = pending - RangeSet.of(
-        each for run in facts.failed if facts.now < run.ended + backoff(run.attempt) for each in run.ranges
+        each for run in facts.failed if is_resting(run.ended, run.attempt, facts.now) for each in run.ranges
     )
     if not ready:
         until = min(run.ended + backoff(run.attempt) for run in facts.failed if not run.ranges.isdisjoint(pending))
@@ -179,6 +179,14 @@ def limited(ranges: RangeSet, most: int) -> RangeSet:
 def backoff(attempt: int) -> timedelta:
     """How long a range rests after its ``attempt``-th failure."""
     return min(FIRST_BACKOFF * (1 << min(attempt - 1, 20)), LONGEST_BACKOFF)
+
+
+def is_resting(ended: datetime, attempt: int, now: datetime) -> bool:
+    """Whether what failed at ``ended`` still rests.
+
+    An end that lies further ahead than any rest was written by a clock that has been set back since.
+    """
+    return abs(now - ended) < backoff(attempt)
 
 
 def first_day(days: Iterable[date], earliest: date, latest: date) -> date:

@@ -68,6 +68,13 @@ def test_a_failed_day_rests_and_then_goes_alone_as_the_next_attempt() -> None:
     assert (plan.days, plan.attempt) == ((MONDAY,), 2)
 
 
+def test_a_clock_that_was_set_back_since_a_failure_does_not_keep_its_day_resting() -> None:
+    failed = FailedBuild(frozenset({MONDAY}), attempt=1, ended=LONG_AFTER + timedelta(hours=1), raw_version=5)
+    plan = plan_builds(facts(failed=(failed,)), ASX)
+    assert plan is not None
+    assert (plan.days, plan.attempt) == ((MONDAY,), 2)
+
+
 def test_new_raw_rows_end_the_rest_of_a_failed_day() -> None:
     failed = FailedBuild(frozenset({MONDAY}), attempt=4, ended=LONG_AFTER, raw_version=5)
     plan = plan_builds(facts(raw_versions={MONDAY: 6}, failed=(failed,)), ASX)

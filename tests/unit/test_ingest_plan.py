@@ -82,6 +82,12 @@ def test_a_failed_range_rests_and_then_goes_again_alone_as_the_next_attempt() ->
     assert (again.ranges, again.attempt) == (ranges((0, 0, 5)), 2)
 
 
+def test_a_clock_that_was_set_back_since_a_failure_does_not_keep_its_range_resting() -> None:
+    failed = FailedRun(ranges((0, 0, 5)), attempt=1, ended=NOW + timedelta(hours=1))
+    again = planned(facts(topic(10), failed=(failed,)))
+    assert (again.ranges, again.attempt) == (ranges((0, 0, 5)), 2)
+
+
 def test_only_a_resting_range_pending_says_until_when() -> None:
     resting = FailedRun(ranges((0, 0, 10)), attempt=3, ended=NOW)
     waiting = pending_or_waiting(facts(topic(10), failed=(resting,)))
