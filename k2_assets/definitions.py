@@ -27,6 +27,7 @@ from k2_sensors.ingest_alarms import build_ingest_alarm_sensor  # noqa: E402
 from k2_sensors.kafka_sensor import kafka_sensor  # noqa: E402
 from k2_sensors.run_watch import run_watch_sensor  # noqa: E402
 from k2_sensors.stale_day_sensor import stale_day_sensor  # noqa: E402
+from k2_sensors.unchecked_day_sensor import unchecked_day_sensor  # noqa: E402
 
 
 def build_defs(
@@ -52,7 +53,7 @@ def build_defs(
         jobs=[job for family in families for job in (family.ingest_job, family.build_job)],
         schedules=[make(family) for family in families for make in (closing_schedule, today_schedule)],
         sensors=[
-            *(make(family) for family in families for make in (kafka_sensor, stale_day_sensor)),
+            *(make(family) for family in families for make in (kafka_sensor, stale_day_sensor, unchecked_day_sensor)),
             run_watch_sensor,
             *build_alert_sensors(),
             build_ingest_alarm_sensor(feeds.values()),

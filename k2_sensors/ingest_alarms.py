@@ -36,7 +36,7 @@ CATALOG_SECONDS = 10.0
 KAFKA_SECONDS = 15.0
 SENDING_SECONDS = 10.0
 
-_SENSORS_OF_FEED = ("kafka_sensor", "stale_day_sensor")
+_SENSORS_OF_FEED = ("kafka_sensor", "stale_day_sensor", "unchecked_day_sensor")
 _SENSORS_OF_ALL = ("run_watch_sensor",)
 _ENDED_TICKS = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
 _ANY_SCHEMA_ID = 1

@@ -1,0 +1,87 @@
+"""The unchecked-day sensor: has the raw checks look at days whose latest rows no check has seen.
+
+A run checks the days that it reports. One that was killed in between, or before it could report, leaves rows that
+nobody would hear of if something is wrong with them, until the next message of their day comes.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+import dagster as dg
+
+from k2_assets.checks import RAW_CHECKS
+from k2_assets.feed_family import FeedFamily
+from k2_assets.partitions import day_of
+from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.run_scope import raw_versions
+from k2_market.feed import Feed
+from k2_market.ledger_rules import OFFSETS_RECONCILE
+from k2_sensors.run_records import IN_FLIGHT, plan_tags
+
+INTERVAL_SECONDS = 15
+CHECK_TAG = "k2/check"
+MOST_ATTEMPTS = 3
+"""Checks that could not be carried out so often will not be by themselves; the run's alert has told of it."""
+
+
+def unchecked_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
+    """The sensor that keeps a feed's raw rows checked."""
+
+    @dg.sensor(
+        name=f"{family.feed.name}_unchecked_day_sensor",
+        job=family.ingest_job,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Requests the raw checks of a day whose rows are newer than its last ones: those of killed runs.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        return next_check(family.feed, context.instance)
+
+    return sensor
+
+
+def next_check(feed: Feed, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+    """The run of raw checks to request now, or why none; one day a run, so that no day waits for another's rows."""
+    raw = dg.AssetKey([feed.name, RAW_TRADES])
+    versions = {day: int(version) for day, version in raw_versions(instance, raw).items()}
+    for day in unchecked_days(versions, _checked_versions(instance, raw)):
+        name = f"{feed.name}/{day}/{versions[day]}"
+        attempts = instance.get_runs(dg.RunsFilter(tags={CHECK_TAG: name}))
+        if any(run.status in IN_FLIGHT for run in attempts):
+            return dg.SkipReason(f"the checks of {day} are under way")
+        if len(attempts) >= MOST_ATTEMPTS or _is_in_hand(instance, raw, day):
+            continue
+        attempt = len(attempts) + 1
+        return dg.RunRequest(
+            run_key=f"{name}/{attempt}",
+            partition_key=day.isoformat(),
+            asset_selection=[],
+            asset_check_keys=[dg.AssetCheckKey(raw, check) for check in RAW_CHECKS],
+            tags={**plan_tags(feed, attempt), CHECK_TAG: name},
+        )
+    return dg.SkipReason("no day's rows are newer than its checks")
+
+
+def unchecked_days(raw: Mapping[date, int], checked: Mapping[date, int]) -> list[date]:
+    """Days whose latest rows are newer than the last event of their checks, oldest first.
+
+    Args:
+        raw: For each day the number of the event that reported its latest rows.
+        checked: For each day the number of the last event of its checks.
+    """
+    return sorted(day for day, version in raw.items() if checked.get(day, 0) < version)
+
+
+def _checked_versions(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[date, int]:
+    # One check stands for all: they are one op.
+    key = dg.AssetCheckKey(raw, OFFSETS_RECONCILE)
+    infos = instance.event_log_storage.get_asset_check_partition_info([key])
+    return {day_of(each.partition_key): each.latest_check_event_storage_id for each in infos if each.partition_key}
+
+
+def _is_in_hand(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> bool:
+    """Whether the run that reported a day's latest rows is still under way, its checks to come."""
+    of_day = dg.AssetRecordsFilter(asset_key=raw, asset_partitions=[day.isoformat()])
+    latest = instance.fetch_materializations(of_day, limit=1).records
+    run = instance.get_run_by_id(latest[0].run_id) if latest else None
+    return run is not None and run.status in IN_FLIGHT
