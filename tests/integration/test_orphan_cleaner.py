@@ -16,13 +16,20 @@ from typer.testing import CliRunner
 
 from k2_cli.main import app
 from k2_market.orphan_files import StoredFile, Sweep
-from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, open_catalog
+from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.orphan_cleaner import MARKS, FileMissing, FloorTooLow, LocationShared, OrphanCleaner
 from k2_resources.raw_table import RawTable
 from k2_resources.table_storage import TableStorage
 
 FLOOR = timedelta(hours=24)
 TABLE = ("asx", "raw_trades")
+KEPT = 6
+
+
+@pytest.fixture
+def few_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables keep so few snapshots that some expire soon."""
+    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", KEPT)
 
 
 @pytest.fixture
@@ -108,13 +115,14 @@ def test_an_append_whose_files_were_deleted_was_refused_anyway(catalog: Catalog)
     assert_all_snapshots_read(catalog)
 
 
+@pytest.mark.usefixtures("few_snapshots")
 def test_files_of_expired_snapshots_go_once_their_readers_had_time(catalog: Catalog) -> None:
     for n in range(3):
         commit(catalog, n, n + 1)
     table = catalog.load_table(TABLE)
     table.delete("kafka_offset < 3")  # their files are needed by the snapshots so far, and by none to come
     reader = table.scan(snapshot_id=table.metadata.snapshots[2].snapshot_id)
-    for n in range(3, KEPT_SNAPSHOTS + 5):
+    for n in range(3, KEPT + 5):
         commit(catalog, n, n + 1)
     expired = {task.file.file_path for task in reader.plan_files()}
     of_table = TableStorage(table).path_of
@@ -122,15 +130,16 @@ def test_files_of_expired_snapshots_go_once_their_readers_had_time(catalog: Cata
     first = clean(catalog, 1)
     assert {of_table(each) for each in expired} <= paths(first.resting)
     assert sorted(reader.to_arrow()["kafka_offset"].to_pylist()) == [0, 1, 2]
-    commit(catalog, KEPT_SNAPSHOTS + 5, KEPT_SNAPSHOTS + 6)
+    commit(catalog, KEPT + 5, KEPT + 6)
     assert {of_table(each) for each in expired} <= paths(clean(catalog, 26).deletable)
     with pytest.raises(FileNotFoundError):
         reader.to_arrow()
     assert_all_snapshots_read(catalog)
-    commit(catalog, KEPT_SNAPSHOTS + 6, KEPT_SNAPSHOTS + 7)
+    commit(catalog, KEPT + 6, KEPT + 7)
     assert_all_snapshots_read(catalog)
 
 
+@pytest.mark.usefixtures("few_snapshots")
 def test_a_tagged_snapshot_keeps_its_files(catalog: Catalog) -> None:
     commit(catalog, 0, 3)
     table = catalog.load_table(TABLE)
@@ -138,10 +147,10 @@ def test_a_tagged_snapshot_keeps_its_files(catalog: Catalog) -> None:
     assert snapshot is not None
     table.manage_snapshots().create_tag(snapshot.snapshot_id, "d2014-03-11").commit()
     catalog.load_table(TABLE).delete("kafka_offset >= 0")
-    for n in range(3, KEPT_SNAPSHOTS + 5):
+    for n in range(3, KEPT + 5):
         commit(catalog, n, n + 1)
     clean(catalog, 1)
-    commit(catalog, KEPT_SNAPSHOTS + 5, KEPT_SNAPSHOTS + 6)
+    commit(catalog, KEPT + 5, KEPT + 6)
     assert clean(catalog, 26).deletable
     assert offsets(catalog.load_table(TABLE), snapshot.snapshot_id) == [0, 1, 2]
 

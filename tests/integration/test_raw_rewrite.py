@@ -16,7 +16,7 @@ from k2_cli.main import app
 from k2_market.day_repair import Rewrite
 from k2_market.errors import K2Error
 from k2_market.table_schemas import RAW_TRADES
-from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, open_catalog
+from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.raw_rewrite import NoTable, RawRewriter
 from k2_resources.raw_table import RawTable
 from k2_resources.raw_view import DAYS, RUN_ID, RawView, TableRolledBack
@@ -164,15 +164,17 @@ def test_a_day_whose_rows_are_all_gone_is_written_again_and_one_that_should_have
     assert not [each for each in recwarn if "did not match any records" in str(each.message)]
 
 
-def test_a_repair_keeps_the_number_of_snapshots_as_it_is(catalog: Catalog) -> None:
-    for n in range(KEPT_SNAPSHOTS + 3):
+def test_a_repair_keeps_the_number_of_snapshots_as_it_is(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = 6
+    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", kept)
+    for n in range(kept + 3):
         commit(catalog, n, n + 1)
     rewriter = RawRewriter(catalog, "asx")
     for _ in range(3):
         rewriter.commit(lambda view: Rewrite(DAY, view.read_day(DAY)))
-    assert len(catalog.load_table(TABLE).metadata.snapshots) <= KEPT_SNAPSHOTS + 1
+    assert len(catalog.load_table(TABLE).metadata.snapshots) <= kept + 1
     commit(catalog, 90, 91)
-    assert len(catalog.load_table(TABLE).metadata.snapshots) == KEPT_SNAPSHOTS
+    assert len(catalog.load_table(TABLE).metadata.snapshots) == kept
 
 
 def test_a_feed_without_a_table_is_named(catalog: Catalog) -> None:
