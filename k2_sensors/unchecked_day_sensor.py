@@ -18,7 +18,7 @@ from k2_market.feed import Feed
 from k2_market.ledger_rules import OFFSETS_RECONCILE
 from k2_sensors.run_records import IN_FLIGHT, plan_tags
 
-INTERVAL_SECONDS = 15
+INTERVAL_SECONDS = 30
 CHECK_TAG = "k2/check"
 MOST_ATTEMPTS = 3
 """Checks that could not be carried out so often will not be by themselves; the run's alert has told of it."""
