@@ -24,6 +24,7 @@ from k2_resources.retry_policy import RetryPolicy
 from k2_resources.structured_logging import get_logger, kafka_client_logger
 
 TIMEOUT_SECONDS = 10.0
+_PEEK_BYTES = 65_536
 
 _T = TypeVar("_T")
 _log = get_logger("kafka")
@@ -111,8 +112,11 @@ class KafkaTopics:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
-                # A broker gives a batch larger than a partition's limit to one partition an answer, so the limit is
-                # the largest batch there can be; and what waits is asked for at once, not a second later.
+                # An answer ends with the batch that exceeds this, so that a slow line brings some partition's first
+                # message soon; a smaller limit for a partition would give one partition an answer. The client holds
+                # its answers to be no smaller than its messages. What waits is asked for at once.
+                "fetch.max.bytes": _PEEK_BYTES,
+                "message.max.bytes": _PEEK_BYTES,
                 "max.partition.fetch.bytes": 1_048_576,
                 "queued.min.messages": 1,
                 "fetch.queue.backoff.ms": 5,
@@ -127,21 +131,21 @@ class KafkaTopics:
 
     def _first_of_each(self, consumer: Consumer, waiting: set[int]) -> dict[int, datetime]:
         found: dict[int, datetime] = {}
-        until = time.monotonic() + TIMEOUT_SECONDS
+        last_found = time.monotonic()
         while waiting:
-            messages = consumer.consume(100, timeout=0.05)
-            if time.monotonic() > until:
+            for message in consumer.consume(100, timeout=0.05):
+                partition = cast("int", message.partition())
+                if partition in waiting:
+                    waiting.discard(partition)
+                    last_found = time.monotonic()
+                    consumer.pause([TopicPartition(str(message.topic()), partition)])
+                    if message.error() is None and message.timestamp()[1] >= 0:
+                        found[partition] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+            if time.monotonic() - last_found > TIMEOUT_SECONDS:
                 raise KafkaUnavailable(
                     f"Kafka at {self._bootstrap_servers}: no message within {TIMEOUT_SECONDS:.0f} s from partitions "
                     f"{sorted(waiting)}. Is the broker up?"
                 )
-            for message in messages:
-                partition = cast("int", message.partition())
-                if partition in waiting:
-                    waiting.discard(partition)
-                    consumer.pause([TopicPartition(str(message.topic()), partition)])
-                    if message.error() is None and message.timestamp()[1] >= 0:
-                        found[partition] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
         return found
 
     def _offsets(
@@ -199,6 +203,8 @@ _TRANSIENT = frozenset(
         KafkaError.REPLICA_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NETWORK_EXCEPTION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
         KafkaError._TRANSPORT,
     }
 )
