@@ -1,0 +1,177 @@
+"""K2's ingestion on simulated doors: the sensor that plans and the runs that carry out, as simulated processes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import cache
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+from pyiceberg.table.metadata import TableMetadata
+from simulated_broker import SimulatedBroker, SimulatedReader, SimulatedTopics
+from simulated_catalog import SimulatedCatalog
+from simulated_dagster import Run, SimulatedDagster
+from simulated_messages import EPOCH, FEED, Registry
+from simulated_surroundings import simulated_surroundings
+from simulated_turns import Process, Turns
+from simulated_weather import Weather
+
+from k2_assets.feed_family import ingest_job_name
+from k2_assets.ingestion import Ingestion
+from k2_assets.raw_trades import IngestConfig, pending_of_day, ranges_of
+from k2_market.block_decoder import DayWindow
+from k2_market.errors import K2Error, LedgerError
+from k2_market.ledger import spans_to_json
+from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.trading_calendar import TradingCalendar
+from k2_resources import iceberg_catalog
+from k2_resources.iceberg_catalog import ensure_table
+from k2_resources.raw_table import RawTable
+from k2_resources.schema_registry import RegistryUnavailable
+from k2_sensors.kafka_sensor import INTERVAL_SECONDS, next_ingest
+from k2_sensors.run_records import ingest_op
+
+RAW_TRADES = f"{FEED.name}.raw_trades"
+JOB = ingest_job_name(FEED)
+WINDOW = DayWindow(FEED.zone, FEED.start_date, EPOCH.date() + timedelta(days=1))
+
+
+@cache
+def _new_table() -> TableMetadata:
+    """A raw table as K2 creates it; made in a world of its own, so that no schedule depends on who came first."""
+    turns = Turns(Random(0))
+    catalog = SimulatedCatalog(turns, Weather(turns.random, {}))
+    with simulated_surroundings(turns, EPOCH.timestamp()):
+        return ensure_table(catalog, FEED.name, "raw_trades").metadata
+
+
+@dataclass
+class SimulatedIngest:
+    """The processes of one feed's ingestion.
+
+    Attributes:
+        reader: Makes a run's reader; a test puts one here that is wrong.
+        waits: Why the sensor requested nothing at its last look, and what had changed by then.
+        ends: How runs ended that failed: run id and error.
+        running: For each run's process its run.
+    """
+
+    turns: Turns
+    broker: SimulatedBroker
+    catalog: SimulatedCatalog
+    dagster: SimulatedDagster
+    reader: Callable[[SimulatedBroker], SimulatedReader] = SimulatedReader
+    registry_down_until: float = 0.0
+    waits: tuple[str, int] = ("", -1)
+    ends: list[tuple[str, Exception]] = field(default_factory=list)
+    running: dict[Process, Run] = field(default_factory=dict)
+    sensors: list[Process] = field(default_factory=list)
+
+    @property
+    def changes(self) -> int:
+        """How often anything changed that the sensor looks at."""
+        return self.broker.changes + len(self.catalog.committed) + self.dagster.changes
+
+    def create_table(self) -> None:
+        """Have the raw table there already, without the cost of creating it."""
+        properties = dict(iceberg_catalog._PROPERTIES)
+        self.catalog.adopt(RAW_TRADES, _new_table().model_copy(update={"properties": properties}))
+
+    def start_sensor(self) -> Process:
+        """The daemon's sensor, which looks every few seconds."""
+        process = self.turns.start(f"sensor-{len(self.sensors) + 1}", self._sense_for_ever)
+        self.sensors.append(process)
+        return process
+
+    def start_run(self, run: Run) -> Process:
+        """A process for a run, which may be one that has a process already."""
+        run.status = dg.DagsterRunStatus.STARTED
+        times = sum(each is run for each in self.running.values())
+        name = f"{run.run_id}{'abcdefgh'[times - 1] if times else ''}"
+        process = self.turns.start(name, lambda: self._carry_out(run))
+        self.running[process] = run
+        return process
+
+    def request(self, ranges: RangeSet, lost: RangeSet = RangeSet()) -> Run:  # noqa: B008  # it is frozen
+        """A run as the sensor would request it."""
+        (topic_id,) = {topic_id for topic_id, _ in (*ranges.spans, *lost.spans)}
+        config = {"topic_id": topic_id, "ranges": spans_to_json(ranges), "lost": spans_to_json(lost)}
+        return self.dagster.add(JOB, {"ops": {ingest_op(FEED): {"config": config}}}, "2026-11-20", {})
+
+    def request_day(self, day: date) -> Run:
+        """A run as someone starts it from the UI: it plans its own."""
+        return self.dagster.add(JOB, {}, day.isoformat(), {})
+
+    def ranges(self, *spans: tuple[int, int, int]) -> RangeSet:
+        """Ranges of the topic as it is, by partition, start and end."""
+        assert self.broker.topic is not None
+        return RangeSet.of(OffsetRange(self.broker.topic.topic_id, *span) for span in spans)
+
+    def sense(self) -> None:
+        """Look once, as the sensor does."""
+        seen = self.changes
+        now = EPOCH + timedelta(seconds=self.turns.now)
+        try:
+            found = next_ingest(FEED, SimulatedTopics(self.broker), self._iceberg(), self.dagster, now)  # type: ignore[arg-type]
+        except LedgerError:
+            raise
+        except K2Error as error:
+            self.turns.tell("sensor", f"fails: {error}")
+            return
+        if isinstance(found, dg.SkipReason):
+            self.waits = str(found.skip_message), seen
+            return
+        self.turns.tell("sensor", f"plans {found.run_config['ops'][ingest_op(FEED)]['config']}")
+        self.dagster.request(JOB, found)
+
+    def _sense_for_ever(self) -> None:
+        while True:
+            self.sense()
+            self.turns.sleep(INTERVAL_SECONDS)
+
+    def _carry_out(self, run: Run) -> None:
+        try:
+            report_days = self._ingest(run)
+        except Exception as error:
+            self.ends.append((run.run_id, error))
+            self.turns.step(f"fails: {type(error).__name__}: {error}")
+            self.dagster.end(run, dg.DagsterRunStatus.FAILURE)
+            return
+        self.turns.step("reports its days")
+        self.dagster.report(report_days)
+        self.turns.step("ends well")
+        self.dagster.end(run, dg.DagsterRunStatus.SUCCESS)
+
+    def _ingest(self, run: Run) -> list[date]:
+        """What the asset ``raw_trades`` does between Dagster's calls."""
+        topics, table = SimulatedTopics(self.broker), RawTable(self.catalog, FEED.name)
+        ingestion = Ingestion(
+            feed=FEED.name,
+            topic=self.broker.name,
+            reader=self.reader(self.broker),
+            registry=Registry(self._registry_or_not),  # type: ignore[arg-type]
+            table=table,
+            window=WINDOW,
+            published_days=frozenset(),
+            run_id=run.run_id,
+        )
+        if not run.run_config:
+            day = date.fromisoformat(run.partition)
+            ranges = pending_of_day(FEED, TradingCalendar.of(FEED), topics, table.ledger(), day)
+            return list(ingestion.run(ranges, RangeSet()).by_day)
+        config = IngestConfig(**run.run_config["ops"][ingest_op(FEED)]["config"])
+        lost, truncated = (
+            RangeSet.of(OffsetRange(config.topic_id, int(p), *span) for p, spans in each.items() for span in spans)
+            for each in (config.lost, config.truncated)
+        )
+        return list(ingestion.run(ranges_of(config), lost, truncated).by_day)
+
+    def _iceberg(self) -> Any:
+        return SimpleNamespace(raw_table=lambda feed: RawTable(self.catalog, feed))
+
+    def _registry_or_not(self) -> None:
+        self.turns.step("asks the schema registry")
+        if self.turns.now < self.registry_down_until:
+            raise RegistryUnavailable("simulated registry is down")

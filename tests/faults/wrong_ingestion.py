@@ -1,0 +1,171 @@
+"""Ingestion done wrong, in ways that real systems have done it: what the simulated schedules must find."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pyarrow as pa
+from confluent_kafka import KafkaError
+from dagster import DagsterRunStatus
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table, Transaction
+from simulated_broker import SimulatedConsumer, SimulatedMessage, SimulatedReader
+
+from k2_market import block_decoder
+from k2_market.ledger import PROPERTY, Ledger
+from k2_resources import iceberg_catalog, raw_table
+from k2_resources.raw_table import Commit, Delivery, RawTable
+from k2_resources.raw_view import ledger_of
+from k2_resources.settled_commit import Conflict
+from k2_sensors import kafka_sensor, run_records
+
+
+class ReaderThatSkips(SimulatedReader):
+    """Leaves out every seventh offset, as if it had been a hole."""
+
+    def _take(self, message: Any, cursor: Any, gathered: Any) -> bool:
+        if message.error() is None and message.offset() % 7 == 6 and message.offset() + 1 < cursor.end:
+            cursor.position = message.offset() + 1
+            return False
+        return super()._take(message, cursor, gathered)
+
+
+class ReaderThatKnowsTopicsByName(SimulatedReader):
+    """Looks at the topic's id before it reads and not after."""
+
+    def _handed_out(self, gathered: Any, cursors: Any) -> Any:
+        return gathered.batch(cursors)
+
+
+class ReaderThatTrustsTheEnd(SimulatedReader):
+    """Takes the end of a log for the end of its range."""
+
+    def _take(self, message: Any, cursor: Any, gathered: Any) -> bool:
+        if message.error() is not None and message.error().code() == KafkaError._PARTITION_EOF:
+            message = SimulatedMessage(message.partition(), cursor.end, fault=message.error())
+        return super()._take(message, cursor, gathered)
+
+
+class ReaderThatResets(SimulatedReader):
+    """Goes on from the first retained offset where its own is gone, as ``auto.offset.reset=earliest`` does."""
+
+    def _consumer(self) -> Any:
+        return _ResettingConsumer(self._broker)
+
+
+class _ResettingConsumer(SimulatedConsumer):
+    def _fetched_from(self, partition: int, most: int) -> Iterator[SimulatedMessage]:
+        log = self._broker.log_of(partition)
+        if log is not None and not log.low <= self._positions[partition] <= log.high:
+            self._positions[partition] = log.low
+        return super()._fetched_from(partition, most)
+
+
+class _UnderWay(threading.local):
+    """The delivery that this simulated process commits."""
+
+    delivery: Delivery | None = None
+
+
+@contextmanager
+def _known_delivery() -> Iterator[_UnderWay]:
+    under_way, attempt = _UnderWay(), RawTable._attempt
+
+    def known(table: RawTable, delivery: Delivery) -> Commit:
+        under_way.delivery = delivery
+        return attempt(table, delivery)
+
+    with patch.object(RawTable, "_attempt", known):
+        yield under_way
+
+
+@contextmanager
+def ledgers_remembered() -> Iterator[None]:
+    """A raw table looks at its ledger at the first attempt of a commit, and not again at the next."""
+    look, seen = ledger_of, dict[str, Ledger]()
+    with _known_delivery() as under_way:
+
+        def first_look(table: Table) -> Ledger:
+            ledger = look(table)
+            return ledger if under_way.delivery is None else seen.setdefault(under_way.delivery.batch_id, ledger)
+
+        with patch.object(raw_table, "ledger_of", first_look):
+            yield
+
+
+@contextmanager
+def written_again() -> Iterator[None]:
+    """A commit without an answer is taken for one that failed, and its rows are written again."""
+    with _known_delivery() as under_way:
+
+        def settled(transaction: Transaction, catalog: Catalog, identifier: str, *_: object) -> Table:
+            ledger, delivery = transaction.table_metadata.properties[PROPERTY], under_way.delivery
+            while True:
+                try:
+                    return transaction.commit_transaction()
+                except CommitFailedException as conflict:
+                    raise Conflict from conflict
+                except Exception:
+                    transaction = catalog.load_table(identifier).transaction()
+                    assert delivery is not None
+                    transaction.append(delivery.rows)
+                    transaction.set_properties({PROPERTY: ledger})
+
+        with patch.object(raw_table, "settled", settled):
+            yield
+
+
+@contextmanager
+def rows_before_ranges() -> Iterator[None]:
+    """Rows are committed first, and after that which ranges they came from."""
+
+    def settled(transaction: Transaction, *_: object) -> Table:
+        ledger = transaction.table_metadata.properties[PROPERTY]
+        transaction._updates = tuple(each for each in transaction._updates if each.action != "set-properties")
+        try:
+            table = transaction.commit_transaction()
+            with table.transaction() as second:
+                second.set_properties({PROPERTY: ledger})
+        except CommitFailedException as conflict:
+            raise Conflict from conflict
+        return table
+
+    with patch.object(raw_table, "settled", settled):
+        yield
+
+
+@contextmanager
+def pyiceberg_retries() -> Iterator[None]:
+    """Raw tables with pyiceberg's own commit retry, as by its default."""
+    with patch.dict(iceberg_catalog._PROPERTIES, {"commit.retry.num-retries": "4"}):
+        yield
+
+
+@contextmanager
+def dead_letters_dropped() -> Iterator[None]:
+    """Messages that can't be read are skipped, as ``errors.tolerance=all`` does."""
+    decode = block_decoder.decode
+
+    def decode_good(*what: Any) -> pa.Table:
+        rows = decode(*what)
+        return rows.filter(rows["reject_reason"].is_null())
+
+    with patch.object(block_decoder, "decode", decode_good):
+        yield
+
+
+@contextmanager
+def days_not_reported() -> Iterator[None]:
+    """The sensor does not look for commits whose run died before it could report them."""
+    with patch.object(kafka_sensor, "report_unreported", lambda *_: []):
+        yield
+
+
+@contextmanager
+def failed_runs_keep_their_ranges() -> Iterator[None]:
+    """A run that failed counts as if it were still under way: nothing is lost or doubled, and nothing goes on."""
+    with patch.object(run_records, "IN_FLIGHT", [*run_records.IN_FLIGHT, DagsterRunStatus.FAILURE]):
+        yield
