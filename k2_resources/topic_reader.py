@@ -23,10 +23,15 @@ BYTES_PER_BATCH = 64 * 1024**2
 _MESSAGES_PER_CALL = 4_000  # larger lists of message objects make the garbage collector dear
 _CALL_SECONDS = 0.1  # a call waits this long for its full number before it gives what there is
 STALL_SECONDS = 60.0
+_DAMAGED = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG})
 
 
 class OffsetsGone(K2Error):
     """Offsets that were asked for are no longer in the topic, or the topic is another one by now."""
+
+
+class Unreadable(K2Error):
+    """A partition holds something that no client can make messages of: damaged, or compressed beyond bounds."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,11 @@ class TopicReader:
     def read(self, ranges: RangeSet) -> Iterator[ReadBatch]:
         """All messages of some ranges of this topic, batch by batch.
 
+        A partition that can't be read on does not keep the others back: its error comes when these are read.
+
         Raises:
             OffsetsGone: A range's start is no longer retained, or the topic is not the one of the ranges any more.
+            Unreadable: A partition holds something that no client can make messages of.
             KafkaUnavailable: No broker gave anything for ``STALL_SECONDS``.
         """
         for topic_id, spans in _layers(ranges):
@@ -80,30 +88,40 @@ class TopicReader:
 
     def _read_layer(self, topic_id: str, spans: dict[int, Span]) -> Iterator[ReadBatch]:
         cursors = {partition: _Cursor(*span) for partition, span in spans.items()}
+        waiting = set(cursors)
+        failures: list[K2Error] = []
         consumer = self._consumer()
         try:
             consumer.assign([TopicPartition(self._topic, p, cursor.position) for p, cursor in cursors.items()])
             gathered = _Gathering(topic_id)
             last_message = time.monotonic()
-            while cursors:
+            while waiting:
                 messages = consumer.consume(_MESSAGES_PER_CALL, timeout=_CALL_SECONDS)
                 if messages:
                     last_message = time.monotonic()
                 elif time.monotonic() - last_message > STALL_SECONDS:
                     raise KafkaUnavailable(
                         f"Kafka at {self._bootstrap_servers}, topic {self._topic}: nothing for {STALL_SECONDS:.0f} s "
-                        f"from partitions {sorted(cursors)}; what was read is committed, the rest stays pending"
+                        f"from partitions {sorted(waiting)}; what was read is committed, the rest stays pending"
                     )
                 for message in messages:
                     partition = _partition(message)
-                    if partition in cursors and self._take(message, cursors[partition], gathered):
-                        del cursors[partition]
-                        consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+                    if partition not in waiting:
+                        continue
+                    try:
+                        if not self._take(message, cursors[partition], gathered):
+                            continue
+                    except K2Error as error:
+                        failures.append(error)
+                    waiting.discard(partition)
+                    consumer.incremental_unassign([TopicPartition(self._topic, partition)])
                 if gathered.full:
                     yield self._handed_out(gathered, cursors)
                     gathered = _Gathering(topic_id)
-            if gathered.covered:
+            if any(cursor.position > cursor.start for cursor in cursors.values()):
                 yield self._handed_out(gathered, cursors)
+            if failures:
+                raise failures[0]
         finally:
             consumer.close()
 
@@ -118,23 +136,28 @@ class TopicReader:
         if error is None and offset < cursor.end:
             gathered.add(message)
             cursor.position = offset + 1
-            if cursor.position < cursor.end:
-                return False
-        elif error is not None:
+            return cursor.position >= cursor.end
+        if error is not None:
             if error.code() != KafkaError._PARTITION_EOF:
-                raise self._explain(error, partition)
+                raise self._explain(error, partition, cursor)
             if offset < cursor.end:
                 raise OffsetsGone(
                     f"{self._topic}/{partition}: offsets [{offset}, {cursor.end}) were planned and are not there; "
                     "the log was truncated or the topic recreated. The next plan looks at it anew"
                 )
-        gathered.covered.append(OffsetRange(gathered.topic_id, partition, cursor.start, cursor.end))
+        cursor.position = cursor.end
         return True
 
-    def _explain(self, error: KafkaError, partition: int) -> K2Error:
+    def _explain(self, error: KafkaError, partition: int, cursor: "_Cursor") -> K2Error:
         where = f"{self._topic}/{partition}"
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             return OffsetsGone(f"{where}: {error.str()}. The next plan records what retention removed")
+        if error.code() in _DAMAGED:
+            return Unreadable(
+                f"{where}: the batch at offset {cursor.position} can't be read: {error.str()}. It is tried again and "
+                "again, and nothing behind it in its partition is read. To go on without it, delete the partition's "
+                "records up to the batch's end (kafka-delete-records): they are recorded as lost"
+            )
         return KafkaUnavailable(f"Kafka at {self._bootstrap_servers}, {where}: {error.str()}")
 
     def _consumer(self) -> Consumer:
@@ -187,7 +210,6 @@ class _Gathering:
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
     correlation_ids: list[str | None] = field(default_factory=list)
-    covered: list[OffsetRange] = field(default_factory=list)
     size_bytes: int = 0
 
     @property
@@ -205,10 +227,11 @@ class _Gathering:
         self.size_bytes += 0 if value is None else len(value)
 
     def batch(self, cursors: dict[int, _Cursor]) -> ReadBatch:
-        """What was gathered; partitions in the middle of a span are covered up to where they stand."""
+        """What was gathered; each partition is covered up to where it stands."""
+        covered = []
         for partition, cursor in cursors.items():
             if cursor.position > cursor.start:
-                self.covered.append(OffsetRange(self.topic_id, partition, cursor.start, cursor.position))
+                covered.append(OffsetRange(self.topic_id, partition, cursor.start, cursor.position))
                 cursor.start = cursor.position
         messages = MessageBatch(
             topic_id=self.topic_id,
@@ -219,7 +242,7 @@ class _Gathering:
             values=self.values,
             correlation_ids=self.correlation_ids,
         )
-        return ReadBatch(messages, RangeSet.of(self.covered))
+        return ReadBatch(messages, RangeSet.of(covered))
 
 
 def _partition(message: Message) -> int:
