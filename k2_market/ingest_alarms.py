@@ -19,7 +19,8 @@ AWAY_FOR = timedelta(minutes=2)
 """Longer than Kafka, a catalog or a registry takes to be restarted."""
 
 MISSING_FOR = timedelta(seconds=20)
-"""A topic that is missing at two looks in a row was deleted; one that is back by then was made anew."""
+"""What is missing at two looks in a row is gone: a topic, or the end of its log. A topic that is just being made anew
+looks like either for a moment."""
 
 OPEN_FOR = timedelta(minutes=5)
 """Five times the time-out that Kafka gives a producer's transaction unless told otherwise; its longest is 15 min."""
@@ -276,7 +277,8 @@ def _between_topic_and_ledger(
         message = (
             f"The broker lost what it had acknowledged. Offsets of the ledger that the log of {topic.name} ended before"
         )
-        yield _alarm(feed, AlarmKind.TRUNCATED, message, mark=topic.topic_id, ranges=truncated)
+        alarm = _alarm(feed, AlarmKind.TRUNCATED, message, mark=topic.topic_id, ranges=truncated)
+        yield replace(alarm, patience=MISSING_FOR)
     else:
         yield from _standstill(feed, IngestFacts(topic, ledger, feed.in_flight, feed.failed, now))
 

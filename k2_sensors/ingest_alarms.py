@@ -197,28 +197,29 @@ def _memory(cursor: str | None) -> AlarmMemory:
 
 
 def _tell(memory: AlarmMemory, notices: Sequence[Notice], sink: AlertSink) -> dg.SensorResult:
-    """Send what is due.
+    """Send what is due; what was not taken stays due, and keeps nothing else from being sent.
 
     Raises:
-        AlertNotSent: Not even the first notice was taken. After some were, the tick ends well, with a cursor that
-            leaves the others due; the next tick meets the failure.
+        AlertNotSent: Nothing was taken. The tick fails, and its cursor stays what it was.
     """
-    sent = 0
+    sent: list[Notice] = []
+    refused: AlertNotSent | None = None
     until = time.monotonic() + SENDING_SECONDS
     for notice in notices:
-        if sent and time.monotonic() > until:
+        if (sent or refused) and time.monotonic() > until:
             break
         try:
             sink.send(notice.alert)
         except AlertNotSent as error:
-            if not sent:
-                raise
             _log.warning(str(error))
-            break
+            refused = error
+            continue
         _log_ranges(notice)
         memory = memory.sent(notice)
-        sent += 1
-    text = f"Alerts sent: {sent} of {len(notices)}." if notices else "Nothing to tell."
+        sent.append(notice)
+    if refused is not None and not sent:
+        raise refused
+    text = f"Alerts sent: {len(sent)} of {len(notices)}." if notices else "Nothing to tell."
     return dg.SensorResult(skip_reason=text, cursor=memory.to_json())
 
 

@@ -275,7 +275,7 @@ def test_each_range_that_retention_took_is_told_once_before_and_after_it_is_reco
 
 def test_a_log_that_ends_before_the_ledger_is_told_once_with_its_ranges(platform: Platform) -> None:
     platform.log((0, 4, 4))
-    platform.tick()
+    platform.ticks(timedelta(minutes=1))
     platform.ingest(14, 14, truncated=RangeSet.of([OffsetRange("T1", 0, 4, 10)]))
     platform.log((0, 40, 40))
     platform.ticks(timedelta(minutes=10))
@@ -366,6 +366,7 @@ def test_a_tick_that_still_runs_hides_no_failed_ones(platform: Platform) -> None
 
 def test_a_webhook_that_fails_fails_the_tick_and_the_next_one_sends(platform: Platform) -> None:
     platform.log((0, 4, 4))
+    platform.tick()
     platform.webhook.answers = [404]
     before = platform.cursor
     with pytest.raises(AlertNotSent):
@@ -388,6 +389,19 @@ def test_alerts_taken_before_a_failure_are_not_sent_again(platform: Platform) ->
     ]
 
 
+def test_an_alert_that_is_refused_keeps_no_other_from_being_sent(platform: Platform) -> None:
+    platform.log((14, 14, 14), topic_id="T2")
+    platform.webhook.answers = [400, 200, 400, 400]
+    platform.tick()
+    assert len(platform.webhook.taken) == 1
+    for _ in range(2):
+        with pytest.raises(AlertNotSent):
+            platform.tick()
+    platform.ticks(timedelta(minutes=4))
+
+    assert len(platform.webhook.titles) == len(set(platform.webhook.titles)) == 2
+
+
 def test_a_webhook_that_is_away_for_long_loses_nothing_of_the_old_topic(platform: Platform) -> None:
     platform.log((0, 13, 13))
     platform.tick()
@@ -404,7 +418,7 @@ def test_a_webhook_that_is_away_for_long_loses_nothing_of_the_old_topic(platform
 
 def test_a_cursor_that_cannot_be_read_tells_anew_and_does_not_stop_the_sensor(platform: Platform) -> None:
     platform.log((0, 4, 4))
-    platform.tick()
+    platform.ticks(timedelta(minutes=1))
     platform.cursor = "{"
     platform.ticks(timedelta(minutes=5))
 
