@@ -115,7 +115,7 @@ def problems(
         return [f"nothing was ever committed of {len(truth.readable())} offsets"] if truth.readable() else []
     account = Account.of(committed[-1])
     try:
-        tables = list(_data_files(committed[-1], files))
+        tables = list(data_files(committed[-1], files))
     except FileNotFoundError as missing:
         return [f"the table can't be read: no file {missing}"]
     rows = [row for table in tables for row in table.select(_COLUMNS).to_pylist()]
@@ -219,7 +219,7 @@ def _about_snapshot(snapshot: Snapshot, after: Account) -> Iterator[str]:
         yield f"{total} rows after batch {after.batch_id}, the ledger counts {after.messages}"
 
 
-def _data_files(metadata: TableMetadata, files: SimulatedFiles) -> Iterator[pa.Table]:
+def data_files(metadata: TableMetadata, files: SimulatedFiles) -> Iterator[pa.Table]:
     """The rows of each file of the current snapshot; files of the other snapshots must be there too."""
     entries: dict[str, list[str]] = {}
     for snapshot in sorted(metadata.snapshots, key=lambda each: each.snapshot_id == metadata.current_snapshot_id):
