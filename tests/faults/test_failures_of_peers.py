@@ -158,7 +158,7 @@ def test_iceberg_15878_a_commit_that_lost_ten_times_is_said_to_fail_and_made_lat
     for number in range(10):
         scene.turns.give_until(process, SWAP)
         table = scene.catalog.load_table("simulated.raw_trades")
-        table.manage_snapshots().create_tag(table.metadata.current_snapshot_id, f"tag-{number}").commit()
+        table.manage_snapshots().create_tag(table.metadata.snapshots[-1].snapshot_id, f"tag-{number}").commit()
         scene.turns.give(process)
         scene.turns.now += 5
     scene.turns.finish(process)
