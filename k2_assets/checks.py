@@ -14,7 +14,7 @@ from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import checked, days_materialized
 from k2_assets.trades import TRADES
 from k2_market.bar_rules import bar_invariants, roll_up_identity
-from k2_market.errors import CalendarError, LedgerError
+from k2_market.errors import CalendarError, K2Error
 from k2_market.feed import Feed
 from k2_market.finding import Finding, Severity
 from k2_market.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
@@ -116,7 +116,7 @@ def raw_findings(feed: Feed, view: RawView, day: date) -> tuple[Finding, ...]:
     verified = ledger_verified(day, *structure(view.table, day))
     try:
         ledger, rows = view.ledger, view.read_day(day)
-    except (LedgerError, OSError, pa.ArrowException) as error:
+    except (K2Error, OSError, pa.ArrowException) as error:
         if verified.passed:
             raise
         return (verified, *(_not_evaluated(name, error) for name in RAW_CHECKS if name != LEDGER_VERIFIED))

@@ -9,7 +9,8 @@ import io
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, cast
 
 import fastavro
@@ -25,6 +26,8 @@ MESSAGES_AT_A_TIME = 20_000
 
 _HEADER = struct.Struct(">bi")
 _EPOCH = date(1970, 1, 1)
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_SHOWN = 120
 _END_OF_TIME_MS = 9_214_646_400_000
 """2262-01-01: a record timestamp from there on is not kept."""
 
@@ -128,12 +131,23 @@ class _Complaint:
     def text(self) -> str:
         if not self.column:
             return str(self.expected)
-        return f"{self.column} is {_shown(self.found)}, its message says {_shown(self.expected)}"
+        found, expected = _shown(self.column, self.found), _shown(self.column, self.expected)
+        return f"{self.column} is {found}, its message says {expected}"
 
 
-def _shown(value: Any) -> str:
+def _shown(column: str, value: Any) -> str:
+    """A value as a person reads it; whole numbers are turned back into what they stand for, where that exists."""
+    try:
+        if isinstance(value, int) and column in _PLACES:
+            return f"{Decimal(value).scaleb(-_PLACES[column]).normalize():f}"
+        if isinstance(value, int) and column.endswith("_timestamp"):
+            return (_EPOCH_UTC + timedelta(microseconds=value)).isoformat()
+        if isinstance(value, int) and column == "trade_date":
+            return (_EPOCH + timedelta(days=value)).isoformat()
+    except OverflowError:
+        return str(value)
     text = repr(value)
-    return text if len(text) <= 120 else f"{text[:119]}…"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
 
 def trading_days(values: Sequence[bytes | None], schemas: Mapping[int, AvroSchema]) -> list[date | None]:

@@ -95,14 +95,17 @@ def files_of_day(table: Table, day: date) -> list[FoundFile]:
         for each in table.metadata.snapshots
     ]
     current = table.current_snapshot()
-    if current is None or any(each.snapshot_id == current.snapshot_id and not each.whole for each in found):
+    if current is None:
         return found
-    manifests = [_manifest(table.io, current.snapshot_id, each) for each in current.manifests(table.io)]
-    found += manifests
-    if all(each.whole for each in manifests):
-        files = [task.file for task in table.scan(row_filter=of_day(day)).plan_files()]
-        found += [_data_file(table.io, current.snapshot_id, each) for each in files]
-    return found
+    (listed,) = (each for each in found if each.snapshot_id == current.snapshot_id)
+    found.remove(listed)
+    listed, manifests = _read(listed, lambda: current.manifests(table.io))
+    looked_up = [_manifest(table.io, current.snapshot_id, each) for each in manifests or ()]
+    if all(each.whole for each in (listed, *looked_up)):
+        scan = table.scan(row_filter=of_day(day))
+        listed, files = _read(listed, lambda: [task.file for task in scan.plan_files()])
+        looked_up += [_data_file(table.io, current.snapshot_id, each) for each in files or ()]
+    return [*found, listed, *looked_up]
 
 
 def day_of_file(file: DataFile) -> date | None:

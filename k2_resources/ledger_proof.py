@@ -126,7 +126,10 @@ def _out_of_sight(kept: KeptFiles, reading: LogReading | None, day: date | None)
     elif reading is None:
         left_out.append("the broker, as asked: neither I1 nor I5, and nothing that is pending")
     if day is not None:
-        left_out.append(f"rows, data files and messages of other days than {day}; holes; dead letters in all")
+        left_out.append(
+            f"rows, data files and messages of other days than {day}, and messages of it that were sent on another day "
+            "and have no row; holes; the number of dead letters"
+        )
     return left_out
 
 

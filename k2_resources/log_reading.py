@@ -1,6 +1,6 @@
 """The broker's side of verification: what it retains of a ledger's topic, read and held against the rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -25,10 +25,11 @@ from k2_market.offset_accounts import (
 from k2_market.topic_state import TopicState
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.retained_messages import RetainedMessages
-from k2_resources.row_chunks import RowChunks, windows
+from k2_resources.row_chunks import RowChunks, Window, windows
 from k2_resources.schema_registry import SchemaRegistry
 
-OFFSETS_PER_WINDOW = 100_000
+OFFSETS_PER_WINDOW = 50_000
+"""Offsets whose messages and rows are in memory at once."""
 _READ_THROUGH = 20_000
 """Offsets between two spans that are read along: cheaper than a jump."""
 _NOTHING = ranges([])
@@ -130,7 +131,7 @@ class LogReading:
         given: list[pl.DataFrame] = []
         perhaps_lost: list[pl.DataFrame] = []
         gone_through, total = 0, offsets_in(spans)
-        for window in windows(spans, OFFSETS_PER_WINDOW):
+        for window in self._windows(spans, chunks):
             messages = self.messages.read(topic_id, window)
             rows = chunks.rows_within(topic_id, window, COMPARED)
             self.comparison.add(messages, rows, self._schemas_of(messages))
@@ -141,6 +142,15 @@ class LogReading:
             gone_through += sum(end - start for start, end in window.values())
             self.progress(gone_through, total)
         return given, perhaps_lost
+
+    def _windows(self, spans: pl.DataFrame, chunks: RowChunks) -> Iterator[Window]:
+        """The spans cut as the rows' files lie, so that each file is read about once; then those without rows."""
+        left = spans
+        for of_chunk in chunks.ranges:
+            own = intersection(bridged(union(of_chunk), _READ_THROUGH), left)
+            yield from windows(own, OFFSETS_PER_WINDOW)
+            left = difference(left, own)
+        yield from windows(left, OFFSETS_PER_WINDOW)
 
     def _schemas_of(self, messages: MessageBatch) -> dict[int, AvroSchema]:
         unknown = schema_ids(messages.values) - self._asked_for

@@ -13,6 +13,7 @@ from k2_market.message_batch import MessageBatch
 from k2_market.offset_accounts import ranges
 from k2_market.topic_state import TopicState
 from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
+from k2_resources.row_chunks import Window
 from k2_resources.structured_logging import kafka_client_logger
 
 _SILENCE_SECONDS = 60.0
@@ -69,12 +70,12 @@ class RetainedMessages:
         found = admin.describe_configs([resource], request_timeout=_ANSWER_SECONDS)[resource]
         return "compact" in str(found.result(timeout=_ANSWER_SECONDS)["cleanup.policy"].value)
 
-    def read(self, topic_id: str, window: dict[int, tuple[int, int]]) -> MessageBatch:
+    def read(self, topic_id: str, window: Window) -> MessageBatch:
         """All messages whose offsets lie in a window, which must be retained.
 
         Args:
             topic_id: Goes into the batch; the topic's present id.
-            window: Partition to its ``(start, end)``.
+            window: The window.
 
         Raises:
             RetentionOvertook: A partition's start has been removed in the meantime.
@@ -106,7 +107,7 @@ class RetainedMessages:
             return
         if error is None:
             if offset < open_ends[partition]:
-                taken.add(message)
+                taken.add(message, partition, offset)
             if offset >= open_ends[partition] - 1:
                 del open_ends[partition]
         elif error.code() == KafkaError._PARTITION_EOF:
@@ -121,31 +122,41 @@ class RetainedMessages:
 
 
 class _Taken:
-    """Messages as they come."""
+    """Messages as they come, in lists of plain values, which the garbage collector does not look into."""
 
     def __init__(self, topic_id: str) -> None:
         self._topic_id = topic_id
-        self._messages: list[tuple[Any, Any, int, bytes | None, bytes | None, str | None]] = []
+        self._partitions: list[int] = []
+        self._offsets: list[int] = []
+        self._timestamps_ms: list[int] = []
+        self._keys: list[bytes | None] = []
+        self._values: list[bytes | None] = []
+        self._correlation_ids: list[str | None] = []
 
-    def add(self, message: Message) -> None:
-        self._messages.append(
-            (
-                message.partition(),
-                message.offset(),
-                message.timestamp()[1],
-                message.key(),
-                message.value(),
-                _correlation_id(message),
-            )
-        )
+    def add(self, message: Message, partition: int, offset: int) -> None:
+        """Take a message."""
+        self._partitions.append(partition)
+        self._offsets.append(offset)
+        self._timestamps_ms.append(message.timestamp()[1])
+        self._keys.append(message.key())
+        self._values.append(message.value())
+        self._correlation_ids.append(_correlation_id(message.headers()))
 
     def batch(self) -> MessageBatch:
-        columns: list[list[Any]] = [list(each) for each in zip(*self._messages, strict=True)] or [[] for _ in range(6)]
-        return MessageBatch(self._topic_id, *columns)
+        """All that were taken."""
+        return MessageBatch(
+            self._topic_id,
+            self._partitions,
+            self._offsets,
+            self._timestamps_ms,
+            self._keys,
+            self._values,
+            self._correlation_ids,
+        )
 
 
-def _correlation_id(message: Message) -> str | None:
-    headers = message.headers() or []
-    named = headers.items() if isinstance(headers, dict) else headers
-    found = next((value for name, value in named if name == "correlation_id" and isinstance(value, bytes)), None)
-    return None if found is None else found.decode("utf-8", errors="replace")
+def _correlation_id(headers: Any) -> str | None:
+    for name, value in headers.items() if isinstance(headers, dict) else headers or ():
+        if name == "correlation_id" and isinstance(value, bytes):
+            return value.decode("utf-8", errors="replace")
+    return None

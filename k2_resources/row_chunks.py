@@ -13,7 +13,10 @@ from pyiceberg.table import FileScanTask, Table
 from k2_market.offset_accounts import LOG, RANGE_COLUMNS, intersection, ranges, ranges_of_offsets
 from k2_market.table_schemas import RAW_TRADES
 
-ROWS_PER_CHUNK = 100_000
+ROWS_PER_CHUNK = 50_000
+
+Window = dict[int, tuple[int, int]]
+"""Offsets of one topic: partition to its ``(start, end)``."""
 
 _OFFSET = {"kafka_topic_id": "topic_id", "kafka_partition": "partition", "kafka_offset": "offset"}
 
@@ -26,12 +29,13 @@ class RowChunks:
         table: The table that they belong to.
         chunks: The groups.
         damaged: Why files could not be read, by path; their rows are left out.
+        ranges: The offsets of each group's rows, once ``offsets`` has gone through them.
     """
 
     table: Table
     chunks: list[list[DataFile]]
     damaged: dict[str, str] = field(default_factory=dict)
-    _ranges: list[pl.DataFrame] = field(default_factory=list)
+    ranges: list[pl.DataFrame] = field(default_factory=list)
     _last_read: dict[int, pl.DataFrame] = field(default_factory=dict)
 
     @classmethod
@@ -52,7 +56,7 @@ class RowChunks:
         for number in range(len(self.chunks)):
             rows = self._read(number, (*_OFFSET, "reject_reason")).rename(_OFFSET)
             found = ranges_of_offsets(rows)
-            self._ranges.append(found.with_columns(chunk=pl.lit(number)))
+            self.ranges.append(found)
             yield found, ranges_of_offsets(rows.filter(pl.col("reject_reason").is_not_null()))
 
     def rows(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -60,17 +64,17 @@ class RowChunks:
         for number in range(len(self.chunks)):
             yield self._read(number, columns)
 
-    def rows_within(self, topic_id: str, window: dict[int, tuple[int, int]], columns: Sequence[str]) -> pl.DataFrame:
-        """The rows whose offsets lie in a window; to be called after ``offsets``, best with rising windows.
+    def rows_within(self, topic_id: str, window: Window, columns: Sequence[str]) -> pl.DataFrame:
+        """The rows whose offsets lie in a window; groups that the window before needed too are not read again.
 
         Args:
             topic_id: Whose offsets these are.
-            window: Partition to its ``(start, end)``.
+            window: The window.
             columns: What is read of the rows.
         """
         spans = ranges((topic_id, partition, start, end) for partition, (start, end) in window.items())
-        known = pl.concat(self._ranges) if self._ranges else ranges([]).with_columns(chunk=pl.lit(0))
-        beside = known.join(spans, on=LOG, suffix="_of_window")
+        known = (each.with_columns(chunk=pl.lit(number)) for number, each in enumerate(self.ranges))
+        beside = pl.concat([ranges([]).with_columns(chunk=pl.lit(0)), *known]).join(spans, on=LOG, suffix="_of_window")
         overlaps = (pl.col("start") < pl.col("end_of_window")) & (pl.col("end") > pl.col("start_of_window"))
         wanted = beside.filter(overlaps)["chunk"].unique().sort().to_list()
         self._last_read = {
@@ -130,7 +134,7 @@ class RowChunks:
         return frame
 
 
-def windows(spans: pl.DataFrame, offsets: int) -> Iterator[dict[int, tuple[int, int]]]:
+def windows(spans: pl.DataFrame, offsets: int) -> Iterator[Window]:
     """Spans of one topic's partitions cut into windows, side by side, so that all partitions go forward together.
 
     Args:

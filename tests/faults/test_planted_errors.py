@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from catching_up import catch_up, reaches_no_lag
 from checker import assert_nothing_lost_or_doubled
 from fault_tally import FaultTally
 from own_feeds import OwnFeed, own_feed
@@ -25,7 +25,6 @@ from trade_batches import DAY, split
 from typer.testing import CliRunner
 
 from k2_cli.main import app
-from k2_cli.pending_work import catch_up_feed, local_instance
 from k2_market.outgoing_messages import OutgoingMessages
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources.iceberg_catalog import open_catalog
@@ -93,9 +92,8 @@ def good_home(tmp_path_factory: pytest.TempPathFactory, kafka, registry) -> Good
     for part in split(damaged, FIRST):
         producer.send(part)
         producer.flush()
-        with local_instance(own.settings) as instance:
-            done = catch_up_feed(own.settings, own.feed, instance, lambda: datetime.now(UTC))
-        assert done.failed == 0
+        reaches_no_lag(own)
+    assert catch_up(own).failed == 0
     home = GoodHome(own, producer.acked, tmp_path_factory.mktemp("kept"))
     home.keep()
     return home
