@@ -80,8 +80,9 @@ class ProcessNemesis:
 
     def _is_run(self, process: psutil.Process) -> bool:
         try:
-            arguments = process.cmdline()
-            return "execute_run" in arguments and process.environ().get("K2_HOME") == str(self.settings.home)
+            # The code server makes a run's process by multiprocessing's spawn.
+            is_spawned = any("--multiprocessing-fork" in each for each in process.cmdline())
+            return is_spawned and process.environ().get("K2_HOME") == str(self.settings.home)
         except (psutil.Error, OSError):
             return False
 
