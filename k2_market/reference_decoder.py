@@ -45,7 +45,9 @@ def _read(wire_schema: AvroSchema, conversions: Mapping[str, Callable[[Any], Any
     except UnicodeDecodeError as error:
         raise RefusedMessage("text that is not UTF-8") from error
     except IndexError as error:
-        raise RefusedMessage("union branch out of range") from error
+        # fastavro raises it for a number cut short, too: its last byte says that another one follows.
+        cut_short = body.tell() == len(value) and value[-1] >= 0x80
+        raise RefusedMessage("truncated body" if cut_short else "union branch out of range") from error
     except Exception as error:  # one message, and fastavro promises nothing about what it raises
         raise RefusedMessage(f"malformed body ({type(error).__name__})") from error
     left = len(value) - body.tell()

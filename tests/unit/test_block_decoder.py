@@ -247,6 +247,7 @@ def test_a_truncation_at_any_byte_is_a_dead_letter():
     found = rows([whole, *(whole[:end] for end in range(len(whole))), whole])
 
     assert [row["reject_reason"] is None for row in found] == [True, *[False] * len(whole), True]
+    assert {row["reject_reason"] for row in found[6:-1]} == {"truncated body"}
 
 
 def test_many_blocks_with_a_dead_letter_here_and_there_keep_their_order(monkeypatch):
