@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from k2_market.invariants import Invariant, Violation, violation
-from k2_market.table_schemas import DAY, BarInterval
+from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
 
 COLUMNS_READ = (
     "symbol",
@@ -73,34 +73,33 @@ class PlainBar:
             self.vwap = exact.quantize(_PRICE_STEP, rounding=ROUND_HALF_UP, context=_EXACT)
 
 
-def plain_bars(
-    trades: pa.Table, interval: BarInterval, day_start: datetime, day_end: datetime
-) -> dict[BarKey, PlainBar]:
-    """The bars of one width that a day's trades amount to.
+def plain_bars(trades: pa.Table, day_start: datetime, day_end: datetime) -> dict[BarInterval, dict[BarKey, PlainBar]]:
+    """The bars of every width that a day's trades amount to.
 
     Args:
         trades: ``COLUMNS_READ`` of a trading day, as published.
-        interval: The width.
         day_start: The exchange's midnight at which the day starts.
         day_end: That of the day after.
     """
-    bars: dict[BarKey, PlainBar] = {}
-    for trade in _in_order(trades):
-        symbol, instant, price, quantity, sets_price, counts = trade
+    bars: dict[BarInterval, dict[BarKey, PlainBar]] = {interval: {} for interval in BAR_INTERVALS}
+    for symbol, instant, price, quantity, sets_price, counts in _in_order(trades):
         if not (sets_price or counts):
             continue
-        if interval is DAY:
-            start, end = day_start, day_end
-        else:
-            start = day_start + (instant - day_start) // interval.width * interval.width
-            end = start + interval.width
-        bar = bars.setdefault((symbol, start), PlainBar(end))
-        if sets_price:
-            bar.sets_price(price, quantity)
-        if counts:
-            bar.counts(quantity)
-    for bar in bars.values():
-        bar.finish()
+        for interval, of_width in bars.items():
+            start = day_start
+            if interval is not DAY:
+                start += (instant - day_start) // interval.width * interval.width
+            bar = of_width.get((symbol, start))
+            if bar is None:
+                end = day_end if interval is DAY else start + interval.width
+                bar = of_width[symbol, start] = PlainBar(end)
+            if sets_price:
+                bar.sets_price(price, quantity)
+            if counts:
+                bar.counts(quantity)
+    for of_width in bars.values():
+        for bar in of_width.values():
+            bar.finish()
     return bars
 
 

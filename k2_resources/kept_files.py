@@ -74,7 +74,8 @@ def kept_files(table: Table, day: date | None = None) -> KeptFiles:
         if snapshot.snapshot_id == table.metadata.current_snapshot_id:
             found.current = looked_at
     with ThreadPoolExecutor(_LOOK_UPS_AT_ONCE) as pool:
-        found.files = [*search.found, *pool.map(lambda each: _with_footer(table.io, *each), needed.values())]
+        files = [*search.found, *pool.map(lambda each: _with_footer(table.io, *each), needed.values())]
+    found.files = _still_needed(table, files)
     return found
 
 
@@ -105,7 +106,15 @@ def files_of_day(table: Table, day: date) -> list[FoundFile]:
         scan = table.scan(row_filter=of_day(day))
         listed, files = _read(listed, lambda: [task.file for task in scan.plan_files()])
         looked_up += [_data_file(table.io, current.snapshot_id, each) for each in files or ()]
-    return [*found, listed, *looked_up]
+    return _still_needed(table, [*found, listed, *looked_up])
+
+
+def _still_needed(table: Table, files: list[FoundFile]) -> list[FoundFile]:
+    """The files without those that were cleaned up since the table was loaded, their snapshots having expired."""
+    if all(each.whole for each in files):
+        return files
+    kept = {each.snapshot_id for each in table.catalog.load_table(table.name()).metadata.snapshots}
+    return [each for each in files if each.whole or each.snapshot_id in kept]
 
 
 def day_of_file(file: DataFile) -> date | None:

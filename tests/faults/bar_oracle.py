@@ -202,24 +202,17 @@ def _bars(
     trades: Sequence[Trade], start: datetime, end: datetime, no_price: frozenset[str], no_volume: frozenset[str]
 ) -> dict[str, dict[datetime, Bar]]:
     midnight = _micros(start)
+    eligible = list(_eligible(trades, midnight, no_price, no_volume))
     found: dict[str, dict[datetime, Bar]] = {}
     for name, width in WIDTHS.items():
         step = None if width is None else width // _MICROSECOND
         sums: dict[int, Sums] = {}
-        for trade in trades:
-            says = trade.says
-            if says.price <= 0 or says.quantity < 0:
-                continue
-            sets_price = no_price.isdisjoint(says.conditions)
-            counts = no_volume.isdisjoint(says.conditions)
-            if not (sets_price or counts):
-                continue
-            slot = 0 if step is None else (trade.placed.at - midnight) // step
+        for since, price, quantity, sets_price, counts in eligible:
+            slot = 0 if step is None else since // step
             bar = sums.get(slot)
             if bar is None:
                 bar = sums[slot] = Sums(end if width is None else start + width * (slot + 1))
             if sets_price:
-                price, quantity = says.price, says.quantity
                 if bar.open is None:
                     bar.open, bar.high, bar.low = price, price, price
                 elif price > bar.high:
@@ -231,10 +224,22 @@ def _bars(
                 bar.priced_volume += quantity
                 bar.priced += 1
             if counts:
-                bar.volume += says.quantity
+                bar.volume += quantity
                 bar.trades += 1
         found[name] = {start + (width or timedelta()) * slot: _finished(bar) for slot, bar in sums.items()}
     return found
+
+
+def _eligible(
+    trades: Sequence[Trade], midnight: int, no_price: frozenset[str], no_volume: frozenset[str]
+) -> Iterable[tuple[int, int, int, bool, bool]]:
+    """Time since midnight, price and quantity of each trade that sets a price or counts, and which of the two."""
+    for trade in trades:
+        says = trade.says
+        if says.price > 0 and says.quantity >= 0:
+            sets_price, counts = no_price.isdisjoint(says.conditions), no_volume.isdisjoint(says.conditions)
+            if sets_price or counts:
+                yield trade.placed.at - midnight, says.price, says.quantity, sets_price, counts
 
 
 def _finished(sums: Sums) -> Bar:

@@ -23,7 +23,7 @@ def published(trades: pa.Table, interval: BarInterval) -> pa.Table:
 
 
 def wrong(trades: pa.Table, bars: pa.Table, interval: BarInterval) -> list[str]:
-    found = bar_violations(interval, bars, plain_bars(trades, interval, MIDNIGHT, END))
+    found = bar_violations(interval, bars, plain_bars(trades, MIDNIGHT, END)[interval])
     return [place for each in found for place in each.where]
 
 
