@@ -123,7 +123,7 @@ def test_every_process_killed_at_random_under_load_loses_and_doubles_nothing(
         tally.injections += len(nemesis.killed)
         tally.faults.update(f"K8 {name} killed" for name in nemesis.killed)
         assert not producer.refused
-        assert_nothing_lost_or_doubled(settings, feed.name, producer.acked, tally)
+        assert_nothing_lost_or_doubled(settings, feed.name, producer.acked, tally, days=days)
         verified = subprocess.run(
             [str(Path(sys.executable).with_name("k2")), "verify", "ledger", "--feed", feed.name],
             env=os.environ | settings.environment_variables(),
