@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from k2_cli.dagster_storage import initialise
+from k2_cli.dagster_storage import alone_in, initialise
 from k2_cli.health_probes import code_server_serves, graphql, http_answers
 from k2_cli.port_owners import is_taken
 from k2_cli.process_supervision import Command, Port
@@ -78,8 +78,9 @@ class CodeServer:
 
     def prepare(self) -> Command:
         """Make Dagster's home and say how to run it."""
-        self.home.write()
-        initialise(self.home.directory, self.pools)
+        with alone_in(self.home.directory):
+            self.home.write()
+            initialise(self.home.directory, self.pools)
         arguments = ["--host", "127.0.0.1", "--port", str(self.home.code_server_port)]
         arguments += ["--module-name", self.module, "--attribute", "defs", "--location-name", "k2"]
         arguments += ["--use-python-environment-entry-point"]

@@ -4,11 +4,25 @@ Two processes that meet a storage that is not there yet both make it, and one of
 limit nobody set lets its first two runs overlap.
 """
 
-from collections.abc import Iterable
+import fcntl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from k2_market.feed import load_feeds
 from k2_resources.settings import Settings
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Wait until no other process makes this Dagster home ready, and keep others waiting for as long as the block is.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def initialise(directory: Path, pools: Iterable[str]) -> None:
@@ -31,4 +45,5 @@ def pools_of_feeds(settings: Settings) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     settings = Settings.load()
-    initialise(settings.dagster_home, pools_of_feeds(settings))
+    with alone_in(settings.dagster_home):
+        initialise(settings.dagster_home, pools_of_feeds(settings))

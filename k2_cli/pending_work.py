@@ -15,7 +15,7 @@ from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name, ingest_job_name
 from k2_assets.schedules import request_today
 from k2_cli.dagster_processes import DagsterHome
-from k2_cli.dagster_storage import initialise, pools_of_feeds
+from k2_cli.dagster_storage import alone_in, initialise, pools_of_feeds
 from k2_market.build_plan import stale_days
 from k2_market.errors import K2Error
 from k2_market.feed import Feed, feed_named, load_feeds
@@ -77,9 +77,10 @@ def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """
     home = DagsterHome(settings.dagster_home, settings.code_server_port, {})
     try:
-        if not (settings.dagster_home / "dagster.yaml").exists():
-            home.write()
-            initialise(settings.dagster_home, pools_of_feeds(settings))
+        with alone_in(settings.dagster_home):
+            if not (settings.dagster_home / "dagster.yaml").exists():
+                home.write()
+                initialise(settings.dagster_home, pools_of_feeds(settings))
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
             yield instance
     except SQLAlchemyError as error:
