@@ -43,7 +43,7 @@ class Ledger:
         lost: Offsets that retention removed before they could be read; never rows, never silent.
         truncated: Offsets in ``covered`` that the topic's log ended before when it was looked at: the broker lost
             data that it had acknowledged. What it gives at these offsets from then on is something else.
-        topic_names: Name of each topic UUID that ever fed the table.
+        topic_names: Name of each topic UUID that ever fed the table, in the order in which they came.
         messages: Rows committed. ``len(covered) - messages`` is the number of holes.
         dead_letters: Rows that would not decode.
         late_rows: Rows that came for a day whose ``trades`` had already been published.
@@ -66,9 +66,8 @@ class Ledger:
 
     def has_news(self, batch: Batch) -> bool:
         """Whether a batch says anything that is not in the ledger: offsets, losses or truncations."""
-        return bool(
-            batch.covered - self.covered or batch.lost - self.lost - self.covered or batch.truncated - self.truncated
-        )
+        cut = batch.truncated & (self.covered | batch.covered)
+        return bool(batch.covered - self.covered or batch.lost - self.lost - self.covered or cut - self.truncated)
 
     def with_batch(self, batch: Batch, topic_names: dict[str, str]) -> "Ledger":
         """The ledger after a batch.
@@ -84,11 +83,13 @@ class Ledger:
                 f"batch {batch.batch_id}: {batch.messages} messages from {len(batch.covered)} offsets; "
                 "a range was read twice"
             )
+        covered = self.covered | batch.covered
         return replace(
             self,
-            covered=self.covered | batch.covered,
-            lost=(self.lost | batch.lost) - (self.covered | batch.covered),
-            truncated=self.truncated | batch.truncated,
+            covered=covered,
+            lost=(self.lost | batch.lost) - covered,
+            # Of a table that was dropped since this was planned, nothing was cut off.
+            truncated=self.truncated | (batch.truncated & covered),
             topic_names={**self.topic_names, **topic_names},
             messages=self.messages + batch.messages,
             dead_letters=self.dead_letters + batch.dead_letters,
@@ -107,7 +108,7 @@ class Ledger:
         return replace(self, batch_id=batch_id, dead_letters=dead_letters)
 
     def to_json(self) -> str:
-        """The ledger as the text of its table property; equal ledgers give equal texts."""
+        """The ledger as the text of its table property."""
         topics: dict[str, Any] = {
             topic_id: {
                 "name": name,
@@ -115,7 +116,7 @@ class Ledger:
                 "lost": spans_to_json(self.lost.of_topic(topic_id)),
                 "truncated": spans_to_json(self.truncated.of_topic(topic_id)),
             }
-            for topic_id, name in sorted(self.topic_names.items())
+            for topic_id, name in self.topic_names.items()
         }
         return json.dumps(
             {

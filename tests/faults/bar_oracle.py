@@ -114,7 +114,12 @@ class Sums:
 
 
 def bars_of_raw(
-    raw: pa.Table, day: date, zone: str, no_price: Iterable[str], no_volume: Iterable[str]
+    raw: pa.Table,
+    day: date,
+    zone: str,
+    no_price: Iterable[str],
+    no_volume: Iterable[str],
+    topics: Sequence[str] = (),
 ) -> dict[str, dict[tuple[str, datetime], Bar]]:
     """All bars of a day, by width, then by symbol and start.
 
@@ -124,13 +129,14 @@ def bars_of_raw(
         zone: The exchange's time zone.
         no_price: Conditions that set no price.
         no_volume: Conditions that count for no volume.
+        topics: Topic ids, oldest first; one topic needs no order.
     """
     start, end = (
         datetime(each.year, each.month, each.day, tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo("UTC"))
         for each in (day, day + timedelta(days=1))
     )
     bars: dict[str, dict[tuple[str, datetime], Bar]] = {width: {} for width in WIDTHS}
-    for symbol, messages in _messages_of_symbols(raw):
+    for symbol, messages in _messages_of_symbols(raw, topics):
         trades = _in_market_order(trades_of(messages))
         for width, found in _bars(trades, start, end, frozenset(no_price), frozenset(no_volume)).items():
             bars[width].update({(symbol, at): bar for at, bar in found.items()})
@@ -268,7 +274,7 @@ def _micros(instant: datetime) -> int:
     return (instant - datetime(1970, 1, 1, tzinfo=ZoneInfo("UTC"))) // _MICROSECOND
 
 
-def _messages_of_symbols(raw: pa.Table) -> Iterable[tuple[str, list[Message]]]:
+def _messages_of_symbols(raw: pa.Table, topics: Sequence[str]) -> Iterable[tuple[str, list[Message]]]:
     """The live messages of each symbol, in the order in which they were sent."""
     frame = pl.DataFrame(pl.from_arrow(raw.select(COLUMNS))).filter(pl.col("reject_reason").is_null())
     shown = frame.select(
@@ -282,7 +288,11 @@ def _messages_of_symbols(raw: pa.Table) -> Iterable[tuple[str, list[Message]]]:
         "currency",
         "action",
         pl.col("corrects_trade_id").replace("", None),
-        pl.col("kafka_topic_id").rank("dense").alias("topic"),
+        pl.col("kafka_topic_id")
+        .replace_strict(
+            {topic: place for place, topic in enumerate(topics)}, default=len(topics), return_dtype=pl.Int64
+        )
+        .alias("topic"),
         "kafka_partition",
         "kafka_offset",
     )

@@ -65,7 +65,7 @@ def assert_nothing_lost_or_doubled(
     offline = not broker or len(acked) > BROKER_ASKED_UP_TO
     assert_verified(verify_ledger(settings, declared, None, offline, lambda done, total: None))
     for day in days:
-        assert_bars_are_the_oracles(catalog, declared, day)
+        assert_bars_are_the_oracles(catalog, declared, day, list(dict.fromkeys(each.topic_id for each in acked)))
 
 
 def assert_verified(found: Verification) -> None:
@@ -74,11 +74,11 @@ def assert_verified(found: Verification) -> None:
     assert found.holds, "\n".join([found.subject, *wrong, *found.unanswered])
 
 
-def assert_bars_are_the_oracles(catalog: Catalog, feed: Feed, day: date) -> None:
+def assert_bars_are_the_oracles(catalog: Catalog, feed: Feed, day: date, topics: Sequence[str]) -> None:
     """See that every published bar of a day, and no other, is what an independent program makes of its raw rows."""
     raw = RawTable(catalog, feed.name).view().read_day(day, *COLUMNS)
     conditions = feed.conditions
-    expected = bars_of_raw(raw, day, str(feed.zone), conditions.no_price, conditions.no_volume)
+    expected = bars_of_raw(raw, day, str(feed.zone), conditions.no_price, conditions.no_volume, topics)
     for width, bars in expected.items():
         rows = DayTable(catalog, feed.name, f"ohlcv_{width}").read_day(day).to_pylist()
         published = {(row["symbol"], row["bar_start"]): tuple(row[name] for name in BAR_COLUMNS) for row in rows}

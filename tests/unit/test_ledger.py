@@ -74,3 +74,14 @@ def test_a_text_that_is_no_ledger_is_refused_and_quoted(text: str) -> None:
 def test_a_ledger_of_a_later_version_is_refused() -> None:
     with pytest.raises(LedgerError, match="version 2"):
         Ledger.from_json('{"version":2}')
+
+
+def test_topics_are_kept_in_the_order_in_which_they_came() -> None:
+    ledger = Ledger()
+    for topic_id in ("z", "a", "m"):
+        covered = RangeSet.of([OffsetRange(topic_id, 0, 0, 1)])
+        ledger = ledger.with_batch(Batch(topic_id, covered, 1), {topic_id: "trades"})
+    again = Ledger.from_json(ledger.to_json()).with_batch(
+        Batch("b", RangeSet.of([OffsetRange("a", 0, 1, 2)]), 1), {"a": "trades"}
+    )
+    assert list(again.topic_names) == ["z", "a", "m"]
