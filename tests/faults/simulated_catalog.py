@@ -32,7 +32,8 @@ class SimulatedCatalog(MetastoreCatalog, NoopCatalog):
     writer can commit, and the writer, the catalog or the answer can be lost.
 
     Attributes:
-        committed: The metadata of every commit that landed, in order.
+        committed: The metadata of every commit to the table that landed, in order; of the table as it is since when.
+        changes: How often a table changed.
         in_flight: Commits whose writer has been told that they failed, and which may still land.
     """
 
@@ -43,6 +44,7 @@ class SimulatedCatalog(MetastoreCatalog, NoopCatalog):
         self.files = SimulatedFiles(turns)
         self.committed: list[TableMetadata] = []
         self.in_flight: list[Callable[[], bool]] = []
+        self.changes = 0
         self.down_until = 0.0
         self._locations: dict[str, str] = {}
         self._namespaces: set[str] = set()
@@ -100,6 +102,11 @@ class SimulatedCatalog(MetastoreCatalog, NoopCatalog):
         self._locations[identifier] = location
         self.committed.append(metadata)
 
+    def drop_table(self, identifier: str | Identifier) -> None:
+        self._locations.pop(_name(identifier), None)
+        self.committed.clear()
+        self.changes += 1
+
     def land_one(self) -> None:
         """Let a commit arrive that its writer has given up."""
         landed = self.in_flight.pop(0)()
@@ -114,6 +121,7 @@ class SimulatedCatalog(MetastoreCatalog, NoopCatalog):
             return False
         self._locations[name] = staged.metadata_location
         self.committed.append(staged.metadata)
+        self.changes += 1
         return True
 
     def _table(self, name: str) -> Table:

@@ -161,6 +161,7 @@ def _about_account(
     unreached = {place for place in current if place[1] >= len(ends) or place[2] >= ends[place[1]]}
     yield from _if_any("not said to be truncated", unreached - account.truncated)
     yield from _if_any("said to be truncated and never were", account.truncated - broker.truncated)
+    yield from _if_any("said to be truncated and not covered", account.truncated - account.covered)
     if not unreached:
         yield from _if_any("readable and not ingested", truth.readable() - account.covered)
         removed = {place for place in broker.removed if place[0] == broker.topic.topic_id}

@@ -1,6 +1,7 @@
 """What happens around K2's processes in a schedule: producers, the broker's own faults, doors that break, operators."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from random import Random
 from unittest.mock import patch
@@ -15,6 +16,7 @@ from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
 _MOST_TOPICS = 3
+_MOST_PROCESSES = 4
 
 
 class SimulatedEvents:
@@ -36,6 +38,7 @@ class SimulatedEvents:
         self._cut: set[int] = set()
         self._topics = 1
         self._tags = 0
+        self._drops = 0
         self._swept = 0.0
         self.sent: dict[int, Message] = {}
         self.left = self._random.randint(5, 60)
@@ -44,6 +47,8 @@ class SimulatedEvents:
             "two writers on one range": self.force_onto_one_range,
             "request delivered twice": self.deliver_twice,
             "catalog down": self.break_catalog,
+            "table rolled back": self.roll_back,
+            "table dropped": self.drop_table,
             "broker down": self.break_broker,
             "registry down": self.break_registry,
             "aborted transaction": lambda: self.write_within_transaction(Fate.ABORTED),
@@ -154,6 +159,8 @@ class SimulatedEvents:
 
     def force_onto_one_range(self) -> bool:
         """Someone starts a run by hand, of a day or as a copy of another one; it starts at once."""
+        if self._is_busy():
+            return False
         if self._dagster.runs and self._random.random() < 0.6:
             twin = self._random.choice(self._dagster.runs)
             run = self._dagster.add(JOB, twin.run_config, twin.partition, {})
@@ -164,7 +171,7 @@ class SimulatedEvents:
 
     def deliver_twice(self) -> bool:
         """A run gets a second process."""
-        if not self._ingest.running:
+        if self._is_busy() or not self._ingest.running:
             return False
         self._ingest.start_run(self._random.choice(list(self._ingest.running.values())))
         return True
@@ -181,10 +188,40 @@ class SimulatedEvents:
         if table is None or snapshot is None:
             return
         self._tags += 1
-        calm = Weather(self._random, {})
-        with patch.object(self._catalog, "weather", calm), patch.object(self._catalog, "down_until", 0.0):
+        with self._calm():
             table.manage_snapshots().create_tag(snapshot.snapshot_id, f"tag-{self._tags}").commit()
         self._turns.tell("operator", f"tags snapshot {snapshot.snapshot_id}")
+
+    def roll_back(self) -> bool:
+        """An operator sets the table back to an older snapshot."""
+        table = self._catalog.table(RAW_TRADES)
+        current = None if table is None else table.current_snapshot()
+        if table is None or current is None or current.parent_snapshot_id is None:
+            return False
+        with self._calm():
+            table.manage_snapshots().rollback_to_snapshot(current.parent_snapshot_id).commit()
+        self._turns.tell("operator", f"rolls the table back from snapshot {current.snapshot_id}")
+        return True
+
+    def roll_forward(self, chance: float) -> None:
+        """An operator sets the table to its newest snapshot again."""
+        table = self._catalog.table(RAW_TRADES)
+        if table is None or not table.metadata.snapshots or self._random.random() >= chance:
+            return
+        newest = max(table.metadata.snapshots, key=lambda each: each.sequence_number or 0)
+        if newest.snapshot_id != table.metadata.current_snapshot_id:
+            with self._calm():
+                table.manage_snapshots().set_current_snapshot(newest.snapshot_id).commit()
+            self._turns.tell("operator", f"rolls the table forward to snapshot {newest.snapshot_id}")
+
+    def drop_table(self) -> bool:
+        """An operator drops the table, to have it read anew."""
+        if self._catalog.table(RAW_TRADES) is None or self._drops:
+            return False
+        self._drops += 1
+        self._catalog.drop_table(RAW_TRADES)
+        self._turns.tell("operator", "drops the table")
+        return True
 
     def pause(self, process: Process) -> None:
         """A run's process is stopped; the daemon may take it for dead."""
@@ -214,6 +251,13 @@ class SimulatedEvents:
         if not any(sensor.alive for sensor in self._ingest.sensors):
             self._ingest.start_sensor()
 
+    @contextmanager
+    def _calm(self) -> Iterator[None]:
+        """No fault comes to what an operator does."""
+        calm = Weather(self._random, {})
+        with patch.object(self._catalog, "weather", calm), patch.object(self._catalog, "down_until", 0.0):
+            yield
+
     def _recreate_seldom(self) -> bool:
         self._topics += 1
         return self._topics <= _MOST_TOPICS and self.recreate()
@@ -225,6 +269,9 @@ class SimulatedEvents:
 
     def _next_trade(self) -> Message:
         return trades()[len(self.sent) % len(trades())]
+
+    def _is_busy(self) -> bool:
+        return sum(process.alive for process in self._ingest.running) > _MOST_PROCESSES
 
     def _writable(self) -> list[int]:
         """A log that was cut stays as it is, so that the cut can be seen."""

@@ -54,7 +54,7 @@ class SimulatedIngest:
     Attributes:
         reader: Makes a run's reader; a test puts one here that is wrong.
         waits: Why the sensor requested nothing at its last look, and what had changed by then.
-        ends: How runs ended that failed: run id and error.
+        ends: How runs ended that failed, and what the sensor found wrong with the ledger: who, and the error.
         running: For each run's process its run.
     """
 
@@ -72,7 +72,7 @@ class SimulatedIngest:
     @property
     def changes(self) -> int:
         """How often anything changed that the sensor looks at."""
-        return self.broker.changes + len(self.catalog.committed) + self.dagster.changes
+        return self.broker.changes + self.catalog.changes + self.dagster.changes
 
     def create_table(self) -> None:
         """Have the raw table there already, without the cost of creating it."""
@@ -89,7 +89,7 @@ class SimulatedIngest:
         """A process for a run, which may be one that has a process already."""
         run.status = dg.DagsterRunStatus.STARTED
         times = sum(each is run for each in self.running.values())
-        name = f"{run.run_id}{'abcdefgh'[times - 1] if times else ''}"
+        name = f"{run.run_id}.{times + 1}" if times else run.run_id
         process = self.turns.start(name, lambda: self._carry_out(run))
         self.running[process] = run
         return process
@@ -115,9 +115,9 @@ class SimulatedIngest:
         now = EPOCH + timedelta(seconds=self.turns.now)
         try:
             found = next_ingest(FEED, SimulatedTopics(self.broker), self._iceberg(), self.dagster, now)  # type: ignore[arg-type]
-        except LedgerError:
-            raise
         except K2Error as error:
+            if isinstance(error, LedgerError):
+                self.ends.append(("sensor", error))
             self.turns.tell("sensor", f"fails: {error}")
             return
         if isinstance(found, dg.SkipReason):

@@ -17,6 +17,8 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "error before the commit": ("C4",),
     "commit landed late": ("commit that lands after its writer gave up",),
     "another committer in between": ("C6",),
+    "table rolled back": ("C10",),
+    "table dropped": ("table dropped, to be read anew",),
     "broker down": ("B1",),
     "aborted transaction": ("B5",),
     "transaction left open": ("B6",),

@@ -16,7 +16,7 @@ from simulated_broker import SimulatedConsumer, SimulatedMessage, SimulatedReade
 
 from k2_market import block_decoder
 from k2_market.ledger import PROPERTY, Ledger
-from k2_resources import iceberg_catalog, raw_table
+from k2_resources import iceberg_catalog, raw_table, raw_view
 from k2_resources.raw_table import Commit, Delivery, RawTable
 from k2_resources.raw_view import ledger_of
 from k2_resources.settled_commit import Conflict
@@ -168,4 +168,16 @@ def days_not_reported() -> Iterator[None]:
 def failed_runs_keep_their_ranges() -> Iterator[None]:
     """A run that failed counts as if it were still under way: nothing is lost or doubled, and nothing goes on."""
     with patch.object(run_records, "IN_FLIGHT", [*run_records.IN_FLIGHT, DagsterRunStatus.FAILURE]):
+        yield
+
+
+@contextmanager
+def rollbacks_not_noticed() -> Iterator[None]:
+    """A ledger is believed whatever the table's history says, and rows are committed on top."""
+
+    def believed(table: Table) -> Ledger:
+        text = table.properties.get(PROPERTY)
+        return Ledger() if text is None else Ledger.from_json(text)
+
+    with patch.object(raw_table, "ledger_of", believed), patch.object(raw_view, "ledger_of", believed):
         yield
