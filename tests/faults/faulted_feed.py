@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 from recorded_producer import Acked, RecordedProducer
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -29,6 +30,7 @@ from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
 
 NAME = "faulted"
+PARTITIONS = 3
 DAY = date(2026, 11, 20)
 EARLIER_DAY = date(2026, 11, 19)
 LATER = timedelta(minutes=30)
@@ -52,12 +54,24 @@ class FaultedFeed:
     producer: RecordedProducer
 
     @classmethod
-    def declared(cls, directory: Path, bootstrap: str, registry_url: str, partitions: int = 3) -> "FaultedFeed":
-        """Declare a feed like ``sim`` in a directory, with a topic that nothing else uses, and create the topic."""
+    def declared(
+        cls, directory: Path, bootstrap: str, registry_url: str, changes: Mapping[str, str] | None = None
+    ) -> "FaultedFeed":
+        """Declare a feed like ``sim`` in a directory, with a topic that nothing else uses, and create the topic.
+
+        Args:
+            directory: Where declaration and home go.
+            bootstrap: The broker.
+            registry_url: The registry.
+            changes: Texts of the shipped declaration, and what is put in their place.
+        """
         topic = f"market.equities.trades.{NAME}-{uuid.uuid4().hex[:8]}"
         text = (_SHIPPED_FEEDS / "sim.toml").read_text(encoding="utf-8")
         text = text.replace('name = "sim"', f'name = "{NAME}"').replace("market.equities.trades.sim", topic)
-        text = text.replace("[topics]", f"[topics]\npartitions = {partitions}")
+        text = text.replace("[topics]", f"[topics]\npartitions = {PARTITIONS}")
+        for before, after in (changes or {}).items():
+            assert before in text
+            text = text.replace(before, after)
         feeds_directory = directory / "feeds"
         feeds_directory.mkdir(parents=True)
         (feeds_directory / f"{NAME}.toml").write_text(text, encoding="utf-8")
@@ -89,8 +103,12 @@ class FaultedFeed:
 
     def messages(self, trades: int, day: date = DAY, seed: int = 1) -> OutgoingMessages:
         """A simulated day's messages, not sent."""
+        return trade_messages(self.trades(trades, day, seed), self.feed, self.schema_id())
+
+    def trades(self, trades: int, day: date = DAY, seed: int = 1) -> pl.DataFrame:
+        """A simulated day's trades, ``SOURCE_TRADE``."""
         session = TradingCalendar.of(self.feed).session(day)
-        return trade_messages(simulate_day(self.feed, session, day, trades, seed, 10), self.feed, self.schema_id())
+        return simulate_day(self.feed, session, day, trades, seed, 10)
 
     def send(self, trades: int, day: date = DAY, seed: int = 1) -> None:
         """Send a simulated day and wait for the broker's word on all of it."""
