@@ -14,6 +14,7 @@ from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableA
 from pyiceberg.expressions import BooleanExpression, EqualTo
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
+from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from k2_market.errors import K2Error
@@ -30,6 +31,10 @@ from k2_resources.table_errors import CatalogUnavailable, database_said, in_word
 
 KEPT_SNAPSHOTS = 30
 """Snapshots a table keeps. pyiceberg's commit costs about a millisecond for each one kept."""
+
+_CONNECT_SECONDS = 10
+_STATEMENT_SECONDS = 30
+"""How long a PostgreSQL catalog may take to answer; it answers in milliseconds."""
 
 _PROPERTIES = {
     # pyiceberg's own retry re-bases an append without asking, and would commit a range twice.
@@ -72,10 +77,27 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
         if parsed.scheme.startswith("sqlite"):
             Path(parsed.path).parent.mkdir(parents=True, exist_ok=True)
         # pool_pre_ping finds a connection that a database restart has cut.
-        return SqlCatalog("k2", uri=uri, warehouse=warehouse, pool_pre_ping="true")
+        return SqlCatalog("k2", uri=with_time_limits(uri), warehouse=warehouse, pool_pre_ping="true")
     except (SQLAlchemyError, OSError, ImportError) as error:
         said = database_said(error) if isinstance(error, SQLAlchemyError) else str(error)
         raise CatalogUnavailable(f"Iceberg catalog {parsed.scheme}://…{parsed.path}: {said}") from error
+
+
+def with_time_limits(uri: str) -> str:
+    """A PostgreSQL catalog's URI with limits on how long anything is waited for, where it sets none itself.
+
+    Without them a lock or a network that swallows packets would hold a run until its longest time is over. SQLite's
+    driver waits five seconds for a lock.
+    """
+    url = make_url(uri)
+    if url.drivername not in ("postgresql", "postgresql+psycopg2", "postgresql+psycopg"):
+        return uri
+    limits = {
+        "connect_timeout": str(_CONNECT_SECONDS),
+        "tcp_user_timeout": str(_STATEMENT_SECONDS * 1000),
+        "options": f"-c statement_timeout={_STATEMENT_SECONDS}s",
+    }
+    return url.set(query={**limits, **url.query}).render_as_string(hide_password=False)
 
 
 def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:

@@ -6,18 +6,16 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from checker import assert_nothing_lost_or_doubled
+from commit_faults import ALL, LOST_CONNECTION, commits_become, lands_without_an_answer, never_arrives
 from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
-from sqlalchemy.exc import OperationalError
 
 from k2_cli.kafka_process import LocalKafka
 from k2_cli.registry_process import LocalRegistry
@@ -27,8 +25,6 @@ from k2_resources.raw_view import TableRolledBack
 from k2_resources.table_errors import CatalogUnavailable
 
 TRADES = 500
-ALL = 1_000_000
-LOST_CONNECTION = OperationalError("UPDATE iceberg_tables", {}, ConnectionError("server closed the connection"))
 
 
 @pytest.fixture
@@ -60,33 +56,6 @@ def lock(database: Path, kind: str) -> Iterator[None]:
     finally:
         connection.execute("ROLLBACK")
         connection.close()
-
-
-@contextmanager
-def commits_become(fault: Callable[[Callable[[], Any]], Any], table: str, times: int = 1) -> Iterator[list[str]]:
-    """Have a fault decide about the first commits to a table; it is given the real one. Yields those it decided."""
-    real = SqlCatalog.commit_table
-    decided: list[str] = []
-
-    def commit_table(self: SqlCatalog, of: Any, requirements: Any, updates: Any) -> Any:
-        name = ".".join(of.name())
-        if name != table or len(decided) == times or not self.table_exists(of.name()):
-            return real(self, of, requirements, updates)
-        decided.append(name)
-        return fault(lambda: real(self, of, requirements, updates))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SqlCatalog, "commit_table", commit_table)
-        yield decided
-
-
-def lands_without_an_answer(commit: Callable[[], Any]) -> Any:
-    commit()
-    raise LOST_CONNECTION
-
-
-def never_arrives(commit: Callable[[], Any]) -> Any:
-    raise LOST_CONNECTION
 
 
 @pytest.mark.parametrize("table", ["raw_trades", "trades", pytest.param("ohlcv_1m", marks=pytest.mark.slow)])
