@@ -23,7 +23,6 @@ from k2_assets.ingestion import Ingestion
 from k2_assets.raw_trades import IngestConfig, pending_of_day, ranges_of
 from k2_market.block_decoder import DayWindow
 from k2_market.errors import K2Error, LedgerError
-from k2_market.ledger import spans_to_json
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources import iceberg_catalog
@@ -94,20 +93,9 @@ class SimulatedIngest:
         self.running[process] = run
         return process
 
-    def request(self, ranges: RangeSet, lost: RangeSet = RangeSet()) -> Run:  # noqa: B008  # it is frozen
-        """A run as the sensor would request it."""
-        (topic_id,) = {topic_id for topic_id, _ in (*ranges.spans, *lost.spans)}
-        config = {"topic_id": topic_id, "ranges": spans_to_json(ranges), "lost": spans_to_json(lost)}
-        return self.dagster.add(JOB, {"ops": {ingest_op(FEED): {"config": config}}}, "2026-11-20", {})
-
     def request_day(self, day: date) -> Run:
         """A run as someone starts it from the UI: it plans its own."""
         return self.dagster.add(JOB, {}, day.isoformat(), {})
-
-    def ranges(self, *spans: tuple[int, int, int]) -> RangeSet:
-        """Ranges of the topic as it is, by partition, start and end."""
-        assert self.broker.topic is not None
-        return RangeSet.of(OffsetRange(self.broker.topic.topic_id, *span) for span in spans)
 
     def sense(self) -> None:
         """Look once, as the sensor does."""

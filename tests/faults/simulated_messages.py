@@ -1,5 +1,6 @@
 """Messages of a simulated feed, encoded once for all schedules: trades that can be told apart, and poison."""
 
+import io
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -110,8 +111,6 @@ def _trade(number: int) -> Message:
 
 
 def _avro(record: dict[str, Any]) -> bytes:
-    import io
-
     body = io.BytesIO()
     fastavro.schemaless_writer(body, _schema(), record)
     return body.getvalue()
