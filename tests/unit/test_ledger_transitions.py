@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -29,6 +29,8 @@ NAMES = {TOPIC: "trades", "older/topic[0,1)": "trades"}
 """Topic UUIDs with the characters that a range's text has too."""
 
 Offsets = frozenset[tuple[str, int, int]]
+
+patient = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ranges = st.builds(
     lambda topic, partition, start, length: OffsetRange(topic, partition, start, start + length),
@@ -94,11 +96,13 @@ def offsets(*sets: RangeSet) -> Offsets:
     )
 
 
+@patient
 @given(ranges)
 def test_a_range_read_from_its_text_is_the_same_range(each: OffsetRange) -> None:
     assert OffsetRange.parse(str(each)) == each
 
 
+@patient
 @given(st.text() | st.from_regex(r"[a-z]*/\d{1,3}\[\d{1,3},\d{1,3}\)?", fullmatch=True))
 def test_a_text_is_a_range_or_is_refused(text: str) -> None:
     try:
@@ -109,6 +113,7 @@ def test_a_text_is_a_range_or_is_refused(text: str) -> None:
     assert parsed.start < parsed.end
 
 
+@patient
 @given(histories())
 def test_a_ledger_is_the_sum_of_its_batches(history: list[Batch]) -> None:
     ledger = after(history)
@@ -122,6 +127,7 @@ def test_a_ledger_is_the_sum_of_its_batches(history: list[Batch]) -> None:
     assert ledger.batch_id == (history[-1].batch_id if history else "")
 
 
+@patient
 @given(histories(), st.randoms())
 def test_in_whatever_order_batches_come_only_the_last_ones_name_tells(history: list[Batch], random: Random) -> None:
     # A log is cut after it was read, so what is said to be cut off comes last in any order.
@@ -133,6 +139,7 @@ def test_in_whatever_order_batches_come_only_the_last_ones_name_tells(history: l
     assert replace(one, batch_id="") == replace(other, batch_id="")
 
 
+@patient
 @given(ledgers, batches())
 def test_a_batch_that_overlaps_is_refused_and_its_new_part_is_not(ledger: Ledger, batch: Batch) -> None:
     doubled = batch.covered & ledger.covered
@@ -144,6 +151,7 @@ def test_a_batch_that_overlaps_is_refused_and_its_new_part_is_not(ledger: Ledger
     assert offsets(ledger.with_batch(left, NAMES).covered) == offsets(ledger.covered, batch.covered)
 
 
+@patient
 @given(ledgers, batches())
 def test_a_batch_has_news_exactly_when_it_would_change_what_the_ledger_says(ledger: Ledger, batch: Batch) -> None:
     news = replace(batch, covered=batch.covered - ledger.covered, messages=0, dead_letters=0, late_rows=0)
@@ -152,6 +160,7 @@ def test_a_batch_has_news_exactly_when_it_would_change_what_the_ledger_says(ledg
     assert ledger.has_news(batch) == (said[0] != said[1])
 
 
+@patient
 @given(histories())
 def test_what_was_committed_once_is_no_news_a_second_time(history: list[Batch]) -> None:
     ledger = after(history)
@@ -159,6 +168,7 @@ def test_what_was_committed_once_is_no_news_a_second_time(history: list[Batch]) 
         assert not ledger.has_news(batch)
 
 
+@patient
 @given(ledgers, batches())
 def test_a_ledger_never_takes_back_what_it_covers_or_knows_to_be_cut_off(ledger: Ledger, batch: Batch) -> None:
     covered = batch.covered - ledger.covered
@@ -170,6 +180,7 @@ def test_a_ledger_never_takes_back_what_it_covers_or_knows_to_be_cut_off(ledger:
     assert later.truncated.issubset(later.covered)
 
 
+@patient
 @given(ledgers, st.integers(-1, 100), st.uuids().map(str))
 def test_a_repair_changes_the_count_of_dead_letters_and_nothing_else(ledger: Ledger, dead: int, name: str) -> None:
     if 0 <= dead <= ledger.messages:
@@ -179,6 +190,7 @@ def test_a_repair_changes_the_count_of_dead_letters_and_nothing_else(ledger: Led
             ledger.repaired(name, dead)
 
 
+@patient
 @given(ledgers)
 def test_a_ledgers_text_says_all_of_it_and_equal_ledgers_have_equal_texts(ledger: Ledger) -> None:
     text = ledger.to_json()
@@ -205,11 +217,13 @@ def ago(seconds: int) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
+@patient
 @given(facts())
 def test_pending_is_what_can_be_read_and_nobody_has(of: IngestFacts) -> None:
     assert offsets(of.pending) == offsets(of.topic.readable) - offsets(of.ledger.covered, *of.in_flight)
 
 
+@patient
 @given(facts())
 def test_a_plan_takes_only_what_is_pending_and_never_nothing(of: IngestFacts) -> None:
     ready = pending_or_waiting(of)
@@ -222,6 +236,7 @@ def test_a_plan_takes_only_what_is_pending_and_never_nothing(of: IngestFacts) ->
     assert made.lost.isdisjoint(of.ledger.covered | of.topic.readable)
 
 
+@patient
 @given(facts())
 def test_a_run_that_only_records_reads_nothing_brings_news_and_is_planned_once(of: IngestFacts) -> None:
     made = recording(of)
@@ -236,6 +251,7 @@ def test_a_run_that_only_records_reads_nothing_brings_news_and_is_planned_once(o
     assert not told.unrecorded
 
 
+@patient
 @given(facts(), facts())
 def test_plans_of_other_ranges_or_attempts_have_other_keys(one: IngestFacts, other: IngestFacts) -> None:
     plans = [IngestPlan(each.pending, 1, each.lost, each.truncated) for each in (one, other)]
@@ -333,3 +349,4 @@ class IngestionOverTime(RuleBasedStateMachine):
 
 
 TestIngestionOverTime = IngestionOverTime.TestCase
+TestIngestionOverTime.settings = patient
