@@ -8,7 +8,14 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_random,
+)
 
 from k2_resources import crash_points
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, DayFiles, day_files, ensure_table, find_table, of_day
@@ -86,7 +93,7 @@ class DayTable:
         retrying = Retrying(
             retry=retry_if_exception_type((CommitFailedException, CatalogUnavailable)),
             stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(_MOST_SECONDS),
-            wait=wait_random_exponential(multiplier=0.05, max=2),
+            wait=wait_exponential(multiplier=0.05, max=5) + wait_random(0, 0.2),  # 16 s in all: a database's restart
             reraise=True,
         )
         try:
