@@ -40,12 +40,13 @@ ranges = st.builds(
     st.integers(1, 12),
 )
 range_sets = st.lists(ranges, max_size=5).map(RangeSet.of)
+range_sets_or_none = st.just(RangeSet()) | range_sets
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     """A batch by itself: as many messages as offsets or fewer, what was lost and what was cut off beside."""
-    covered = draw(range_sets)
+    covered = draw(range_sets_or_none)
     messages = draw(st.integers(0, len(covered)))
     return Batch(
         batch_id=draw(st.uuids().map(str)),
@@ -53,7 +54,7 @@ def batches(draw: st.DrawFn) -> Batch:
         messages=messages,
         dead_letters=draw(st.integers(0, messages)),
         late_rows=draw(st.integers(0, messages)),
-        lost=draw(range_sets),
+        lost=draw(range_sets_or_none),
         truncated=draw(range_sets),
     )
 
