@@ -19,7 +19,7 @@ from k2_market.outgoing_messages import OutgoingMessages
 from k2_market.topic_state import TopicState
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
 from k2_resources.raw_table import RawTable
 from k2_resources.raw_view import RawView
 from k2_resources.schema_registry import SchemaRegistry
@@ -98,11 +98,23 @@ def own_feed(
     )
     feed = load_feeds(settings.feed_directories)[name]
     ensure_topic(create_at or bootstrap_servers, feed.topics.trades, feed.topics)
-    topics = KafkaTopics(create_at or bootstrap_servers)
-    eventually(lambda: topics.state(feed.topics.trades), f"{feed.topics.trades} is known to its broker")
+    wait_until_known(create_at or bootstrap_servers, feed.topics.trades)
     registry = SchemaRegistry(settings.schema_registry_url)
     schema_id = registry.register(subject_of(feed.topics.trades), schema_of(MessageKind.TRADES))
     return OwnFeed(feed, settings, schema_id)
+
+
+def wait_until_known(bootstrap_servers: str, topic: str) -> None:
+    """Wait until a topic that was created has leaders, and can be asked about."""
+    topics = KafkaTopics(bootstrap_servers)
+
+    def known() -> bool:
+        try:
+            return topics.state(topic) is not None
+        except KafkaUnavailable:
+            return False
+
+    eventually(known, f"{topic} is known to its broker")
 
 
 def eventually(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:

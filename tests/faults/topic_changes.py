@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
-from own_feeds import OwnFeed, eventually
+from own_feeds import OwnFeed, eventually, wait_until_known
 from recorded_producer import RecordedProducer
 
 from k2_market.outgoing_messages import OutgoingMessages
@@ -60,7 +60,7 @@ def recreate(own: OwnFeed) -> None:
     admin.delete_topics([name])[name].result(_SECONDS)
     eventually(lambda: topics.state(name) is None, f"{name} is deleted")
     ensure_topic(own.settings.bootstrap_servers, name, own.feed.topics)
-    eventually(lambda: topics.state(name), f"{name} is there again")
+    wait_until_known(own.settings.bootstrap_servers, name)
     assert own.topic().topic_id != before
 
 
