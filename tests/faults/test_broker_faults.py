@@ -164,6 +164,7 @@ def test_a_topic_made_anew_goes_on_under_its_new_id_and_the_rows_of_both_stay(
     tally.injected(row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [100, 500])
 def test_a_topic_made_anew_between_plan_and_run_is_not_read_for_the_one_that_was_planned(
     own: OwnFeed, tally: FaultTally, again: int
@@ -187,7 +188,7 @@ def test_a_topic_made_anew_between_plan_and_run_is_not_read_for_the_one_that_was
     tally.injected("B8 or B9 between plan and run")
 
 
-@pytest.mark.parametrize("again", [100, 500])
+@pytest.mark.parametrize("again", [pytest.param(100, marks=pytest.mark.slow), 500])
 def test_a_topic_made_anew_just_before_it_is_read_is_not_read_for_the_one_that_was_planned(
     own: OwnFeed, tally: FaultTally, again: int, before_reading: Callable[[Callable[[], None]], None]
 ) -> None:
@@ -209,6 +210,7 @@ def test_a_topic_made_anew_just_before_it_is_read_is_not_read_for_the_one_that_w
     tally.injected("B8 or B9 between look and read")
 
 
+@pytest.mark.slow
 def test_partitions_added_during_a_run_are_read_from_their_first_offset(own: OwnFeed, tally: FaultTally) -> None:
     first, second = split(own.trades(2_000, symbols=100), 1_000)
     producer = own.producer()

@@ -90,7 +90,7 @@ def test_of_all_strange_messages_between_good_ones_each_is_a_row_or_a_dead_lette
     assert decoded.total() == sum(not each.reason for each in sent)
     assert {f"t{number}" for number in range(len(good))} <= set(decoded)
     assert findings(own, "dead_letters")[DAY.isoformat()] is False
-    assert_nothing_lost_or_doubled(own.settings, own.feed.name, producer.acked, tally)
+    assert_nothing_lost_or_doubled(own.settings, own.feed.name, producer.acked, tally, days=days(own))
     tally.injected(*sorted({each.row for each in strange}))
 
 
@@ -146,7 +146,7 @@ def test_a_hundred_thousand_symbols_are_ingested_and_built(own: OwnFeed, tally: 
     done = catch_up(own)
     assert (done.failed, done.build_runs) == (0, 1)
     assert len(own.raw().table.inspect.files()) == 1  # type: ignore[union-attr]  # no file for each symbol
-    assert_nothing_lost_or_doubled(own.settings, own.feed.name, producer.acked, tally)
+    assert_nothing_lost_or_doubled(own.settings, own.feed.name, producer.acked, tally, days=[DAY])
     tally.injected("M16")
 
 
@@ -164,5 +164,5 @@ def test_a_topic_of_nothing_but_poison_is_ingested_to_its_end_and_the_check_says
     producer.send(own.trades(100))
     producer.flush()
     assert catch_up(own).failed == 0
-    assert_nothing_lost_or_doubled(own.settings, own.feed.name, producer.acked, tally)
+    assert_nothing_lost_or_doubled(own.settings, own.feed.name, producer.acked, tally, days=[DAY])
     tally.injected("M17")
