@@ -64,7 +64,8 @@ class ProcessNemesis:
         """Kill one process: a service or, if there is one, the process of a run."""
         victims = self._victims()
         if victims:
-            name = self.choices.choice(sorted(victims))
+            # A run lives for seconds, a service until it is killed: when there is a run, it is its turn more often.
+            name = self.choices.choice([*sorted(victims), *([RUN, RUN] if RUN in victims else [])])
             with suppress(psutil.NoSuchProcess):
                 self.choices.choice(victims[name]).kill()
                 self.killed.append(name)
