@@ -25,6 +25,7 @@ from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import RawView
 from k2_resources.schema_registry import SchemaRegistryResource
 from k2_resources.structured_logging import correlation
+from k2_resources.topic_reader import OffsetsGone
 
 RAW_TRADES = "raw_trades"
 
@@ -93,10 +94,20 @@ def ranges_of(config: IngestConfig) -> RangeSet:
 
 
 def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date) -> RangeSet:
-    """What the topic holds of a trading day, by record time, and the ledger lacks: a run's own plan."""
+    """What the topic holds of a trading day, by record time, and the ledger lacks: a run's own plan.
+
+    Raises:
+        OffsetsGone: The topic is halted, since its log was cut short.
+    """
     topic = topics.state(feed.topics.trades)
     if topic is None:
         return RangeSet()
+    halted = ledger.truncated.of_topic(topic.topic_id)
+    if halted:
+        raise OffsetsGone(
+            f"{topic.name} is halted: its log ended before offsets of the ledger: {', '.join(map(str, halted))}. What it "
+            "gives there now is something else; create the topic anew, and its new id is ingested"
+        )
     starts = topics.offsets_at(topic, calendar.day_start(day))
     ends = topics.offsets_at(topic, calendar.day_start(day + timedelta(days=1)))
     window = RangeSet.of(
