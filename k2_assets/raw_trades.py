@@ -105,8 +105,8 @@ def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, l
     halted = ledger.truncated.of_topic(topic.topic_id)
     if halted:
         raise OffsetsGone(
-            f"{topic.name} is halted: its log ended before offsets of the ledger: {', '.join(map(str, halted))}. What it "
-            "gives there now is something else; create the topic anew, and its new id is ingested"
+            f"{topic.name} is halted: its log ended before offsets of the ledger: {', '.join(map(str, halted))}. What "
+            "it gives there now is something else; create the topic anew, and its new id is ingested"
         )
     starts = topics.offsets_at(topic, calendar.day_start(day))
     ends = topics.offsets_at(topic, calendar.day_start(day + timedelta(days=1)))
