@@ -99,9 +99,7 @@ def test_a_registry_process_that_is_down_fails_the_run_and_all_is_decoded_when_i
     with supervisor.running(service):
         faulted = FaultedFeed.declared(tmp_path, kafka.bootstrap_servers, service.url)
         faulted.send(TRADES)
-    done = faulted.k2("catch-up", "--feed", NAME)
-    assert done.returncode == 1
-    assert "1 failed" in done.stdout
+    assert faulted.catch_up().failed == 1
     (failure,) = faulted.failures()
     assert f"RegistryUnavailable: schema registry {service.url}" in failure
     assert_nothing_was_written(faulted)
