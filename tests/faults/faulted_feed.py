@@ -12,6 +12,8 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from checker import assert_nothing_lost_or_doubled
+from fault_tally import FaultTally
 from recorded_producer import Acked, RecordedProducer
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -151,6 +153,12 @@ class FaultedFeed:
         """The ledger."""
         return self.table().ledger()
 
+    def days(self) -> list[date]:
+        """The trading days that have raw rows."""
+        table = self.table().view().table
+        assert table is not None
+        return sorted(set(table.scan(selected_fields=("trade_date",)).to_arrow()["trade_date"].to_pylist()))
+
     def lag(self) -> int:
         """Messages that the topic holds and the ledger lacks."""
         topic = KafkaTopics(self.settings.bootstrap_servers).state(self.feed.topics.trades)
@@ -162,6 +170,19 @@ class FaultedFeed:
         with local_instance(self.settings) as instance:
             runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
             return [failure_of(run.run_id, instance) for run in runs]
+
+
+def assert_whole(faulted: FaultedFeed, tally: FaultTally, *names: str) -> None:
+    """After a fault: all comes without a person's doing, and the checker finds nothing wrong in any table.
+
+    Args:
+        faulted: The feed.
+        tally: Counts what was found.
+        names: The faults, by their names in the catalogue.
+    """
+    faulted.catch_up_to_the_end()
+    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally, days=faulted.days())
+    tally.injected(*names)
 
 
 def k2_command(*arguments: str) -> list[str]:

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from checker import assert_nothing_lost_or_doubled
 from commit_faults import ALL, LOST_CONNECTION, commits_become, lands_without_an_answer, never_arrives
 from fault_tally import FaultTally
-from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed
+from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, assert_whole
 from pyiceberg.catalog import Catalog
 
 from k2_cli.kafka_process import LocalKafka
@@ -34,12 +33,6 @@ def faulted(tmp_path: Path, kafka: LocalKafka, registry: LocalRegistry) -> Fault
 
 def catalog_file(faulted: FaultedFeed) -> Path:
     return faulted.settings.home / "catalog.db"
-
-
-def assert_whole(faulted: FaultedFeed, tally: FaultTally, *names: str) -> None:
-    faulted.catch_up_to_the_end()
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
-    tally.injected(*names)
 
 
 def open_catalog_of(faulted: FaultedFeed) -> Catalog:

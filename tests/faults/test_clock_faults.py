@@ -15,7 +15,7 @@ import pytest
 from checker import assert_nothing_lost_or_doubled
 from faked_clock import FakedClock, wait_until_stopped
 from fault_tally import FaultTally
-from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, k2_command
+from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, assert_whole, k2_command
 
 from k2_cli.kafka_process import LocalKafka
 from k2_cli.registry_process import LocalRegistry
@@ -55,12 +55,6 @@ def clock(tmp_path: Path) -> FakedClock:
 def in_sydney(tmp_path: Path, kafka: LocalKafka, registry: LocalRegistry) -> FaultedFeed:
     """A feed that is always open, and whose trading days are Sydney's."""
     return FaultedFeed.declared(tmp_path, kafka.bootstrap_servers, registry.url, ALWAYS_OPEN_IN_SYDNEY)
-
-
-def assert_whole(faulted: FaultedFeed, tally: FaultTally, *names: str) -> None:
-    faulted.catch_up_to_the_end()
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
-    tally.injected(*names)
 
 
 def catch_up_under(environment: Mapping[str, str], faulted: FaultedFeed) -> subprocess.CompletedProcess[str]:
@@ -196,7 +190,7 @@ def test_rows_and_days_are_the_same_in_whatever_time_zone_the_machine_is(
         assert catch_up_under({"TZ": zone}, elsewhere).returncode == 0
         found[zone] = list(tables_of(elsewhere))
         assert elsewhere.ledger().dead_letters == 0
-        assert_nothing_lost_or_doubled(elsewhere.settings, NAME, in_sydney.acked, tally)
+        assert_nothing_lost_or_doubled(elsewhere.settings, NAME, in_sydney.acked, tally, days=elsewhere.days())
         tally.injected("T2")
     assert found["UTC"] == found["America/New_York"] == found["Asia/Kolkata"]
     rows = [row for table in found["UTC"] if "kafka_offset" in table.column_names for row in table.to_pylist()]
@@ -227,7 +221,9 @@ def test_a_trade_after_32_bit_time_is_a_dead_letter_today_and_a_row_when_its_day
     rows = when_it_has_come.table().view().read_day(day, "exchange_timestamp", "reject_reason").to_pylist()
     assert [row["reject_reason"] for row in rows] == [None] * 10
     assert max(row["exchange_timestamp"] for row in rows) > AFTER_32_BITS
-    assert_nothing_lost_or_doubled(when_it_has_come.settings, NAME, in_sydney.acked, tally)
+    assert_nothing_lost_or_doubled(
+        when_it_has_come.settings, NAME, in_sydney.acked, tally, days=when_it_has_come.days()
+    )
 
     in_sydney.catch_up_to_the_end()
     assert in_sydney.ledger().dead_letters == 10

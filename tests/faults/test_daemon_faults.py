@@ -51,7 +51,8 @@ def quiet_before(daemon: DaemonStack) -> None:
 def assert_whole(daemon: DaemonStack, tally: FaultTally, *names: str) -> None:
     """See that all came without a person's doing, once."""
     daemon.wait_until_done()
-    assert_nothing_lost_or_doubled(daemon.faulted.settings, NAME, daemon.faulted.acked, tally)
+    faulted = daemon.faulted
+    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally, days=faulted.days())
     tally.injected(*names)
 
 

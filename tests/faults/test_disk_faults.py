@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checker import assert_nothing_lost_or_doubled
 from fault_tally import FaultTally
-from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, k2_command
+from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, assert_whole, k2_command
 from free_ports import free_ports
 from small_disk import fill, free, small_disk
 
@@ -25,12 +24,6 @@ TRADES = 500
 @pytest.fixture
 def faulted(tmp_path: Path, kafka: LocalKafka, registry: LocalRegistry) -> FaultedFeed:
     return FaultedFeed.declared(tmp_path, kafka.bootstrap_servers, registry.url)
-
-
-def assert_whole(faulted: FaultedFeed, tally: FaultTally, *names: str) -> None:
-    faulted.catch_up_to_the_end()
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
-    tally.injected(*names)
 
 
 @pytest.mark.parametrize("leave_bytes", [0, 16_384, 65_536])

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checker import assert_nothing_lost_or_doubled
 from commit_faults import LOST_CONNECTION, commits_become
 from fault_tally import FaultTally
-from faulted_feed import NAME, FaultedFeed
+from faulted_feed import NAME, FaultedFeed, assert_whole
 from own_postgres import OwnPostgres, own_postgres
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
@@ -42,12 +41,6 @@ def faulted(tmp_path: Path, kafka: LocalKafka, registry: LocalRegistry, postgres
     faulted.catch_up_to_the_end()
     faulted.send(TRADES, seed=2)
     return faulted
-
-
-def assert_whole(faulted: FaultedFeed, tally: FaultTally, *names: str) -> None:
-    faulted.catch_up_to_the_end()
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
-    tally.injected(*names)
 
 
 def test_a_server_that_is_down_stops_the_plan_in_words(

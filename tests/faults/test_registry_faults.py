@@ -12,9 +12,8 @@ from pathlib import Path
 
 import fastavro
 import pytest
-from checker import assert_nothing_lost_or_doubled
 from fault_tally import FaultTally
-from faulted_feed import DAY, NAME, FaultedFeed
+from faulted_feed import DAY, FaultedFeed, assert_whole
 from free_ports import free_ports
 from registry_in_front import RegistryInFront, registry_in_front
 
@@ -48,9 +47,8 @@ def assert_nothing_was_written(faulted: FaultedFeed) -> None:
 
 
 def assert_all_is_decoded(faulted: FaultedFeed, tally: FaultTally) -> None:
-    faulted.catch_up_to_the_end()
+    assert_whole(faulted, tally, "S1")
     assert faulted.ledger().dead_letters == 0
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +73,6 @@ def test_a_registry_that_answers_with_an_error_fails_the_run_and_makes_no_dead_l
 
     front.passes()
     assert_all_is_decoded(faulted, tally)
-    tally.injected("S1")
 
 
 @pytest.mark.slow
@@ -87,7 +84,6 @@ def test_a_registry_that_fails_for_a_moment_costs_nothing(
     front.instead = lambda path: (status, b"{}") if (status := next(first, None)) else None
     assert_all_is_decoded(faulted, tally)
     assert faulted.failures() == []
-    tally.injected("S1")
 
 
 def test_a_registry_process_that_is_down_fails_the_run_and_all_is_decoded_when_it_is_back(
@@ -106,7 +102,6 @@ def test_a_registry_process_that_is_down_fails_the_run_and_all_is_decoded_when_i
 
     with supervisor.running(service):
         assert_all_is_decoded(faulted, tally)
-    tally.injected("S1")
 
 
 @pytest.mark.slow  # four attempts of five seconds each
@@ -121,9 +116,9 @@ def test_a_registry_that_takes_requests_and_does_not_answer_fails_the_run_within
 
     front.passes()
     assert_all_is_decoded(faulted, tally)
-    tally.injected("S1")
 
 
+@pytest.mark.slow
 def test_an_id_that_the_registry_itself_does_not_know_is_a_dead_letter_with_its_bytes(
     faulted: FaultedFeed, front: RegistryInFront, tally: FaultTally
 ) -> None:
@@ -136,8 +131,7 @@ def test_an_id_that_the_registry_itself_does_not_know_is_a_dead_letter_with_its_
     assert {row["reject_reason"] for row in dead} == {f"unknown schema id {number}"}
     assert sorted(row["payload"] for row in dead) == sorted(each.value or b"" for each in faulted.acked)
     assert faulted.ledger().dead_letters == TRADES
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
-    tally.injected("S1")
+    assert_whole(faulted, tally, "S1")
 
 
 def trade_schema(**changed_types: object) -> AvroSchema:
@@ -195,8 +189,7 @@ def test_an_incompatible_schema_is_refused_and_one_forced_in_makes_dead_letters_
     assert len(of_forced) == 20
     assert all(re.search(rf"schema id {number} .*price", row["reject_reason"]) for row in of_forced)
     assert all(row["reject_reason"] is None for row in rows if row["schema_id"] != number)
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
-    tally.injected("S2")
+    assert_whole(faulted, tally, "S2")
 
 
 def test_a_schema_that_gains_a_field_in_the_middle_of_a_batch_is_read_beside_the_old_one(
@@ -215,10 +208,10 @@ def test_a_schema_that_gains_a_field_in_the_middle_of_a_batch_is_read_beside_the
     assert {row["schema_id"] for row in rows} == {number, faulted.schema_id()}
     assert all(row["reject_reason"] is None for row in rows)
     assert all(dict(row["attributes"] or {}).get("venue") == "dark" for row in rows if row["schema_id"] == number)
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
-    tally.injected("S3")
+    assert_whole(faulted, tally, "S3")
 
 
+@pytest.mark.slow
 def test_of_bytes_under_the_right_id_that_are_another_schemas_none_is_lost_and_few_pass_for_a_trade(
     faulted: FaultedFeed, tally: FaultTally
 ) -> None:
@@ -232,8 +225,7 @@ def test_of_bytes_under_the_right_id_that_are_another_schemas_none_is_lost_and_f
     faulted.catch_up_to_the_end()
     reasons = faulted.table().view().all_offsets().num_rows, faulted.ledger().dead_letters
     assert reasons == (TRADES, TRADES)
-    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
-    tally.injected("S4")
+    assert_whole(faulted, tally, "S4")
 
 
 @pytest.mark.slow
@@ -248,4 +240,3 @@ def test_failed_attempts_rest_longer_each_time_and_are_told_by_their_number(
     assert faulted.catch_up(timedelta(seconds=40)).failed == 1
     front.passes()
     assert_all_is_decoded(faulted, tally)
-    tally.injected("S1")
