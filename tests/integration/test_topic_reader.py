@@ -150,6 +150,20 @@ def produced_anew(kafka, admin: AdminClient, topic: str, count: int) -> None:
     produce(kafka, topic, count)
 
 
+def test_a_partition_that_cannot_be_read_does_not_keep_the_others_back(kafka, topic: str) -> None:
+    for partition in range(3):
+        produce(kafka, topic, 100, partition=partition)
+    planned = state(kafka, topic).readable
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(topic, 1, 10)]).values():
+        future.result(30)
+    batches: list[ReadBatch] = []
+    with pytest.raises(OffsetsGone, match=f"{topic}/1"):
+        batches.extend(TopicReader(kafka.bootstrap_servers, topic, "k2-test").read(planned))
+    assert covered(batches) == RangeSet.of(each for each in planned if each.partition != 1)
+    assert offsets(batches) == [(partition, offset) for partition in (0, 2) for offset in range(100)]
+
+
 def test_messages_bring_their_key_time_and_correlation_id(kafka, topic: str) -> None:
     produce(kafka, topic, 2)
     (batch,) = read(kafka, topic, state(kafka, topic).readable)
