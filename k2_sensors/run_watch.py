@@ -67,7 +67,7 @@ def run_watch_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 def _why_dead(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> str | None:
     """Why a run is certainly dead, or None."""
     run = record.dagster_run
-    tag = run.tags.get(PROCESS_TAG)
+    tag = _signature(instance, run)
     if tag is not None:
         gone = RunProcess.parse(tag).is_gone()
         return f"The run's process is gone: {tag}. It was killed or its machine stopped." if gone else None
@@ -81,6 +81,13 @@ def _why_dead(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime)
     if unchanged < UNSIGNED_FOR or not _is_of_this_host(run) or _runs_since(pid, when):
         return None
     return f"The run's process is gone: {pid}, which had not come to the run's first step."
+
+
+def _signature(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """The process that a run has signed with; a run that is carried out again begins with its parent's, copied."""
+    tag = run.tags.get(PROCESS_TAG)
+    parent = None if tag is None or run.parent_run_id is None else instance.get_run_by_id(run.parent_run_id)
+    return None if parent is not None and parent.tags.get(PROCESS_TAG) == tag else tag
 
 
 def _begun(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:

@@ -108,6 +108,24 @@ class TestSignedRuns:
         assert status_of(instance, run_id) is STATUS.FAILURE
         assert end_dead_runs(instance) == []
 
+    def test_one_carried_out_again_is_not_judged_by_the_process_of_the_first_time(
+        self, instance: dg.DagsterInstance
+    ) -> None:
+        first = str(replace(RunProcess.own(), started=0))
+        parent = run_in(instance, STATUS.SUCCESS, **{PROCESS_TAG: first})
+        again = create_run_for_test(
+            instance,
+            "asx_ingest",
+            status=STATUS.STARTED,
+            tags={PROCESS_TAG: first},
+            parent_run_id=parent,
+            root_run_id=parent,
+            remote_job_origin=JOB_ORIGIN,
+        ).run_id
+        assert end_dead_runs(instance) == []
+        instance.add_run_tags(again, {PROCESS_TAG: str(replace(RunProcess.own(), started=1))})
+        assert end_dead_runs(instance) == [again]
+
     def test_a_process_that_nobody_has_waited_for_counts_as_gone(self, instance: dg.DagsterInstance) -> None:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
             child = psutil.Process(process.pid)
