@@ -16,7 +16,9 @@ from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, assert_whole
 from pyiceberg.catalog import Catalog
 
+from k2_assets.definitions import build_defs
 from k2_cli.kafka_process import LocalKafka
+from k2_cli.pending_work import local_instance
 from k2_cli.registry_process import LocalRegistry
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import open_catalog
@@ -168,7 +170,7 @@ def test_a_catalog_restored_from_a_backup_goes_on_from_there(faulted: FaultedFee
 def test_a_catalog_restored_from_a_backup_whose_metadata_file_is_gone_stops_the_plan_in_words(
     faulted: FaultedFeed, tally: FaultTally
 ) -> None:
-    """Ten commits after a backup its metadata files have been removed; the newest one can be registered again."""
+    """Ten commits after a backup its metadata files have been removed; each table's newest can be registered again."""
     faulted.send(TRADES, EARLIER_DAY)
     faulted.catch_up_to_the_end()
     backup = shutil.copyfile(catalog_file(faulted), faulted.settings.home / "backup.db")
@@ -176,17 +178,49 @@ def test_a_catalog_restored_from_a_backup_whose_metadata_file_is_gone_stops_the_
     backed_up = catalog.load_table((NAME, "raw_trades")).metadata_location
     faulted.send(TRADES, seed=2)
     faulted.catch_up_to_the_end()
-    newest = catalog.load_table((NAME, "raw_trades")).metadata_location
+    newest = {name: catalog.load_table(name).metadata_location for name in catalog.list_tables(NAME)}
     Path(backed_up.removeprefix("file://")).unlink()
     shutil.copyfile(backup, catalog_file(faulted))
     done = faulted.k2("catch-up", "--feed", NAME)
     assert done.returncode == 1
     assert "k2: loading faulted.raw_trades: " in done.stderr
     assert "restored from an old backup" in done.stderr
-    catalog.drop_table((NAME, "raw_trades"))
-    catalog.register_table((NAME, "raw_trades"), newest)
+    for name, location in newest.items():
+        catalog.drop_table(name)
+        catalog.register_table(name, location)
     assert faulted.lag() == 0
     assert_whole(faulted, tally, "C9")
+
+
+@pytest.mark.slow
+def test_a_day_built_after_a_backup_is_gone_with_its_restore_until_someone_materializes_it(
+    faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    """Dagster's records, which were not restored, say that it is built: a catalog is restored together with them."""
+    faulted.send(TRADES)
+    assert faulted.k2("catch-up", "--feed", NAME, environment={"K2_CRASH_AT": "after_event"}).returncode == -9
+    backup = shutil.copyfile(catalog_file(faulted), faulted.settings.home / "backup.db")
+    records = shutil.copytree(faulted.settings.dagster_home, faulted.settings.home / "backup-of-records")
+    faulted.catch_up_to_the_end()
+    assert_bars_of_day(faulted, are_there=True)
+
+    shutil.copyfile(backup, catalog_file(faulted))
+    faulted.catch_up_to_the_end()
+    assert_bars_of_day(faulted, are_there=False)
+    with local_instance(faulted.settings) as instance:
+        build = build_defs(settings=faulted.settings, feeds={NAME: faulted.feed}).resolve_job_def(f"{NAME}_build")
+        assert build.execute_in_process(instance=instance, partition_key=DAY.isoformat()).success
+    assert_whole(faulted, tally, "C9")
+
+    shutil.copyfile(backup, catalog_file(faulted))
+    shutil.rmtree(faulted.settings.dagster_home)
+    records.rename(faulted.settings.dagster_home)
+    assert_whole(faulted, tally, "C9")
+    assert_bars_of_day(faulted, are_there=True)
+
+
+def assert_bars_of_day(faulted: FaultedFeed, are_there: bool) -> None:
+    assert (DayTable(open_catalog_of(faulted), NAME, "ohlcv_1d").read_day(DAY).num_rows > 0) is are_there
 
 
 @pytest.mark.slow
