@@ -53,7 +53,9 @@ def lock(database: Path, kind: str) -> Iterator[None]:
         connection.close()
 
 
-@pytest.mark.parametrize("table", ["raw_trades", "trades", pytest.param("ohlcv_1m", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "table", ["raw_trades", *(pytest.param(name, marks=pytest.mark.slow) for name in ("trades", "ohlcv_1m"))]
+)
 def test_a_commit_that_lands_while_its_answer_is_lost_is_not_made_again(
     table: str, faulted: FaultedFeed, tally: FaultTally
 ) -> None:

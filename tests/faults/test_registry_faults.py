@@ -171,6 +171,7 @@ def rewritten(messages: OutgoingMessages, schema_id: int, schema: AvroSchema, **
     return OutgoingMessages(messages.keys, found, messages.timestamps_ms)
 
 
+@pytest.mark.slow
 def test_an_incompatible_schema_is_refused_and_one_forced_in_makes_dead_letters_that_name_the_field(
     faulted: FaultedFeed, registry: LocalRegistry, tally: FaultTally
 ) -> None:
@@ -192,6 +193,7 @@ def test_an_incompatible_schema_is_refused_and_one_forced_in_makes_dead_letters_
     assert_whole(faulted, tally, "S2")
 
 
+@pytest.mark.slow
 def test_a_schema_that_gains_a_field_in_the_middle_of_a_batch_is_read_beside_the_old_one(
     faulted: FaultedFeed, registry: LocalRegistry, tally: FaultTally
 ) -> None:
