@@ -14,6 +14,7 @@ from confluent_kafka import (
     KafkaException,
     TopicCollection,
     TopicPartition,
+    Uuid,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
@@ -59,7 +60,7 @@ class KafkaTopics:
         high = self._offsets(topic, dict.fromkeys(numbers, OffsetSpec.latest()))
         return TopicState(
             name=topic,
-            topic_id=str(description.topic_id),
+            topic_id=topic_id_text(description.topic_id),
             partitions=tuple(PartitionState(n, low[n], stable[n], high[n]) for n in sorted(numbers)),
         )
 
@@ -70,7 +71,7 @@ class KafkaTopics:
             KafkaUnavailable: No broker answered.
         """
         description = self._described(topic)
-        return None if description is None else str(description.topic_id)
+        return None if description is None else topic_id_text(description.topic_id)
 
     def offsets_at(self, topic: TopicState, instant: datetime) -> dict[int, int]:
         """For each partition the first offset whose record is at or after an instant; its end where none is."""
@@ -216,3 +217,11 @@ def _is_transient(error: BaseException) -> bool:
 
 
 _RETRY = RetryPolicy(is_transient=_is_transient)
+
+
+def topic_id_text(topic_id: Uuid) -> str:
+    """A topic's id as Kafka's own tools spell it: URL-safe base64 (KIP-516), where librdkafka has ``+`` and ``/``."""
+    return str(topic_id).translate(_URL_SAFE)
+
+
+_URL_SAFE = str.maketrans("+/", "-_")
