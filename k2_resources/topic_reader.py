@@ -1,9 +1,11 @@
 """Reads exact offset ranges of a topic, once each, in batches that say which offsets they stand for."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from functools import lru_cache
+from itertools import compress
+from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -14,6 +16,7 @@ from k2_market.errors import K2Error
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import OffsetRange, RangeSet, Span
 from k2_resources.kafka_topics import KafkaUnavailable
+from k2_resources.read_ahead import read_ahead
 from k2_resources.structured_logging import kafka_client_logger
 
 CORRELATION_HEADER = "correlation_id"
@@ -48,13 +51,17 @@ class TopicReader:
         self._topic = topic
         self._group = group
 
-    def read(self, ranges: RangeSet) -> Iterator[ReadBatch]:
-        """All messages of some ranges of this topic, batch by batch.
+    def read(self, ranges: RangeSet) -> Generator[ReadBatch, None, None]:
+        """All messages of some ranges of this topic, batch by batch; the next is read while one is worked on.
 
         Raises:
             OffsetsGone: A range's start is no longer retained.
             KafkaUnavailable: No broker gave anything for ``STALL_SECONDS``.
         """
+        with read_ahead(self._read(ranges)) as batches:
+            yield from batches
+
+    def _read(self, ranges: RangeSet) -> Generator[ReadBatch, None, None]:
         for topic_id, spans in _layers(ranges):
             yield from self._read_layer(topic_id, spans)
 
@@ -74,11 +81,9 @@ class TopicReader:
                         f"Kafka at {self._bootstrap_servers}, topic {self._topic}: nothing for {STALL_SECONDS:.0f} s "
                         f"from partitions {sorted(cursors)}; what was read is committed, the rest stays pending"
                     )
-                for message in messages:
-                    partition = _partition(message)
-                    if partition in cursors and self._take(message, cursors[partition], gathered):
-                        del cursors[partition]
-                        consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+                for partition in self._taken(messages, cursors, gathered):
+                    gathered.covered.append(cursors.pop(partition).rest(topic_id, partition))
+                    consumer.incremental_unassign([TopicPartition(self._topic, partition)])
                 if gathered.full:
                     yield gathered.batch(cursors)
                     gathered = _Gathering(topic_id)
@@ -87,24 +92,29 @@ class TopicReader:
         finally:
             consumer.close()
 
-    def _take(self, message: Message, cursor: "_Cursor", gathered: "_Gathering") -> bool:
-        """Take a message or an end-of-partition event; whether the partition's span is read to its end by that."""
-        error, partition, offset = message.error(), _partition(message), _offset(message)
-        if error is None and offset < cursor.end:
-            gathered.add(message)
-            cursor.position = offset + 1
-            if cursor.position < cursor.end:
-                return False
-        elif error is not None:
-            if error.code() != KafkaError._PARTITION_EOF:
-                raise self._explain(error, partition)
-            if offset < cursor.end:
-                raise OffsetsGone(
-                    f"{self._topic}/{partition}: offsets [{offset}, {cursor.end}) were planned and are not there; "
-                    "the log was truncated or the topic recreated. The next plan looks at it anew"
-                )
-        gathered.covered.append(OffsetRange(gathered.topic_id, partition, cursor.start, cursor.end))
-        return True
+    def _taken(self, messages: list[Message], cursors: "dict[int, _Cursor]", gathered: "_Gathering") -> set[int]:
+        """Take what a call gave; the partitions whose spans are read to their end by that."""
+        events = [message for message in messages if message.error() is not None]
+        if events:
+            messages = [message for message in messages if message.error() is None]
+        finished = gathered.add(messages, cursors)
+        for event in events:
+            if _partition(event) in cursors:
+                finished.add(self._ended(event, cursors[_partition(event)]))
+        return finished
+
+    def _ended(self, event: Message, cursor: "_Cursor") -> int:
+        """The partition whose end an event tells of."""
+        error, partition, offset = event.error(), _partition(event), _offset(event)
+        assert error is not None
+        if error.code() != KafkaError._PARTITION_EOF:
+            raise self._explain(error, partition)
+        if offset < cursor.end:
+            raise OffsetsGone(
+                f"{self._topic}/{partition}: offsets [{offset}, {cursor.end}) were planned and are not there; "
+                "the log was truncated or the topic recreated. The next plan looks at it anew"
+            )
+        return partition
 
     def _explain(self, error: KafkaError, partition: int) -> K2Error:
         where = f"{self._topic}/{partition}"
@@ -150,6 +160,10 @@ class _Cursor:
     def __post_init__(self) -> None:
         self.position = self.start
 
+    def rest(self, topic_id: str, partition: int) -> OffsetRange:
+        """What is left to be told of the span once it is read to its end."""
+        return OffsetRange(topic_id, partition, self.start, self.end)
+
 
 @dataclass
 class _Gathering:
@@ -169,15 +183,28 @@ class _Gathering:
     def full(self) -> bool:
         return len(self.values) >= MESSAGES_PER_BATCH or self.size_bytes >= BYTES_PER_BATCH
 
-    def add(self, message: Message) -> None:
-        value = message.value()
-        self.partitions.append(_partition(message))
-        self.offsets.append(_offset(message))
-        self.timestamps_ms.append(message.timestamp()[1])
-        self.keys.append(message.key())
-        self.values.append(value)
-        self.correlation_ids.append(_correlation_id(message.headers()))
-        self.size_bytes += 0 if value is None else len(value)
+    def add(self, messages: list[Message], cursors: dict[int, _Cursor]) -> set[int]:
+        """Take the messages that lie within their partitions' spans; the partitions whose spans they end.
+
+        One pass over all messages for each of their parts costs a third of one pass for all parts, message by message.
+        """
+        partitions: list[Any] = [message.partition() for message in messages]
+        offsets: list[Any] = [message.offset() for message in messages]
+        last = {p: offset for p, offset in zip(partitions, offsets, strict=True) if p in cursors}
+        if len(last) < len(set(partitions)) or any(offset >= cursors[p].end for p, offset in last.items()):
+            within = [p in last and offset < cursors[p].end for p, offset in zip(partitions, offsets, strict=True)]
+            messages, partitions, offsets = (list(compress(each, within)) for each in (messages, partitions, offsets))
+        for partition, offset in last.items():
+            cursors[partition].position = min(offset + 1, cursors[partition].end)
+        values = [message.value() for message in messages]
+        self.partitions += partitions
+        self.offsets += offsets
+        self.timestamps_ms += [message.timestamp()[1] for message in messages]
+        self.keys += [message.key() for message in messages]
+        self.values += values
+        self.correlation_ids += _correlation_ids([message.headers() for message in messages])
+        self.size_bytes += sum(map(len, filter(None, values)))
+        return {partition for partition in last if cursors[partition].position == cursors[partition].end}
 
     def batch(self, cursors: dict[int, _Cursor]) -> ReadBatch:
         """What was gathered; partitions in the middle of a span are covered up to where they stand."""
@@ -205,8 +232,13 @@ def _offset(message: Message) -> int:
     return cast("int", message.offset())
 
 
-def _correlation_id(headers: "HeadersType | None") -> str | None:
-    for name, value in headers.items() if isinstance(headers, dict) else headers or ():
+def _correlation_ids(headers: "list[HeadersType | None]") -> list[str | None]:
+    return [None if each is None else _correlation_id(tuple(each)) for each in headers]
+
+
+@lru_cache(maxsize=1024)
+def _correlation_id(headers: "tuple[tuple[str, str | bytes | None], ...]") -> str | None:
+    for name, value in headers:
         if name == CORRELATION_HEADER and isinstance(value, bytes):
             return value.decode("utf-8", errors="replace")
     return None
