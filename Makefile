@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = k2_market k2_resources k2_assets k2_sensors k2_cli tests benchmarks deploy
 
-.PHONY: help setup demo screenshots test test-all test-faults check format up down status lock lock-java clean
+.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay check format up down status lock lock-java clean
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,8 +31,14 @@ test: setup ## Run the tests, without the slow ones
 test-all: setup ## Run all tests
 	@$(BIN)/python -m pytest
 
-test-faults: setup ## Run the tests that kill, pause and corrupt
-	@$(BIN)/python -m pytest tests/faults
+test-faults: setup ## Run the tests that kill, pause and corrupt; SEED=n repeats a run's random choices
+	@$(BIN)/python -m pytest tests/faults $${SEED:+--seed $$SEED}
+
+test-chaos: setup ## Kill every process at random for ten minutes under load; CHAOS_SECONDS=n for another time
+	@$(BIN)/python -m pytest tests/faults/test_chaos.py --chaos-seconds $${CHAOS_SECONDS:-600} $${SEED:+--seed $$SEED}
+
+replay: setup ## Run one simulated schedule again and tell it: make replay SCHEDULE=n
+	@$(BIN)/python -m pytest tests/faults/test_simulated_schedules.py --replay $$SCHEDULE -s
 
 check: setup ## Check format, lint, types and import directions
 	@$(BIN)/ruff format --check $(SOURCES)

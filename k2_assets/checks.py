@@ -8,25 +8,29 @@ from collections.abc import Iterator
 from datetime import date
 
 import dagster as dg
+import pyarrow as pa
 
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import checked, days_materialized
 from k2_assets.trades import TRADES
 from k2_market.bar_rules import bar_invariants, roll_up_identity
-from k2_market.errors import CalendarError
+from k2_market.errors import CalendarError, LedgerError
 from k2_market.feed import Feed
-from k2_market.finding import Finding
+from k2_market.finding import Finding, Severity
 from k2_market.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
 from k2_market.raw_rules import dead_letters, duplicate_messages, sequence_gaps
+from k2_market.structure_rules import LEDGER_VERIFIED, ledger_verified
 from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
 from k2_market.trade_cleaning import COLUMNS_READ
 from k2_market.trade_rules import complete_against_raw, inside_session, prices_positive, unique_trades
 from k2_market.trading_calendar import Session, TradingCalendar
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.kept_files import structure
 from k2_resources.raw_view import RawView
 
 RAW_CHECKS = {
+    LEDGER_VERIFIED: "Snapshots and ledger fit together, and every file of the day is there.",
     OFFSETS_RECONCILE: "Every offset in the ledger is a row exactly once, and every row's offset is in the ledger.",
     "dead_letters": "Every message of the day could be decoded.",
     "duplicate_messages": "No trade was sent more than once.",
@@ -43,7 +47,9 @@ ROLL_UP_IDENTITY = "roll_up_identity"
 _BAR_CHECKS = {BAR_INVARIANTS: "low <= open, close, vwap <= high; one bar an interval; nothing negative."}
 _DAY_BAR_CHECKS = {**_BAR_CHECKS, ROLL_UP_IDENTITY: "The daily bar equals the ticks, computed another way."}
 
-BLOCKING = frozenset({OFFSETS_RECONCILE, "unique_trades", "complete_against_raw", BAR_INVARIANTS, ROLL_UP_IDENTITY})
+BLOCKING = frozenset(
+    {LEDGER_VERIFIED, OFFSETS_RECONCILE, "unique_trades", "complete_against_raw", BAR_INVARIANTS, ROLL_UP_IDENTITY}
+)
 """What makes bars wrong. The others make them doubtful."""
 
 
@@ -106,14 +112,26 @@ def _bar_checks_of(feed: Feed, days: dg.DailyPartitionsDefinition, interval: Bar
 
 
 def raw_findings(feed: Feed, view: RawView, day: date) -> tuple[Finding, ...]:
-    """What the rules say of a day's raw rows."""
-    rows = view.read_day(day)
+    """What the rules say of a day's raw rows; of rows that can't be read, or trusted, just that."""
+    verified = ledger_verified(day, *structure(view.table, day))
+    try:
+        ledger, rows = view.ledger, view.read_day(day)
+    except (LedgerError, OSError, pa.ArrowException) as error:
+        if verified.passed:
+            raise
+        return (verified, *(_not_evaluated(name, error) for name in RAW_CHECKS if name != LEDGER_VERIFIED))
     return (
-        offsets_reconcile(day, rows, view.rows, view.ledger, view.all_offsets),
+        verified,
+        offsets_reconcile(day, rows, view.rows, ledger, view.all_offsets),
         dead_letters(rows),
         duplicate_messages(rows),
         sequence_gaps(rows, feed.sequence.scope),
     )
+
+
+def _not_evaluated(check: str, error: Exception) -> Finding:
+    severity = Severity.ERROR if check in BLOCKING else Severity.WARN
+    return Finding(check, False, severity, f"Not evaluated, see {LEDGER_VERIFIED}: {error}", numbers={})
 
 
 def trade_findings(feed: Feed, raw: RawView, trades: DayTable, day: date) -> tuple[Finding, ...]:

@@ -23,6 +23,7 @@ from k2_resources.kafka_resource import KafkaResource  # noqa: E402
 from k2_resources.schema_registry import SchemaRegistryResource  # noqa: E402
 from k2_resources.settings import Settings  # noqa: E402
 from k2_sensors.alerts import build_alert_sensors  # noqa: E402
+from k2_sensors.ingest_alarms import build_ingest_alarm_sensor  # noqa: E402
 from k2_sensors.kafka_sensor import kafka_sensor  # noqa: E402
 from k2_sensors.run_watch import run_watch_sensor  # noqa: E402
 from k2_sensors.stale_day_sensor import stale_day_sensor  # noqa: E402
@@ -54,6 +55,7 @@ def build_defs(
             *(make(family) for family in families for make in (kafka_sensor, stale_day_sensor)),
             run_watch_sensor,
             *build_alert_sensors(),
+            build_ingest_alarm_sensor(feeds.values()),
         ],
         resources={**doors(settings), **(resources or {})},
         executor=IN_PROCESS,

@@ -56,7 +56,12 @@ class Ingestion:
             ranges: What to read.
             lost: Offsets that retention removed, to be recorded with the first commit.
             truncated: Offsets of the ledger that the log does not reach any more, to be recorded likewise.
+
+        Raises:
+            OffsetsGone: They are not what the topic holds now: it was created anew, or its log is shorter.
         """
+        for topic_id in sorted({topic_id for each in (ranges, lost, truncated) for topic_id, _ in each.spans}):
+            self.reader.require_same_topic(topic_id)
         report = IngestReport()
         log = _log.bind(feed=self.feed, table=self.table.identifier, run_id=self.run_id)
         log.info("ingest run started", messages=len(ranges), ranges=[str(each) for each in ranges])

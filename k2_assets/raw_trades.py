@@ -25,7 +25,6 @@ from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import RawView
 from k2_resources.schema_registry import SchemaRegistryResource
 from k2_resources.structured_logging import correlation
-from k2_resources.topic_reader import OffsetsGone
 
 RAW_TRADES = "raw_trades"
 
@@ -76,7 +75,6 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
             run_id=context.run.run_id,
         )
         with correlation(context.run.run_id):
-            _require_same_topic(topics, feed.topics.trades, config.topic_id)
             planned = bool(config.topic_id)
             ranges = ranges_of(config) if planned else pending_of_day(feed, calendar, topics, table.ledger(), own_day)
             lost, truncated = (_range_set(config.topic_id, each) for each in (config.lost, config.truncated))
@@ -122,16 +120,6 @@ def closed_published_days(
     published = map(day_of, instance.get_materialized_partitions(dg.AssetKey([feed.name, "trades"])))
     today = calendar.trading_day_of(now)
     return frozenset(day for day in published if day < today or calendar.closes_at(day) + GRACE <= now)
-
-
-def _require_same_topic(topics: KafkaTopics, topic: str, planned_id: str) -> None:
-    state = topics.state(topic)
-    if planned_id and (state is None or state.topic_id != planned_id):
-        found = "no topic" if state is None else f"topic {state.topic_id}"
-        raise OffsetsGone(
-            f"{topic}: the run was planned for topic {planned_id} and found {found}: it was deleted or made anew. "
-            "Its offsets mean other messages now; the next plan looks at it anew"
-        )
 
 
 def _metadata_by_day(report: IngestReport, own_day: date, view: RawView) -> dict[date, dict[str, Any]]:

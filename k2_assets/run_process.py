@@ -1,44 +1,61 @@
 """The process that carries out a run, written into the run's tags so that its death can be noticed."""
 
-import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 import psutil
 
 PROCESS_TAG = "k2/process"
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 
 @dataclass(frozen=True)
 class RunProcess:
-    """A process on a host, told apart from a later one with the same number by when it began."""
+    """A process on a host, told apart from a later one with the same number by when it began.
+
+    Attributes:
+        host: The host's name.
+        boot: Which of the host's times of being up, where it can be told.
+        pid: The process's number.
+        started: When it began, by a reckoning that does not change when the clock is set.
+    """
 
     host: str
+    boot: str
     pid: int
     started: int
 
     @classmethod
     def own(cls) -> "RunProcess":
         """This process."""
-        return cls(socket.gethostname(), os.getpid(), int(psutil.Process().create_time()))
+        return cls.of(psutil.Process())
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> "RunProcess":
+        """A process of this host."""
+        return cls(socket.gethostname(), _boot(), process.pid, _started(process))
 
     @classmethod
     def parse(cls, text: str) -> "RunProcess":
         """The process that a tag names."""
-        host, pid, started = text.rsplit("/", 2)
-        return cls(host, int(pid), int(started))
+        host, boot, pid, started = text.rsplit("/", 3)
+        return cls(host, boot, int(pid), int(started))
 
     def __str__(self) -> str:
-        return f"{self.host}/{self.pid}/{self.started}"
+        return f"{self.host}/{self.boot}/{self.pid}/{self.started}"
 
     def is_gone(self) -> bool:
         """Whether it is certain that the process no longer runs; of other hosts nothing is certain."""
         if self.host != socket.gethostname():
             return False
+        if self.boot != _boot():
+            return True
         try:
             process = psutil.Process(self.pid)
-            return abs(int(process.create_time()) - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
+            return abs(_started(process) - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 
@@ -46,3 +63,12 @@ class RunProcess:
 def sign(context: dg.AssetExecutionContext) -> None:
     """Write this process into the run's tags."""
     context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: str(RunProcess.own())})
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text().strip().partition("-")[0] if psutil.LINUX else ""
+
+
+def _started(process: psutil.Process) -> int:
+    # Linux reckons from the boot, whose time moves with the clock: the difference of the two does not.
+    return int(process.create_time() - psutil.boot_time()) if psutil.LINUX else int(process.create_time())

@@ -19,6 +19,9 @@ COMMANDS = {
     "load": "Produce trades or quotes from files to a feed's Kafka topic.",
     "simulate": "Produce a simulated trading day to a feed's Kafka topic.",
     "catch-up": "Run what is pending of a feed; no daemon needed.",
+    "verify": "Verify a feed's rows against broker, ledger and snapshots.",
+    "repair": "Make a feed's raw rows what Kafka and the ledger say they should be.",
+    "clean-orphans": "Delete files under the feeds' tables that nothing refers to any more.",
     "sql": "Ask a question in SQL over the feeds' tables.",
     "bars": "Show a symbol's bars as a table and a chart.",
 }

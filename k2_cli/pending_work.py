@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from k2_assets.definitions import build_defs
@@ -21,12 +22,17 @@ from k2_market.feed import Feed, feed_named, load_feeds
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.settings import Settings
+from k2_resources.table_errors import database_said
 from k2_sensors.kafka_sensor import next_ingest
 from k2_sensors.run_records import ingests_in_flight
 from k2_sensors.run_watch import end_dead_runs
 from k2_sensors.stale_day_sensor import build_facts, next_build
 
 MOST_SECONDS = 240
+
+
+class DagsterRecordsUnavailable(K2Error):
+    """Dagster's storage of runs and events can't be read or written."""
 
 
 class NotCaughtUp(K2Error):
@@ -64,13 +70,23 @@ def feeds_named(settings: Settings, names: Sequence[str] | None) -> list[Feed]:
 
 @contextmanager
 def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """This home's Dagster instance, made if it is not there yet."""
+    """This home's Dagster instance, made if it is not there yet.
+
+    Raises:
+        DagsterRecordsUnavailable: In place of its database's errors, here or in the block.
+    """
     home = DagsterHome(settings.dagster_home, settings.code_server_port, {})
-    if not (settings.dagster_home / "dagster.yaml").exists():
-        home.write()
-        initialise(settings.dagster_home, pools_of_feeds(settings))
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        yield instance
+    try:
+        if not (settings.dagster_home / "dagster.yaml").exists():
+            home.write()
+            initialise(settings.dagster_home, pools_of_feeds(settings))
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+            yield instance
+    except SQLAlchemyError as error:
+        raise DagsterRecordsUnavailable(
+            f"Dagster's records in {settings.dagster_home}: {database_said(error)}. Is its disk full or not writable, "
+            "or its database down? Rows and ledger do not depend on it; what was committed stays"
+        ) from error
 
 
 def catch_up_feed(

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from k2_market.finding import Example, Severity
 from k2_market.ingest_plan import ALERT_ATTEMPTS
+from k2_market.offset_ranges import RangeSet, named
 
 MAX_ALERTS_PER_RUN = 20
 """Alerts that one run may raise singly; a backlog of years must not flood whoever listens. The rest is summed up."""
@@ -20,6 +21,10 @@ class AlertKind(StrEnum):
 
     CHECK = "check"
     RUN_FAILURE = "run_failure"
+    INGEST = "ingest"
+    """Something stands against ingestion, found by a look and not by a run."""
+    RECOVERY = "recovery"
+    """What was told before has ended."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class RunFailure:
         attempt: The how-manieth attempt at the same work it was, from 1.
         error: What went wrong.
         found_by_check: Whether a check of severity ERROR failed in it; then the check's alert tells.
+        ranges: The offset ranges that it was to ingest, if it was.
     """
 
     job: str
@@ -81,6 +87,7 @@ class RunFailure:
     attempt: int
     error: str
     found_by_check: bool
+    ranges: RangeSet = field(default_factory=RangeSet)
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,8 @@ class Alert:
         message: One sentence.
         numbers: What was counted, by name.
         examples: Rows, or None.
-        run_id: The run in which it came up.
+        run_id: The run in which it came up, if it was one.
+        headline: What is the matter, in a few words, where neither a check nor a run tells.
     """
 
     kind: AlertKind
@@ -107,13 +115,16 @@ class Alert:
     subject: str
     check: str | None
     message: str
-    run_id: str
+    run_id: str | None
     numbers: Mapping[str, int | float | str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+    headline: str = ""
 
     @property
     def title(self) -> str:
         """What failed where, in a few words."""
+        if self.headline:
+            return f"{self.subject}: {self.headline}"
         what = f"{self.check} failed" if self.check else "run failed"
         if self.severity is Severity.WARN:
             what = f"{self.check} warns"
@@ -151,6 +162,9 @@ def run_failure_alert(run_id: str, failure: RunFailure) -> Alert | None:
     numbers: dict[str, int | float | str] = {"attempt": failure.attempt}
     if len(failure.days) > 1:
         numbers |= {"days": len(failure.days), "last_day": failure.days[-1]}
+    message = failure.error
+    if failure.ranges and failure.attempt >= ALERT_ATTEMPTS:
+        message = f"Stuck after {failure.attempt} attempts: {named(failure.ranges)}. The last one's error: {message}"
     return Alert(
         kind=AlertKind.RUN_FAILURE,
         severity=Severity.ERROR,
@@ -158,7 +172,7 @@ def run_failure_alert(run_id: str, failure: RunFailure) -> Alert | None:
         day=failure.days[0] if failure.days else None,
         subject=failure.job,
         check=None,
-        message=failure.error,
+        message=message,
         run_id=run_id,
         numbers=numbers,
     )

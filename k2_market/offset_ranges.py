@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+MAX_RANGES_NAMED = 16
+"""Ranges that a sentence names; a chat's message holds no more."""
+
 
 @dataclass(frozen=True, order=True)
 class OffsetRange:
@@ -100,6 +103,13 @@ class RangeSet:
     def contains(self, topic_id: str, partition: int, offset: int) -> bool:
         """Whether one offset is in the set."""
         return any(start <= offset < end for start, end in self.spans.get((topic_id, partition), ()))
+
+
+def named(ranges: RangeSet) -> str:
+    """Ranges in a sentence; beyond ``MAX_RANGES_NAMED`` they are counted."""
+    texts = [str(each) for each in ranges]
+    more = len(texts) - MAX_RANGES_NAMED
+    return ", ".join(texts[:MAX_RANGES_NAMED]) + (f" and {more} more ranges" if more > 0 else "")
 
 
 def _coalesced(spans: Iterable[Span]) -> tuple[Span, ...]:

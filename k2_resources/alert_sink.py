@@ -54,7 +54,7 @@ class LogSink:
 
     def send(self, alert: Alert) -> None:
         """Write one line."""
-        write_line(alert, self._run_url(alert.run_id))
+        write_line(alert, self._run_url(alert.run_id or ""))
         counter("k2_alerts_total").add(sink="log", outcome="sent")
 
 
@@ -64,7 +64,7 @@ class WebhookSink:
 
     Attributes:
         url: ``https``, or ``http`` on loopback. A secret: its path is the permission to post.
-        run_url: Where a run can be looked at.
+        run_url: Where a run can be looked at; of no id, all runs.
         retry: How a post is tried again; the default is #006's.
     """
 
@@ -81,7 +81,7 @@ class WebhookSink:
         Raises:
             AlertNotSent: The webhook could not be reached or answered anything but success.
         """
-        run_url = self.run_url(alert.run_id)
+        run_url = self.run_url(alert.run_id or "")
         message = slack_message(alert, run_url, SecretRedaction.of([self.url]))
         try:
             with histogram("k2_alert_send_duration_seconds").time(sink="webhook"):
@@ -129,7 +129,7 @@ class AlertSinkResource(dg.ConfigurableResource[AlertSink]):
         """
 
         def run_url(run_id: str) -> str:
-            return f"{self.dagster_url.rstrip('/')}/runs/{run_id}"
+            return f"{self.dagster_url.rstrip('/')}/runs/{run_id}".rstrip("/")
 
         return WebhookSink(self.webhook, run_url) if self.webhook else LogSink(run_url)
 

@@ -1,5 +1,6 @@
 """The Iceberg catalog and the tables K2 keeps in it."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -9,11 +10,11 @@ from urllib.parse import urlparse
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.expressions import BooleanExpression, EqualTo
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from k2_market.errors import K2Error
 from k2_market.table_schemas import (
@@ -25,6 +26,7 @@ from k2_market.table_schemas import (
     RAW_TRADES,
     TRADES,
 )
+from k2_resources.table_errors import CatalogUnavailable, database_said, in_words
 
 KEPT_SNAPSHOTS = 30
 """Snapshots a table keeps. pyiceberg's commit costs about a millisecond for each one kept."""
@@ -55,10 +57,6 @@ class TableMismatch(K2Error):
     """A table's columns are not those that this K2 writes."""
 
 
-class CatalogUnavailable(K2Error):
-    """The Iceberg catalog can't be reached or opened."""
-
-
 def open_catalog(uri: str, warehouse: str) -> Catalog:
     """The catalog behind a URI.
 
@@ -67,7 +65,7 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
         warehouse: Where tables live, as ``file:///…`` or ``s3://…``.
 
     Raises:
-        CatalogUnavailable: The database can't be reached.
+        CatalogUnavailable: The database can't be reached or opened.
     """
     parsed = urlparse(uri)
     try:
@@ -76,7 +74,8 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
         # pool_pre_ping finds a connection that a database restart has cut.
         return SqlCatalog("k2", uri=uri, warehouse=warehouse, pool_pre_ping="true")
     except (SQLAlchemyError, OSError, ImportError) as error:
-        raise CatalogUnavailable(f"Iceberg catalog {parsed.scheme}://…{parsed.path}: {error}") from error
+        said = database_said(error) if isinstance(error, SQLAlchemyError) else str(error)
+        raise CatalogUnavailable(f"Iceberg catalog {parsed.scheme}://…{parsed.path}: {said}") from error
 
 
 def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
@@ -84,13 +83,13 @@ def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
 
     Raises:
         CatalogUnavailable: The catalog does not answer.
+        WarehouseUnavailable: The metadata file that the catalog names can't be read.
     """
     try:
-        return catalog.load_table((feed, table))
+        with in_words(f"{feed}.{table}", "loading"):
+            return catalog.load_table((feed, table))
     except NoSuchTableError:
         return None
-    except SQLAlchemyError as error:
-        raise CatalogUnavailable(f"Iceberg catalog, table {feed}.{table}: {error}") from error
 
 
 def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
@@ -99,14 +98,17 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
     if found is not None:
         _require_columns(found, TABLE_SCHEMAS[table])
         return found
-    catalog.create_namespace_if_not_exists(feed)
-    try:
-        transaction = catalog.create_table_transaction((feed, table), TABLE_SCHEMAS[table], properties=_PROPERTIES)
-        with transaction.update_spec() as spec:
-            spec.add_field(PARTITION_COLUMN, DayTransform(), PARTITION_FIELD)
-        return transaction.commit_transaction()
-    except TableAlreadyExistsError:
-        return catalog.load_table((feed, table))
+    with in_words(f"{feed}.{table}", "creating"):
+        # Another process may be doing the same: whoever comes second to the namespace or the table finds it there.
+        with suppress(IntegrityError):
+            catalog.create_namespace_if_not_exists(feed)
+        try:
+            transaction = catalog.create_table_transaction((feed, table), TABLE_SCHEMAS[table], properties=_PROPERTIES)
+            with transaction.update_spec() as spec:
+                spec.add_field(PARTITION_COLUMN, DayTransform(), PARTITION_FIELD)
+            return transaction.commit_transaction()
+        except (TableAlreadyExistsError, CommitFailedException):
+            return catalog.load_table((feed, table))
 
 
 def _require_columns(table: Table, schema: pa.Schema) -> None:
@@ -135,6 +137,11 @@ def of_day(day: date) -> BooleanExpression:
     """The filter for a trading day's rows, which whole files satisfy."""
     equal_to: Any = EqualTo  # a pydantic model whose own __init__ type checkers don't agree about
     return cast("BooleanExpression", equal_to(PARTITION_COLUMN, day.isoformat()))
+
+
+def of_other_days(day: date) -> str:
+    """The filter for the rows of all trading days but one, as text."""
+    return f"({PARTITION_COLUMN} < '{day}' OR {PARTITION_COLUMN} > '{day}')"
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,9 @@ class KafkaTopics:
         Raises:
             KafkaUnavailable: No broker answered.
         """
-        try:
-            description = _RETRY.call(self._describe, topic)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return None
-            raise self._unavailable(error) from error
+        description = self._described(topic)
+        if description is None:
+            return None
         numbers = [partition.id for partition in description.partitions]
         low = self._offsets(topic, dict.fromkeys(numbers, OffsetSpec.earliest()))
         stable = self._offsets(topic, dict.fromkeys(numbers, OffsetSpec.latest()), IsolationLevel.READ_COMMITTED)
@@ -64,6 +61,15 @@ class KafkaTopics:
             topic_id=str(description.topic_id),
             partitions=tuple(PartitionState(n, low[n], stable[n], high[n]) for n in sorted(numbers)),
         )
+
+    def topic_id(self, topic: str) -> str | None:
+        """A topic's identity, which is new whenever the topic is created anew; None where there is no such topic.
+
+        Raises:
+            KafkaUnavailable: No broker answered.
+        """
+        description = self._described(topic)
+        return None if description is None else str(description.topic_id)
 
     def offsets_at(self, topic: TopicState, instant: datetime) -> dict[int, int]:
         """For each partition the first offset whose record is at or after an instant; its end where none is."""
@@ -156,6 +162,14 @@ class KafkaTopics:
             request_timeout=TIMEOUT_SECONDS,
         )
         return {each.partition: int(_answer(future).offset) for each, future in futures.items()}
+
+    def _described(self, topic: str) -> TopicDescription | None:
+        try:
+            return _RETRY.call(self._describe, topic)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise self._unavailable(error) from error
 
     def _describe(self, topic: str) -> TopicDescription:
         return _answer(self._admin.describe_topics(TopicCollection([topic]))[topic])

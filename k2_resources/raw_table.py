@@ -25,6 +25,7 @@ from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawV
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
+from k2_resources.table_errors import in_words
 
 _STILL_PENDING = "its offsets are still pending and will be planned again"
 
@@ -136,6 +137,8 @@ class RawTable:
 
         Raises:
             LedgerError: The table's ledger can't be trusted.
+            CatalogUnavailable: The catalog does not answer.
+            WarehouseUnavailable: A file can't be written.
             CommitOutcomeUnknown: The catalog gave no answer, and does not show the batch.
         """
         try:
@@ -161,7 +164,8 @@ class RawTable:
         transaction = table.transaction()
         # Without rows (aborted transactions, losses) it is an empty snapshot: a commit of properties alone would have
         # no guard against another writer.
-        append_rows(transaction, table.io, delivery.rows, _summary(batch, delivery))
+        with in_words(self.identifier, f"writing {batch.messages} rows of"):
+            append_rows(transaction, table.io, delivery.rows, _summary(batch, delivery))
         crash_points.reached("parquet_written")
         transaction.set_properties({PROPERTY: after.to_json()})
         expire_oldest(transaction, table)

@@ -10,7 +10,9 @@ from pyiceberg.table.snapshots import ancestors_of
 from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.row_offsets import OFFSET_COLUMNS
 from k2_resources.iceberg_catalog import of_day
+from k2_resources.table_errors import in_words
 
 # What an ingest commit writes into its snapshot's summary.
 BATCH_ID = "k2.batch-id"
@@ -79,18 +81,21 @@ class RawView:
         schema = pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema
         if self.table is None:
             return schema.empty_table()
-        scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
-        return scan.to_arrow().select(schema.names).cast(schema)
+        with in_words(".".join(self.table.name()), f"reading {day} of"):
+            scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
+            return scan.to_arrow().select(schema.names).cast(schema)
 
     def all_offsets(self) -> pa.Table:
         """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
-        columns = ("kafka_topic_id", "kafka_partition", "kafka_offset")
-        schema = pa.schema([self.schema.field(name) for name in columns])
-        return (
-            schema.empty_table()
-            if self.table is None
-            else self.table.scan(selected_fields=columns).to_arrow().cast(schema)
-        )
+        return self.offsets_where("true")
+
+    def offsets_where(self, row_filter: str) -> pa.Table:
+        """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of the rows that a filter lets through."""
+        schema = pa.schema([self.schema.field(name) for name in OFFSET_COLUMNS])
+        if self.table is None:
+            return schema.empty_table()
+        scan = self.table.scan(row_filter=row_filter, selected_fields=OFFSET_COLUMNS)
+        return scan.to_arrow().select(schema.names).cast(schema)
 
 
 def ledger_of(table: Table) -> Ledger:
@@ -110,8 +115,7 @@ def ledger_of(table: Table) -> Ledger:
             f"{'.'.join(table.name())}: the ledger ends with batch {ledger.batch_id or '(none)'}, the table's "
             f"history with {newest or '(none)'}: the table was rolled back to an older snapshot. Rows of "
             f"{', '.join(map(str, gone)) or 'unknown ranges (their snapshots are gone)'} are not in it. Roll it "
-            "forward again (set its current snapshot to its newest), or drop the table and let it be read from Kafka "
-            "anew",
+            f"forward again with `k2 repair --feed {table.name()[0]} --roll-forward`",
             gone,
         )
     return ledger

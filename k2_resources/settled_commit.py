@@ -35,7 +35,7 @@ class CommitOutcomeUnknown(K2Error):
     """A commit was sent and it can't be told whether it landed; nothing was written again."""
 
 
-class Conflict(Exception):
+class Conflict(K2Error):
     """Another writer committed first; look at the table again."""
 
 
@@ -71,7 +71,7 @@ def settled(transaction: Transaction, catalog: Catalog, identifier: str, batch_i
     try:
         return transaction.commit_transaction()
     except CommitFailedException as conflict:
-        raise Conflict(str(conflict)) from conflict
+        raise Conflict(f"{identifier}: another writer committed first: {conflict}") from conflict
     except Exception as unknown:
         # Anything but a refusal may have landed. The batch id in the table's history settles it.
         table = _asked_again(catalog, identifier, batch_id, unknown, if_not_landed)

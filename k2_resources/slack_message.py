@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from k2_market.alerts import Alert
+from k2_market.alerts import Alert, AlertKind
 from k2_market.finding import Severity
 from k2_resources.secret_redaction import SecretRedaction
 
@@ -13,6 +13,7 @@ _MAX_TITLE = 150
 _MAX_MESSAGE = 1_500
 _MAX_VALUE = 150
 _SIGNS = {Severity.ERROR: ":red_circle:", Severity.WARN: ":large_yellow_circle:"}
+_RECOVERED = ":large_green_circle:"
 
 
 def slack_message(alert: Alert, run_url: str, redaction: SecretRedaction) -> dict[str, Any]:
@@ -23,14 +24,15 @@ def slack_message(alert: Alert, run_url: str, redaction: SecretRedaction) -> dic
 
     Args:
         alert: What to say.
-        run_url: Where the run can be looked at.
+        run_url: Where the run can be looked at; all runs, where it is about none.
         redaction: Hides secrets.
     """
 
     def shown(value: object, most: int = _MAX_VALUE) -> str:
         return _escaped(_cut(_printable(redaction.text(str(value))), most))
 
-    title = f"{_SIGNS[alert.severity]} {shown(alert.title, _MAX_TITLE)}"
+    sign = _RECOVERED if alert.kind is AlertKind.RECOVERY else _SIGNS[alert.severity]
+    title = f"{sign} {shown(alert.title, _MAX_TITLE)}"
     blocks = [_section(f"*{title}*\n{shown(alert.message, _MAX_MESSAGE)}")]
     if alert.numbers:
         numbers = list(alert.numbers.items())[:MAX_NUMBERS]
@@ -38,7 +40,8 @@ def slack_message(alert: Alert, run_url: str, redaction: SecretRedaction) -> dic
         blocks.append({"type": "section", "fields": fields})
     if alert.examples:
         blocks.append(_section(_example_lines(alert, shown)))
-    blocks.append(_section(f"<{_escaped(run_url)}|Run {shown(alert.run_id[:8])}>"))
+    link = "Runs" if alert.run_id is None else f"Run {shown(alert.run_id[:8])}"
+    blocks.append(_section(f"<{_escaped(run_url)}|{link}>"))
     return {"text": title, "blocks": blocks}
 
 

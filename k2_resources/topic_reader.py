@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import compress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from k2_market.errors import K2Error
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import OffsetRange, RangeSet, Span
-from k2_resources.kafka_topics import KafkaUnavailable
+from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
 from k2_resources.read_ahead import read_ahead
 from k2_resources.structured_logging import kafka_client_logger
 
@@ -51,11 +51,30 @@ class TopicReader:
         self._topic = topic
         self._group = group
 
+    @cached_property
+    def _topics(self) -> KafkaTopics:
+        return KafkaTopics(self._bootstrap_servers)
+
+    def require_same_topic(self, topic_id: str) -> None:
+        """See that the topic is still the one of an id.
+
+        Raises:
+            OffsetsGone: It was deleted or created anew.
+            KafkaUnavailable: No broker answered.
+        """
+        found = self._topics.topic_id(self._topic)
+        if found != topic_id:
+            raise OffsetsGone(
+                f"{self._topic}: offsets of topic {topic_id} are to be read, and there is "
+                f"{'no topic' if found is None else f'topic {found}'}: it was deleted or made anew. Its offsets mean "
+                "other messages now; the next plan looks at it anew"
+            )
+
     def read(self, ranges: RangeSet) -> Generator[ReadBatch, None, None]:
         """All messages of some ranges of this topic, batch by batch; the next is read while one is worked on.
 
         Raises:
-            OffsetsGone: A range's start is no longer retained.
+            OffsetsGone: A range's start is no longer retained, or the topic is not the one of the ranges any more.
             KafkaUnavailable: No broker gave anything for ``STALL_SECONDS``.
         """
         with read_ahead(self._read(ranges)) as batches:
@@ -85,12 +104,17 @@ class TopicReader:
                     gathered.covered.append(cursors.pop(partition).rest(topic_id, partition))
                     consumer.incremental_unassign([TopicPartition(self._topic, partition)])
                 if gathered.full:
-                    yield gathered.batch(cursors)
+                    yield self._handed_out(gathered, cursors)
                     gathered = _Gathering(topic_id)
             if gathered.covered:
-                yield gathered.batch(cursors)
+                yield self._handed_out(gathered, cursors)
         finally:
             consumer.close()
+
+    def _handed_out(self, gathered: "_Gathering", cursors: dict[int, "_Cursor"]) -> ReadBatch:
+        # A consumer knows a topic by its name alone. A topic that has its id still had it when the messages were read.
+        self.require_same_topic(gathered.topic_id)
+        return gathered.batch(cursors)
 
     def _taken(self, messages: list[Message], cursors: "dict[int, _Cursor]", gathered: "_Gathering") -> set[int]:
         """Take what a call gave; the partitions whose spans are read to their end by that."""

@@ -28,8 +28,10 @@ from k2_market.alerts import (
     run_failure_alert,
 )
 from k2_market.finding import Severity
+from k2_market.offset_ranges import RangeSet
 from k2_resources.alert_sink import AlertNotSent, AlertSink, AlertSinkResource
 from k2_resources.structured_logging import correlation
+from k2_sensors.run_records import carried_by, ingest_op_of
 
 INTERVAL_SECONDS = 5
 FIRST_LOOK_BACK = timedelta(hours=1)
@@ -88,17 +90,19 @@ def alerts_of_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple
     """What a failed run gives to tell."""
     evaluations = _evaluations(instance, run.run_id)
     attempt = run.tags.get(ATTEMPT_TAG, "1")
+    feed = run.tags.get(FEED_TAG)
     alert = run_failure_alert(
         run.run_id,
         RunFailure(
             job=run.job_name,
-            feed=run.tags.get(FEED_TAG),
+            feed=feed,
             days=tuple(day.isoformat() for day in tagged_days(run.tags)),
             attempt=int(attempt) if attempt.isdecimal() else 1,
             error=_error_of(instance, run.run_id),
             found_by_check=any(
                 not each.passed and each.severity is dg.AssetCheckSeverity.ERROR for each in evaluations
             ),
+            ranges=RangeSet() if feed is None else carried_by(run, ingest_op_of(feed)),
         ),
     )
     return () if alert is None else (alert,)

@@ -29,7 +29,12 @@ _MOST_FAILED = 30
 
 def ingest_op(feed: Feed) -> str:
     """Name of the op that makes the feed's ``raw_trades``, where its run config goes."""
-    return f"{feed.name}__raw_trades"
+    return ingest_op_of(feed.name)
+
+
+def ingest_op_of(feed: str) -> str:
+    """Name of that op for a feed that is known by name."""
+    return f"{feed}__raw_trades"
 
 
 def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> Sequence[dg.DagsterRun]:
@@ -51,8 +56,13 @@ def failed_ingests(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedRun,
 
 def carried(run: dg.DagsterRun, feed: Feed) -> RangeSet:
     """The offset ranges that an ingest run was given."""
+    return carried_by(run, ingest_op(feed))
+
+
+def carried_by(run: dg.DagsterRun, op: str) -> RangeSet:
+    """The offset ranges that an op of a run was given; none, if the run has no such op."""
     config: dict[str, Any] = dict(run.run_config)
-    for key in ("ops", ingest_op(feed), "config"):
+    for key in ("ops", op, "config"):
         config = config.get(key, {})
     return ranges_of(IngestConfig(**config))
 

@@ -1,25 +1,54 @@
-"""The run watch: ends runs whose process is gone, so that what they carried becomes pending again.
+"""The run watch: ends runs that nothing carries out any more, so that what they carried becomes pending again.
 
-Dagster's default launcher can't notice a run process that was killed: the run stays STARTED and holds its pool.
+The code server notices at once that a run's process ended, as long as it lives itself; Dagster's run monitoring
+notices runs that do not start, as long as the daemon lives. This watch needs neither: it looks at the run's process.
 Every run of ours writes its process into its tags when its first step begins.
 """
 
+import json
+from datetime import UTC, datetime, timedelta
+
 import dagster as dg
+import psutil
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from k2_assets.run_process import PROCESS_TAG, RunProcess
 
 INTERVAL_SECONDS = 15
 
+UNSIGNED_FOR = timedelta(minutes=1)
+"""A run that began so long ago has signed, unless it only checks or was killed before its first step."""
 
-def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark as failed every run under way whose process is gone; their ids."""
+_UNDER_WAY = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def end_dead_runs(instance: dg.DagsterInstance, now: datetime | None = None) -> list[str]:
+    """Mark as failed, or as canceled if that was asked for, every run that is certainly dead.
+
+    Args:
+        instance: Has the runs.
+        now: The time, if not the clock's.
+
+    Returns:
+        The runs' ids.
+    """
     ended: list[str] = []
-    running = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-    for run in instance.get_runs(dg.RunsFilter(statuses=running)):
-        tag = run.tags.get(PROCESS_TAG)
-        if tag is not None and RunProcess.parse(tag).is_gone():
-            instance.report_run_failed(run, f"The run's process is gone: {tag}. It was killed or its machine stopped.")
-            ended.append(run.run_id)
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
+        run = record.dagster_run
+        reason = _why_dead(instance, record, now or datetime.now(UTC))
+        if reason is None:
+            continue
+        if run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, reason)
+        else:
+            instance.report_run_failed(run, reason)
+        ended.append(run.run_id)
     return ended
 
 
@@ -33,3 +62,47 @@ def run_watch_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Look once for dead runs."""
     ended = end_dead_runs(context.instance)
     return dg.SkipReason(f"ended {len(ended)} dead runs: {', '.join(ended)}" if ended else "no dead runs")
+
+
+def _why_dead(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> str | None:
+    """Why a run is certainly dead, or None."""
+    run = record.dagster_run
+    tag = run.tags.get(PROCESS_TAG)
+    if tag is not None:
+        gone = RunProcess.parse(tag).is_gone()
+        return f"The run's process is gone: {tag}. It was killed or its machine stopped." if gone else None
+    unchanged = now - record.update_timestamp
+    begun = _begun(instance, run)
+    if begun is None:
+        # Nobody's process, and no host: whoever was to start it was killed before, or its process before it began.
+        limit = timedelta(seconds=instance.run_monitoring_start_timeout_seconds)
+        return f"The run did not start within {limit.seconds} s." if limit and unchanged >= limit else None
+    pid, when = begun
+    if unchanged < UNSIGNED_FOR or not _is_of_this_host(run) or _runs_since(pid, when):
+        return None
+    return f"The run's process is gone: {pid}, which had not come to the run's first step."
+
+
+def _begun(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
+    """The number of the process in which a run began, and when; None for a run that has not begun."""
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_START).records
+    for record in records:
+        event = record.event_log_entry.dagster_event
+        if event is not None and event.pid is not None:
+            return event.pid, record.timestamp
+    return None
+
+
+def _is_of_this_host(run: dg.DagsterRun) -> bool:
+    """Whether a run was started over loopback, or by the process that asked for it; those sign at once."""
+    server = run.tags.get(GRPC_INFO_TAG)
+    return server is None or json.loads(server).get("host") in _LOOPBACK
+
+
+def _runs_since(pid: int, when: float) -> bool:
+    """Whether a process runs that was there at a moment, and not a later one with the same number."""
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() <= when and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

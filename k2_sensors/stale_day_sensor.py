@@ -67,7 +67,7 @@ def build_facts(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> Buil
     return BuildFacts(
         raw_versions=_numbers(raw_versions(instance, dg.AssetKey([feed.name, RAW_TRADES]))),
         built_versions=_numbers(versions_made_from(instance, last_table(feed))),
-        blocked=_blocked_days(instance, dg.AssetKey([feed.name, RAW_TRADES])),
+        blocked=blocked_days(instance, dg.AssetKey([feed.name, RAW_TRADES])),
         building=building,
         ingesting_from=min(ingesting, default=None),
         failed=failed_builds(instance, feed),
@@ -79,7 +79,7 @@ def _numbers(versions: Mapping[date, str]) -> dict[date, int]:
     return {day: int(version) for day, version in versions.items()}
 
 
-def _blocked_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> frozenset[date]:
+def blocked_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> frozenset[date]:
     """Days whose latest result of a blocking check is a failure, and not merely a warning."""
     keys = [dg.AssetCheckKey(asset, name) for name in RAW_CHECKS if name in BLOCKING]
     not_passed = {

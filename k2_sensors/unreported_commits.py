@@ -10,6 +10,7 @@ import dagster as dg
 
 from k2_assets.raw_trades import RAW_TRADES
 from k2_market.feed import Feed
+from k2_resources.raw_rewrite import REPAIR
 from k2_resources.raw_view import PastCommit, RawView
 from k2_sensors.run_records import IN_FLIGHT
 
@@ -29,11 +30,16 @@ def report_unreported(feed: Feed, raw: RawView, instance: dg.DagsterInstance) ->
     newest = {day: commit for commit in _of_runs_that_did_not_succeed(raw, instance) for day in commit.days}
     unreported = sorted(day for day, commit in newest.items() if not _is_reported(asset, day, commit, instance))
     for day in unreported:
-        note = f"Reported for run {newest[day].run_id}, which ended after its commit and before its report."
         instance.report_runless_asset_event(
-            dg.AssetMaterialization(asset, partition=day.isoformat(), metadata={"note": note})
+            dg.AssetMaterialization(asset, partition=day.isoformat(), metadata={"note": _note(newest[day].run_id)})
         )
     return unreported
+
+
+def _note(run_id: str) -> str:
+    if run_id.startswith(REPAIR):
+        return f"Reported for {run_id}, by which rows of the day were written anew."
+    return f"Reported for run {run_id}, which ended after its commit and before its report."
 
 
 def _of_runs_that_did_not_succeed(raw: RawView, instance: dg.DagsterInstance) -> list[PastCommit]:

@@ -249,6 +249,30 @@ def test_attempts_at_the_same_work_alert_at_first_and_every_fifth_time(platform:
     assert len(platform.webhook.titles) == 2
 
 
+def test_a_range_that_is_stuck_is_told_at_its_fifth_attempt_by_its_offsets(platform: Platform) -> None:
+    class Ranges(dg.Config):
+        topic_id: str
+        ranges: dict[str, list[list[int]]]
+
+    @dg.op(name="asx__raw_trades")
+    def ingest(config: Ranges) -> None:
+        raise RuntimeError("poison")
+
+    @dg.job
+    def asx_ingest() -> None:
+        ingest()
+
+    config = {"ops": {"asx__raw_trades": {"config": {"topic_id": "T1", "ranges": {"0": [[10, 20]]}}}}}
+    for attempt in range(1, 7):
+        tags = {FEED_TAG: "asx", ATTEMPT_TAG: str(attempt)}
+        asx_ingest.execute_in_process(config, instance=platform.instance, tags=tags, raise_on_error=False)
+    platform.tick()
+
+    assert len(platform.webhook.taken) == 2
+    assert "Stuck" not in str(platform.webhook.taken[0])
+    assert "Stuck after 5 attempts: T1/0[10,20)" in str(platform.webhook.taken[1])
+
+
 def test_a_run_that_a_check_failed_is_told_once_by_the_check(platform: Platform) -> None:
     platform.market.wrong = {("prices_positive", "2014-03-11"): 1}
 

@@ -16,7 +16,6 @@ from dagster import DagsterInstance
 from k2_assets import trades
 from k2_assets.definitions import build_defs
 from k2_assets.raw_trades import closed_published_days
-from k2_assets.run_process import PROCESS_TAG, RunProcess
 from k2_assets.run_scope import days_tag
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
@@ -26,7 +25,6 @@ from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.raw_table import Delivery, RawTable
 from k2_resources.settings import Settings
-from k2_sensors.run_watch import end_dead_runs
 from k2_sensors.stale_day_sensor import next_build
 from k2_sensors.unreported_commits import report_unreported
 
@@ -188,20 +186,6 @@ def test_a_commit_whose_run_died_before_its_report_is_reported_once(
     assert report_unreported(feed, raw_table(settings).view(), instance) == [MONDAY]
     assert report_unreported(feed, raw_table(settings).view(), instance) == []
 
-
-def test_a_run_whose_process_is_gone_is_ended_and_one_that_lives_is_not(instance: DagsterInstance) -> None:
-    alive = RunProcess.own()
-    gone = replace(alive, started=alive.started - 1000)
-    for name, process in (("alive", alive), ("gone", gone)):
-        tags = {PROCESS_TAG: str(process)}
-        instance.add_run(dg.DagsterRun(job_name=name, run_id=name, status=dg.DagsterRunStatus.STARTED, tags=tags))
-    assert end_dead_runs(instance) == ["gone"]
-    assert [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))] == ["alive"]
-
-
-def test_of_a_process_on_another_host_nothing_is_certain() -> None:
-    assert not RunProcess("another-host", 2**22, 0).is_gone()
-    assert RunProcess.parse(str(RunProcess.own())) == RunProcess.own()
     assert psutil.Process().pid == os.getpid()
 
 

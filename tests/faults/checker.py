@@ -1,23 +1,51 @@
-"""The one checker that every fault test ends with: what brokers acknowledged against what the tables hold."""
+"""The one checker that every fault test ends with: what brokers acknowledged against what the tables hold.
 
-from collections import Counter
-from collections.abc import Sequence
+It has three accounts of its own: of the acknowledged messages (each one row, saying what was sent), of everything that
+``k2 verify ledger`` recomputes, and of the bars of days, computed from raw rows by another program.
+"""
 
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+import polars as pl
+from bar_oracle import BAR_COLUMNS, COLUMNS, bars_of_raw
 from fault_tally import FaultTally
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 from recorded_producer import Acked
 
+from k2_cli.verify import verify_ledger
+from k2_market.feed import Feed, load_feeds
+from k2_market.invariants import Verification
+from k2_market.ledger_claims import ledger_claims
+from k2_market.message_comparison import COMPARED, Comparison, schema_ids
+from k2_market.offset_accounts import pieces, ranges, ranges_of_offsets, texts, union
 from k2_market.offset_ranges import RangeSet
-from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.day_table import DayTable
+from k2_resources.iceberg_catalog import find_table, open_catalog
+from k2_resources.kept_files import kept_files
 from k2_resources.raw_table import RawTable
+from k2_resources.row_chunks import RowChunks
+from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
 
 NO_GAPS = RangeSet()
+BROKER_ASKED_UP_TO = 500_000
+"""Of more messages the broker's own account is left out: all of them have been compared with what was sent."""
 
 
 def assert_nothing_lost_or_doubled(
-    settings: Settings, feed: str, acked: Sequence[Acked], tally: FaultTally, gaps: RangeSet = NO_GAPS
+    settings: Settings,
+    feed: str,
+    acked: Sequence[Acked],
+    tally: FaultTally,
+    gaps: RangeSet = NO_GAPS,
+    *,
+    days: Iterable[date] = (),
+    broker: bool = True,
+    unanswered: int = 0,
 ) -> None:
-    """See that every acknowledged message is one row, or lies in a gap that the ledger tells of.
+    """See that every acknowledged message is one row, or lies in a gap that the ledger tells of; and all else there is.
 
     Args:
         settings: Whose tables.
@@ -25,17 +53,94 @@ def assert_nothing_lost_or_doubled(
         acked: All that brokers acknowledged for the feed's topic.
         tally: Counts what was found.
         gaps: Offsets that the test took away from the broker; the ledger must tell of exactly these.
+        days: Trading days whose bars are to be what the oracle makes of their raw rows.
+        broker: Whether the broker answers, and may be asked what it holds.
+        unanswered: Messages that got no acknowledgement, and may be there all the same.
     """
-    view = RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed).view()
-    offsets = view.all_offsets()
-    rows = Counter(zip(*(column.to_pylist() for column in offsets.columns), strict=True))
-    sent = {(each.topic_id, each.partition, each.offset) for each in acked}
-    excused = {place for place in sent if gaps.contains(*place)}
-    lost, doubled = sent - excused - set(rows), {place for place, times in rows.items() if times > 1}
+    catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
+    table = find_table(catalog, feed, "raw_trades")
+    assert table is not None, f"{feed} has no raw table"
+    declared = load_feeds(settings.feed_directories)[feed]
+    _assert_each_acked_is_one_row(settings, table, acked, tally, gaps, unanswered)
+    offline = not broker or len(acked) > BROKER_ASKED_UP_TO
+    assert_verified(verify_ledger(settings, declared, None, offline, lambda done, total: None))
+    for day in days:
+        assert_bars_are_the_oracles(catalog, declared, day)
+
+
+def assert_verified(found: Verification) -> None:
+    """See that a verification found nothing, and could look at all that it was to look at."""
+    wrong = [f"{each.invariant} {each.what} ({each.count}): {', '.join(each.where[:5])}" for each in found.violations]
+    assert found.holds, "\n".join([found.subject, *wrong, *found.unanswered])
+
+
+def assert_bars_are_the_oracles(catalog: Catalog, feed: Feed, day: date) -> None:
+    """See that every published bar of a day, and no other, is what an independent program makes of its raw rows."""
+    raw = RawTable(catalog, feed.name).view().read_day(day, *COLUMNS)
+    conditions = feed.conditions
+    expected = bars_of_raw(raw, day, str(feed.zone), conditions.no_price, conditions.no_volume)
+    for width, bars in expected.items():
+        rows = DayTable(catalog, feed.name, f"ohlcv_{width}").read_day(day).to_pylist()
+        published = {(row["symbol"], row["bar_start"]): tuple(row[name] for name in BAR_COLUMNS) for row in rows}
+        assert len(published) == len(rows), f"{day} {width}: a bar is there twice"
+        wrong = [
+            f"{feed.name}.ohlcv_{width} {symbol} {start.isoformat()}: "
+            f"published {published.get((symbol, start))}, expected {bars.get((symbol, start))}"
+            for symbol, start in sorted(published.keys() | bars.keys())
+            if published.get((symbol, start)) != bars.get((symbol, start))
+        ]
+        assert not wrong, f"{len(wrong)} bars of {day} are wrong: " + "; ".join(wrong[:5])
+
+
+def _assert_each_acked_is_one_row(
+    settings: Settings, table: Table, acked: Sequence[Acked], tally: FaultTally, gaps: RangeSet, unanswered: int
+) -> None:
+    sent = pl.DataFrame(
+        {
+            "topic_id": [each.topic_id for each in acked],
+            "partition": [each.partition for each in acked],
+            "offset": [each.offset for each in acked],
+        },
+        schema={"topic_id": pl.String, "partition": pl.Int32, "offset": pl.Int64},
+    )
+    files = kept_files(table)
+    chunks = RowChunks.of(table, files.readable)
+    rows = pl.concat([ranges([]), *(found for found, _ in chunks.offsets())])
+    away = ranges((each.topic_id, each.partition, each.start, each.end) for each in gaps)
+    account = pieces({"sent": ranges_of_offsets(sent), "rows": rows, "away": away})
+    account = account.with_columns((pl.col("end") - pl.col("start")).alias("offsets"))
+    lost = account.filter((pl.col("sent") > 0) & (pl.col("rows") == 0) & (pl.col("away") == 0))
+    doubled = account.filter(pl.col("rows") > 1)
+    unknown = account.filter((pl.col("rows") > 0) & (pl.col("sent") == 0))
     tally.produced += len(acked)
-    tally.lost += len(lost)
-    tally.doubled += len(doubled)
-    assert not lost, f"{len(lost)} messages lost, as {sorted(lost)[:5]}"
-    assert not doubled, f"{len(doubled)} messages doubled, as {sorted(doubled)[:5]}"
-    assert set(rows) <= sent, f"rows that no broker acknowledged: {sorted(set(rows) - sent)[:5]}"
-    assert view.ledger.lost == gaps, f"the ledger tells of {list(view.ledger.lost)} as lost, not of {list(gaps)}"
+    tally.lost += int(lost["offsets"].sum())
+    tally.doubled += int(doubled["offsets"].sum())
+    assert lost.is_empty(), f"{lost['offsets'].sum()} messages lost, as {texts(lost)[:5]}"
+    assert doubled.is_empty(), f"{doubled['offsets'].sum()} messages doubled, as {texts(doubled)[:5]}"
+    assert unknown["offsets"].sum() <= unanswered, f"rows that no broker acknowledged: {texts(unknown)[:5]}"
+    told = union(ledger_claims(table.properties.get("k2.ledger")).lost)
+    assert texts(told) == texts(union(away)), f"the ledger tells of {texts(told)} as lost, not of {texts(union(away))}"
+    _assert_rows_say_what_was_sent(settings, chunks, sent, acked)
+
+
+def _assert_rows_say_what_was_sent(
+    settings: Settings, chunks: RowChunks, sent: pl.DataFrame, acked: Sequence[Acked]
+) -> None:
+    schemas = SchemaRegistry(settings.schema_registry_url).writer_schemas(schema_ids(each.value for each in acked))
+    places = sent.rename(
+        {"topic_id": "kafka_topic_id", "partition": "kafka_partition", "offset": "kafka_offset"}
+    ).with_row_index("place")
+    found = Comparison()
+    for rows in chunks.rows(COMPARED):
+        own = rows.join(places, on=["kafka_topic_id", "kafka_partition", "kafka_offset"], how="inner")
+        for _, of_topic in own.group_by("kafka_topic_id"):
+            values = [acked[place].value for place in of_topic["place"]]
+            found.add_content(
+                of_topic["kafka_partition"].to_list(),
+                of_topic["kafka_offset"].to_list(),
+                values,
+                of_topic.drop("place"),
+                schemas,
+            )
+    shown = "; ".join(map(str, found.examples[:5]))
+    assert not found.differing, f"{found.differing} rows do not say what was sent, as {shown}"

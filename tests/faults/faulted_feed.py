@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from recorded_producer import Acked, RecordedProducer
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
 from k2_market.avro_schemas import TRADE, subject_of
@@ -62,6 +63,11 @@ class FaultedFeed:
         (feeds_directory / f"{NAME}.toml").write_text(text, encoding="utf-8")
         feed = load_feeds([feeds_directory])[NAME]
         ensure_topic(bootstrap, topic, feed.topics)
+        topics = KafkaTopics(bootstrap)
+        # A broker may answer for a moment as if it did not know what it has just made.
+        Retrying(retry=retry_if_result(lambda state: state is None), stop=stop_after_delay(30), wait=wait_fixed(0.1))(
+            topics.state, topic
+        )
         settings = Settings(
             home=directory / "k2", feeds_dir=feeds_directory, kafka_bootstrap=bootstrap, registry_url=registry_url
         )
@@ -104,8 +110,14 @@ class FaultedFeed:
 
     def k2(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A ``k2`` command as a process of its own."""
+        return self.run(k2_command(*arguments), environment)
+
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """A process with this feed's settings in its environment."""
         return subprocess.run(
-            k2_command(*arguments),
+            command,
             env=os.environ | self.settings.environment_variables() | dict(environment or {}),
             capture_output=True,
             text=True,

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.table import Transaction
+from pyiceberg.table import CreateTableTransaction, Transaction
 
 from k2_market.ledger_rules import offsets_reconcile
 from k2_market.offset_ranges import OffsetRange, RangeSet
@@ -93,6 +93,21 @@ def test_two_writers_that_loaded_the_same_snapshot_commit_a_range_once(
     assert len(late.refused) == 5
     assert offsets(one) == list(range(6))
     assert one.ledger().messages == one.view().rows == 6
+
+
+def test_two_writers_that_both_find_no_table_make_it_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    interleaved = iter([lambda: other.commit(delivery(0, 4, partition=1))])
+    create = CreateTableTransaction.commit_transaction
+
+    def overtaken(transaction: CreateTableTransaction) -> object:
+        for act in interleaved:
+            act()
+        return create(transaction)
+
+    monkeypatch.setattr(CreateTableTransaction, "commit_transaction", overtaken)
+    one.commit(delivery(1, 6))
+    assert (offsets(one), offsets(one, 1)) == ([1, 2, 3, 4, 5], [0, 1, 2, 3])
 
 
 def test_disjoint_ranges_of_two_writers_both_land(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

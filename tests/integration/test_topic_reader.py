@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.topic_state import TopicState
@@ -127,6 +128,26 @@ def test_offsets_that_retention_removed_are_refused_and_not_skipped(kafka, topic
         read(kafka, topic, RangeSet.of([OffsetRange(seen.topic_id, 0, 0, 10)]))
     with pytest.raises(OffsetsGone):
         read(kafka, topic, RangeSet.of([OffsetRange(seen.topic_id, 0, 5, 15)]))
+
+
+def test_messages_of_a_topic_made_anew_are_not_taken_for_those_of_the_old_one(kafka, topic: str) -> None:
+    produce(kafka, topic, 10)
+    planned = state(kafka, topic)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.delete_topics([topic])[topic].result(30)
+    produced_anew(kafka, admin, topic, 10)
+    assert state(kafka, topic).topic_id != planned.topic_id
+    with pytest.raises(OffsetsGone, match="made anew"):
+        read(kafka, topic, planned.readable)
+
+
+def produced_anew(kafka, admin: AdminClient, topic: str, count: int) -> None:
+    """Messages in a topic that was just deleted; the broker may need a moment before it can be created again."""
+    until_created = Retrying(
+        retry=retry_if_exception_type(KafkaException), stop=stop_after_delay(30), wait=wait_fixed(0.1), reraise=True
+    )
+    until_created(lambda: admin.create_topics([NewTopic(topic, 3, 1)])[topic].result(30))
+    produce(kafka, topic, count)
 
 
 def test_messages_bring_their_key_time_and_correlation_id(kafka, topic: str) -> None:

@@ -15,6 +15,7 @@ from k2_market.alerts import (
     run_failure_alert,
 )
 from k2_market.finding import Severity
+from k2_market.offset_ranges import OffsetRange, RangeSet
 
 KEY = EvaluationKey("asx/raw_trades", "sequence_gaps", "2014-03-11")
 GAP = Evaluation(
@@ -106,6 +107,16 @@ def test_a_failed_run_alerts_once_per_work_and_then_every_fifth_attempt() -> Non
     told = [n for n in range(1, 12) if run_failure_alert("run-1", replace(FAILURE, attempt=n)) is not None]
 
     assert told == [1, 5, 10]
+
+
+def test_ranges_that_failed_five_times_are_stuck_and_named() -> None:
+    ranges = RangeSet.of([OffsetRange("t", 0, 10, 20)])
+    first, fifth = (run_failure_alert("run-1", replace(FAILURE, attempt=n, ranges=ranges)) for n in (1, 5))
+
+    assert first is not None
+    assert first.message == "Kafka is away"
+    assert fifth is not None
+    assert fifth.message == "Stuck after 5 attempts: t/0[10,20). The last one's error: Kafka is away"
 
 
 def test_a_failed_run_whose_check_tells_is_silent() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.offset_ranges import MAX_RANGES_NAMED, OffsetRange, RangeSet, named
 
 ranges = st.builds(
     lambda topic, partition, start, length: OffsetRange(topic, partition, start, start + length),
@@ -56,3 +56,9 @@ def test_union_difference_and_intersection_are_those_of_sets(a: list[OffsetRange
 def test_an_empty_or_negative_range_is_refused(start: int, end: int) -> None:
     with pytest.raises(ValueError, match="not an offset range"):
         OffsetRange("t", 0, start, end)
+
+
+def test_more_ranges_than_a_sentence_holds_are_counted() -> None:
+    assert named(RangeSet.of([OffsetRange("t", 0, 1, 4), OffsetRange("t", 1, 0, 2)])) == "t/0[1,4), t/1[0,2)"
+    many = RangeSet.of(OffsetRange("t", n, 0, 1) for n in range(MAX_RANGES_NAMED + 3))
+    assert named(many).endswith("t/15[0,1) and 3 more ranges")

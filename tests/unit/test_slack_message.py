@@ -5,6 +5,7 @@ from alert_examples import example_alert
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2_market.alerts import AlertKind
 from k2_market.finding import Severity
 from k2_resources.secret_redaction import SecretRedaction
 from k2_resources.slack_message import slack_message
@@ -77,3 +78,12 @@ def test_a_message_stays_within_slacks_bounds(
         assert len(block.get("text", {}).get("text", "x")) <= 3000 * 5  # escapes count once they are read
         assert len(block.get("fields", [])) <= 10
         assert all(0 < len(field["text"]) <= 2000 for field in block.get("fields", []))
+
+
+def test_an_alert_that_no_run_raised_links_to_all_runs_and_a_recovery_is_green() -> None:
+    alert = example_alert(kind=AlertKind.RECOVERY, subject="Kafka", headline="answers again", run_id=None)
+
+    message = slack_message(alert, "http://127.0.0.1:3000/runs", SecretRedaction.of([]))
+
+    assert message["text"] == ":large_green_circle: Kafka: answers again"
+    assert "<http://127.0.0.1:3000/runs|Runs>" in str(message["blocks"])

@@ -1,0 +1,66 @@
+"""``k2 repair``: make a feed's raw rows what they should be."""
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from k2_market.errors import K2Error
+
+
+class RepairRequestError(K2Error):
+    """``k2 repair`` was not told what to repair, or several things at once."""
+
+
+def repair(
+    feed: Annotated[str, typer.Option(help="The feed's name.")],
+    day: Annotated[
+        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="The trading day to read from Kafka again.")
+    ] = None,
+    dead_letters: Annotated[
+        bool, typer.Option("--dead-letters", help="Decode dead letters again; those of --date, or all.")
+    ] = False,
+    roll_forward: Annotated[
+        bool, typer.Option("--roll-forward", help="Undo a rollback of the table to an older snapshot.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and change nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Repair a feed's raw rows; the ledger's ranges stay as they are. Does nothing where nothing is wrong.
+
+    --date reads the day's messages from Kafka again, and those that have no row, and replaces the day's rows by them in
+    one commit. Rows that Kafka does not retain any more stay.
+
+    --dead-letters decodes dead letters from their kept bytes, after a schema or a reader was mended; those that decode
+    move to their trading day, a commit for each day that they were filed under.
+
+    --roll-forward makes the snapshot current that the ledger belongs to.
+
+    Trades and bars of the days are built again by the sensors, or by k2 catch-up.
+
+    Example: k2 repair --feed asx --date 2014-03-11 --dry-run
+    """
+    if not (day or dead_letters or roll_forward):
+        raise RepairRequestError(
+            "say what to repair: --date YYYY-MM-DD for a day's rows, --dead-letters for those that would not decode, "
+            "--roll-forward for a table that was rolled back"
+        )
+    if roll_forward and (day or dead_letters):
+        raise RepairRequestError("--roll-forward goes alone: it is of the table, not of days. Roll forward first")
+    from k2_cli.repair_report import print_day, print_dead_letters, print_roll_forward
+    from k2_cli.repairing import Repairs
+    from k2_market.feed import feed_named, load_feeds
+    from k2_resources.settings import Settings
+    from k2_resources.structured_logging import configure_logging
+
+    settings = Settings.load()
+    configure_logging("repair", settings)
+    repairs = Repairs(settings, feed_named(load_feeds(settings.feed_directories), feed), dry_run)
+    table = f"{feed}.raw_trades"
+    if roll_forward:
+        print_roll_forward(table, repairs.roll_forward(), dry_run, as_json)
+    elif dead_letters:
+        only = None if day is None else day.date()
+        print_dead_letters(table, repairs.dead_letters(only), dry_run, as_json)
+    elif day is not None:
+        print_day(table, repairs.day(day.date()), dry_run, as_json)

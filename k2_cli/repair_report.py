@@ -1,0 +1,152 @@
+"""What a repair found and did, as tables for people or JSON for programs."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Any
+
+from rich.console import Console
+
+from k2_cli.table_display import TableColumn, show_columns, visible
+from k2_market.day_difference import DayDifference, Found
+from k2_market.dead_letter_repair import Revival
+from k2_market.offset_ranges import RangeSet
+from k2_resources.roll_forward import WayForward
+
+_RANGES_SHOWN = 3
+_DRY = "Dry run: nothing was written."
+
+
+def print_day(table: str, found: DayDifference, dry_run: bool, as_json: bool) -> None:
+    """Print how a day differed from Kafka."""
+    if as_json:
+        print(json.dumps(_day_as_json(table, found, dry_run)))
+        return
+    console = Console(highlight=False)
+    after = found.before if not found.changes else _rows_of_day(found)
+    console.print(
+        f"{table}, {found.rewrite.day}: {found.before:,} rows, {after:,} {'after the repair' if dry_run else 'now'}"
+    )
+    if found.changes:
+        _show(found.changes, console)
+    if found.untouched:
+        console.print("Left as it is:")
+        _show(found.untouched, console)
+    if not found.changes:
+        console.print("Nothing to repair.")
+    elif dry_run:
+        console.print(_DRY)
+
+
+def print_dead_letters(table: str, found: Iterable[tuple[date, Revival]], dry_run: bool, as_json: bool) -> None:
+    """Print what became of dead letters."""
+    days = list(found)
+    if as_json:
+        print(json.dumps({"table": table, "dry_run": dry_run, "days": [_revival_as_json(*each) for each in days]}))
+        return
+    console = Console(highlight=False)
+    if days:
+        console.print(f"{table}, dead letters:")
+        show_columns(
+            [
+                TableColumn("filed under", [str(day) for day, _ in days], False),
+                TableColumn("dead letters", [f"{each.dead_letters:,}" for _, each in days], True),
+                TableColumn("decode now", [f"{sum(each.decoded.values()):,}" for _, each in days], True),
+                TableColumn("of the day", [_counted(each.decoded) for _, each in days], False),
+                TableColumn("why others don't", [visible(_counted(each.reasons)) for _, each in days], False),
+            ],
+            console,
+        )
+    if not any(each.decoded for _, each in days):
+        console.print("Nothing to repair.")
+    elif dry_run:
+        console.print(_DRY)
+
+
+def print_roll_forward(table: str, forward: WayForward | None, dry_run: bool, as_json: bool) -> None:
+    """Print what rolling forward brings back."""
+    if as_json:
+        content = None if forward is None else _forward_as_json(forward)
+        print(json.dumps({"table": table, "dry_run": dry_run, "rolled_forward": content}))
+    elif forward is None:
+        print(f"{table} was not rolled back. Nothing to repair.")
+    else:
+        print(f"{table}: to snapshot {forward.snapshot_id}, of batch {forward.batch_id}.")
+        print(
+            f"Rows that come back are of {_places(forward.ranges)}, trading days {', '.join(map(str, forward.days))}."
+        )
+        if dry_run:
+            print(_DRY)
+
+
+def _show(found: Sequence[Found], console: Console) -> None:
+    show_columns(
+        [
+            TableColumn("rows", [f"{each.rows:,}" for each in found], True),
+            TableColumn("what", [_said(each) for each in found], False),
+            TableColumn("offsets", [_places(each.offsets) for each in found], False),
+        ],
+        console,
+    )
+
+
+def _said(found: Found) -> str:
+    return str(found.what) if found.day is None else f"of {found.day}: {found.what}"
+
+
+def _places(ranges: RangeSet) -> str:
+    shown = [str(each) for each in ranges]
+    more = f" and {len(shown) - _RANGES_SHOWN} more ranges" if len(shown) > _RANGES_SHOWN else ""
+    return ", ".join(shown[:_RANGES_SHOWN]) + more
+
+
+def _counted(counts: Any) -> str:
+    shown = [f"{count:,} x {what}" for what, count in counts.items()]
+    more = f"; and {len(shown) - _RANGES_SHOWN} more" if len(shown) > _RANGES_SHOWN else ""
+    return "; ".join(shown[:_RANGES_SHOWN]) + more
+
+
+def _rows_of_day(found: DayDifference) -> int:
+    import pyarrow.compute as pc
+
+    return int(pc.sum(pc.equal(found.rewrite.rows["trade_date"], found.rewrite.day)).as_py() or 0)
+
+
+def _day_as_json(table: str, found: DayDifference, dry_run: bool) -> dict[str, Any]:
+    return {
+        "table": table,
+        "day": str(found.rewrite.day),
+        "dry_run": dry_run,
+        "repaired": bool(found.changes) and not dry_run,
+        "rows_before": found.before,
+        "rows_after": _rows_of_day(found),
+        "changes": [_found_as_json(each) for each in found.changes],
+        "untouched": [_found_as_json(each) for each in found.untouched],
+    }
+
+
+def _found_as_json(found: Found) -> dict[str, Any]:
+    return {
+        "what": found.what.name.lower(),
+        "rows": found.rows,
+        "offsets": [str(each) for each in found.offsets],
+        **({} if found.day is None else {"day": str(found.day)}),
+    }
+
+
+def _revival_as_json(day: date, found: Revival) -> dict[str, Any]:
+    return {
+        "day": str(day),
+        "dead_letters": found.dead_letters,
+        "decoded": {str(its_day): count for its_day, count in found.decoded.items()},
+        "reasons": dict(found.reasons),
+    }
+
+
+def _forward_as_json(forward: WayForward) -> dict[str, Any]:
+    return {
+        "snapshot_id": str(forward.snapshot_id),
+        "batch_id": forward.batch_id,
+        "ranges": [str(each) for each in forward.ranges],
+        "days": [str(each) for each in forward.days],
+    }

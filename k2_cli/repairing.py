@@ -1,0 +1,113 @@
+"""Carrying out repairs of a feed's raw table, and seeing to it that its days are checked and built again."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+
+import dagster as dg
+from pyiceberg.catalog import Catalog
+
+from k2_assets.raw_trades import RAW_TRADES
+from k2_market.block_decoder import DayWindow
+from k2_market.day_difference import DayDifference
+from k2_market.dead_letter_repair import Revival
+from k2_market.feed import Feed
+from k2_market.trading_calendar import TradingCalendar
+from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.raw_repair import DayRepair, DeadLetterRepair, days_with_dead_letters
+from k2_resources.raw_rewrite import RawRewriter
+from k2_resources.reread_messages import Decoder, RereadMessages
+from k2_resources.roll_forward import WayForward, roll_forward, way_forward
+from k2_resources.schema_registry import SchemaRegistry
+from k2_resources.settings import Settings
+from k2_resources.topic_reader import TopicReader
+from k2_sensors.rechecked_days import recheck
+from k2_sensors.stale_day_sensor import blocked_days
+from k2_sensors.unreported_commits import report_unreported
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """The repairs of a feed's raw table; a dry one says what there is to do and changes nothing."""
+
+    settings: Settings
+    feed: Feed
+    dry_run: bool
+
+    def day(self, day: date) -> DayDifference:
+        """Repair a day from Kafka.
+
+        Returns:
+            How the day differed from what Kafka has.
+        """
+        topic = self.feed.topics.trades
+        reader = TopicReader(self.settings.bootstrap_servers, topic, f"k2-{self.feed.name}-repair")
+        repair = DayRepair(
+            day, topic, KafkaTopics(self.settings.bootstrap_servers), RereadMessages(reader, self._decoder)
+        )
+        if self.dry_run:
+            return repair.look(self._rewriter.view())
+        self._rewriter.commit(repair.decide)
+        assert repair.found is not None
+        self._report([day, *repair.found.rewrite.days] if repair.found.changes else [])
+        return repair.found
+
+    def dead_letters(self, only: date | None) -> Iterator[tuple[date, Revival]]:
+        """Repair the dead letters filed under a day, or under any.
+
+        Returns:
+            What became of them, day by day.
+        """
+        view = self._rewriter.view()
+        written: set[date] = set()
+        for day in days_with_dead_letters(view) if only is None else [only]:
+            repair = DeadLetterRepair(day, self._decoder)
+            if self.dry_run:
+                yield day, repair.look(view)
+            else:
+                self._rewriter.commit(repair.decide)
+                assert repair.found is not None
+                written |= repair.found.rewrite.days if repair.found.decoded else set()
+                yield day, repair.found
+        if not self.dry_run:
+            self._report(written)
+
+    def roll_forward(self) -> WayForward | None:
+        """Roll the table forward after it was rolled back; None where it was not."""
+        if self.dry_run:
+            table = self._rewriter.view().table
+            assert table is not None
+            return way_forward(table)
+        forward = roll_forward(self._rewriter, self._catalog)
+        self._report([] if forward is None else forward.days)
+        return forward
+
+    @cached_property
+    def _catalog(self) -> Catalog:
+        return open_catalog(self.settings.iceberg_catalog_uri, self.settings.iceberg_warehouse)
+
+    @property
+    def _rewriter(self) -> RawRewriter:
+        return RawRewriter(self._catalog, self.feed.name)
+
+    @property
+    def _decoder(self) -> Decoder:
+        today = TradingCalendar.of(self.feed).trading_day_of(datetime.now(UTC))
+        window = DayWindow(self.feed.zone, self.feed.start_date, today)
+        return Decoder(SchemaRegistry(self.settings.schema_registry_url), window)
+
+    def _report(self, written: Iterable[date]) -> None:
+        """Tell Dagster of days that were written, and check them again, and those that a check has blocked.
+
+        The Kafka sensor tells of the days too, should this not be reached; it checks nothing.
+        """
+        home = self.settings.dagster_home
+        if not (home / "dagster.yaml").exists():
+            return
+        view = self._rewriter.view()
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            report_unreported(self.feed, view, instance)
+            blocked = blocked_days(instance, dg.AssetKey([self.feed.name, RAW_TRADES]))
+            recheck(self.feed, view, instance, sorted({*written, *blocked}))

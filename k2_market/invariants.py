@@ -1,0 +1,91 @@
+"""What verification holds a table to, and what it has to say: violations with the places, and what is merely told."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_PLACES = 1000
+"""Places a violation names; its count goes on."""
+
+
+class Invariant(StrEnum):
+    """What must hold, under the ids of ``docs/reliability.md``."""
+
+    NOTHING_LOST = "I1"
+    NOTHING_TWICE = "I2"
+    HISTORY = "I3"
+    ROWS_AND_OFFSETS = "I4"
+    CONTENT = "I5"
+    READABLE = "I6"
+    BARS = "I7"
+    NOTHING_SILENT = "I8"
+
+
+STATEMENTS: Mapping[Invariant, str] = {
+    Invariant.NOTHING_LOST: "every message the broker gives is a row",
+    Invariant.NOTHING_TWICE: "no offset has two rows",
+    Invariant.HISTORY: "commits are disjoint and make the ledger",
+    Invariant.ROWS_AND_OFFSETS: "rows are as many, and where, as told",
+    Invariant.CONTENT: "rows say what their messages say",
+    Invariant.READABLE: "all files of all snapshots are whole",
+    Invariant.BARS: "bars are what the trades amount to",
+    Invariant.NOTHING_SILENT: "holes, losses and dead letters are told",
+}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that does not hold, and exactly where.
+
+    Attributes:
+        invariant: What it breaks.
+        what: A sentence for a person.
+        where: Offset ranges, rows, files or snapshots; the first ``MAX_PLACES``.
+        count: How many offsets, rows or files there are in all.
+    """
+
+    invariant: Invariant
+    what: str
+    where: tuple[str, ...]
+    count: int
+
+
+def violation(invariant: Invariant, what: str, where: Iterable[str], count: int | None = None) -> Violation:
+    """A violation; ``count`` is the number of places unless given."""
+    places = tuple(where)
+    return Violation(invariant, what, places[:MAX_PLACES], len(places) if count is None else count)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Something that is so and is no fault of the table's: a hole, a loss on record, a dead letter, what is pending."""
+
+    what: str
+    where: tuple[str, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of a verification.
+
+    Attributes:
+        subject: The table, as ``asx.raw_trades``, or what else was looked at.
+        looked_at: For each invariant that was looked at, at how much.
+        violations: What does not hold.
+        told: What else there is to know.
+        not_looked_at: What was not to be looked at, and why.
+        unanswered: What should have been looked at and could not be.
+    """
+
+    subject: str
+    looked_at: Mapping[Invariant, str]
+    violations: tuple[Violation, ...]
+    told: tuple[Told, ...] = ()
+    not_looked_at: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether all that was to be looked at could be, and holds."""
+        return not (self.violations or self.unanswered)

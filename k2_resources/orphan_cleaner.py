@@ -1,0 +1,148 @@
+"""Removes files that no table refers to any more: those of expired snapshots, and what killed commits left behind.
+
+Safe beside ingestion and readers: a look marks, a later look deletes (``k2_market.orphan_files``). Files are listed
+before the table is loaded, so that what a commit in between brought is known to be referred to.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from k2_market.errors import K2Error
+from k2_market.orphan_files import Look, StoredFile, Sweep, marks_from_json, marks_to_json, sweep
+from k2_market.run_limits import MAX_RUNTIME_SECONDS
+from k2_resources import crash_points
+from k2_resources.iceberg_catalog import find_table
+from k2_resources.reachable_files import Reachable, reachable
+from k2_resources.structured_logging import get_logger
+from k2_resources.table_storage import TableStorage
+
+MARKS = "metadata/k2-orphan-marks.json"
+"""Where a table's marks lie: beside its files, so that it does not matter which machine looks."""
+
+LEAST_FLOOR = timedelta(seconds=MAX_RUNTIME_SECONDS)
+"""A run is ended after that long, so no commit takes longer."""
+
+_NOTHING_DELETED = "Nothing was deleted: what is left may be needed to repair the table"
+
+_log = get_logger("maintenance")
+
+
+class FloorTooLow(K2Error):
+    """Files were to be deleted that may be of a commit under way."""
+
+
+class LocationShared(K2Error):
+    """Another table's files lie under a table's location; which of them nothing refers to can't be told."""
+
+
+class FileMissing(K2Error):
+    """A table refers to a file that is not there; nothing is deleted of a table that is damaged."""
+
+
+class OrphanCleaner:
+    """Cleans the tables of a catalog.
+
+    Args:
+        catalog: The catalog.
+        floor: How long a file rests: since it was written, and since it was first seen without reference.
+        clock: The time by a storage's own clock.
+
+    Raises:
+        FloorTooLow: The floor is shorter than a commit may take.
+    """
+
+    def __init__(
+        self, catalog: Catalog, floor: timedelta, clock: Callable[[TableStorage], datetime] = TableStorage.now
+    ) -> None:
+        if floor < LEAST_FLOOR:
+            raise FloorTooLow(
+                f"files must rest for {LEAST_FLOOR / timedelta(hours=1):g} h at least, not "
+                f"{floor / timedelta(hours=1):g} h: a run may take that long, and its files are referred to only then"
+            )
+        self._catalog = catalog
+        self._floor = floor
+        self._clock = clock
+
+    def look(self, feed: str, name: str) -> Sweep | None:
+        """What cleaning a table would do; None where there is no such table.
+
+        Raises:
+            LocationShared: Another table lies under its location.
+            FileMissing: It refers to a file that is not there.
+        """
+        table = find_table(self._catalog, feed, name)
+        return None if table is None else self._sweep(TableStorage(table), feed, name)
+
+    def clean(self, feed: str, name: str) -> Sweep | None:
+        """Delete what has rested long enough, and mark what has not; raises like ``look``."""
+        table = find_table(self._catalog, feed, name)
+        if table is None:
+            return None
+        storage = TableStorage(table)
+        planned = self._sweep(storage, feed, name)
+        # Marks first: deleted files need none, and what a crash leaves undeleted is marked anew.
+        storage.write(MARKS, marks_to_json(planned.marks))
+        for each in planned.deletable:
+            storage.delete(each.path)
+            crash_points.reached("orphan_half")
+        _log.info("orphan files deleted", table=f"{feed}.{name}", files=len(planned.deletable))
+        return planned
+
+    def _sweep(self, storage: TableStorage, feed: str, name: str) -> Sweep:
+        now, files = self._clock(storage), storage.files()
+        table = self._catalog.load_table((feed, name))
+        self._require_own_location(table, storage)
+        referred = _followed(table)
+        _require_all(table, referred, files, storage)
+        snapshot = table.current_snapshot()
+        look = Look(
+            now=now,
+            files=tuple(each for each in files if each.path != MARKS),
+            reachable=frozenset(
+                path for each in (referred.needed | referred.noted) if (path := storage.path_of(each)) is not None
+            )
+            | _newest_metadata(files),
+            snapshot_id=None if snapshot is None else snapshot.snapshot_id,
+        )
+        return sweep(look, marks_from_json(storage.read(MARKS)), self._floor)
+
+    def _require_own_location(self, table: Table, storage: TableStorage) -> None:
+        for name, location in self._locations.items():
+            if name != ".".join(table.name()) and storage.encloses(location):
+                raise LocationShared(
+                    f"{'.'.join(table.name())} at {table.location()}: {name} lies there too, at {location}. Nothing "
+                    "was deleted; move one of them"
+                )
+
+    @cached_property
+    def _locations(self) -> dict[str, str]:
+        """Where all tables of the catalog lie."""
+        identifiers = [each for space in self._catalog.list_namespaces() for each in self._catalog.list_tables(space)]
+        return {".".join(each): self._catalog.load_table(each).location() for each in identifiers}
+
+
+def _followed(table: Table) -> Reachable:
+    try:
+        return reachable(table)
+    except FileNotFoundError as missing:
+        raise FileMissing(f"{'.'.join(table.name())}: {missing}. {_NOTHING_DELETED}") from missing
+
+
+def _require_all(table: Table, referred: Reachable, files: tuple[StoredFile, ...], storage: TableStorage) -> None:
+    """See that all files that the table needs are where they are looked for."""
+    listed = {each.path for each in files}
+    for location in sorted(referred.needed):
+        path = storage.path_of(location)
+        # What is not in the list may have been written since.
+        if path is not None and path not in listed and not storage.exists(path):
+            raise FileMissing(f"{'.'.join(table.name())} refers to {location}, which is not there. {_NOTHING_DELETED}")
+
+
+def _newest_metadata(files: tuple[StoredFile, ...]) -> frozenset[str]:
+    """The metadata file written last: should the catalog be lost, the table is registered anew by it."""
+    metadata = [each for each in files if each.path.endswith(".metadata.json")]
+    return frozenset({max(metadata, key=lambda each: each.modified).path} if metadata else ())

@@ -1,0 +1,40 @@
+"""Raw rows checked again outside of a run, once a repair has written them: else their days would stay blocked."""
+
+from collections.abc import Iterable
+from datetime import date
+
+import dagster as dg
+
+from k2_assets.checks import BLOCKING, raw_findings
+from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.run_scope import finding_metadata, severity_of
+from k2_market.feed import Feed
+from k2_market.finding import Finding
+from k2_resources.raw_view import RawView
+
+
+def recheck(feed: Feed, raw: RawView, instance: dg.DagsterInstance, days: Iterable[date]) -> None:
+    """Report what the checks say of some days' raw rows now.
+
+    Args:
+        feed: Whose raw table it is.
+        raw: The table as it is now.
+        instance: Dagster's records.
+        days: The trading days to look at.
+    """
+    for day in days:
+        for finding in raw_findings(feed, raw, day):
+            instance.report_runless_asset_event(_evaluation(feed, day, finding))
+
+
+def _evaluation(feed: Feed, day: date, finding: Finding) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey([feed.name, RAW_TRADES]),
+        check_name=finding.check,
+        passed=finding.passed,
+        severity=severity_of(finding),
+        description=finding.description,
+        metadata=finding_metadata(finding),
+        blocking=finding.check in BLOCKING,
+        partition=day.isoformat(),
+    )

@@ -1,0 +1,31 @@
+"""A program that carries out one planned ingest run: ``planned_run.py FEED PLAN``."""
+
+import json
+import sys
+
+from k2_assets.definitions import build_defs
+from k2_assets.feed_family import ingest_job_name
+from k2_cli.pending_work import feeds_named, local_instance
+from k2_resources.settings import Settings
+from k2_resources.structured_logging import configure_logging
+
+
+def main(name: str, plan: str) -> int:
+    """Run it; 0 when it succeeded."""
+    settings, planned = Settings.load(), json.loads(plan)
+    configure_logging("planned-run", settings)
+    (feed,) = feeds_named(settings, [name])
+    job = build_defs(settings=settings, feeds={name: feed}).resolve_job_def(ingest_job_name(feed))
+    with local_instance(settings) as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=planned["key"],
+            run_config=planned["config"],
+            tags=planned["tags"],
+            raise_on_error=False,
+        )
+    return 0 if result.success else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

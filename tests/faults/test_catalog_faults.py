@@ -1,0 +1,316 @@
+"""The Iceberg catalog down, locked, silent about what it did, restored or rolled back: the ledger says what is true."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checker import assert_nothing_lost_or_doubled
+from fault_tally import FaultTally
+from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from sqlalchemy.exc import OperationalError
+
+from k2_cli.kafka_process import LocalKafka
+from k2_cli.registry_process import LocalRegistry
+from k2_resources.day_table import DayTable
+from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.raw_view import TableRolledBack
+from k2_resources.table_errors import CatalogUnavailable
+
+TRADES = 500
+ALL = 1_000_000
+LOST_CONNECTION = OperationalError("UPDATE iceberg_tables", {}, ConnectionError("server closed the connection"))
+
+
+@pytest.fixture
+def faulted(tmp_path: Path, kafka: LocalKafka, registry: LocalRegistry) -> FaultedFeed:
+    return FaultedFeed.declared(tmp_path, kafka.bootstrap_servers, registry.url)
+
+
+def catalog_file(faulted: FaultedFeed) -> Path:
+    return faulted.settings.home / "catalog.db"
+
+
+def assert_whole(faulted: FaultedFeed, tally: FaultTally, *names: str) -> None:
+    faulted.catch_up_to_the_end()
+    assert_nothing_lost_or_doubled(faulted.settings, NAME, faulted.acked, tally)
+    tally.injected(*names)
+
+
+def open_catalog_of(faulted: FaultedFeed) -> Catalog:
+    return open_catalog(faulted.settings.iceberg_catalog_uri, faulted.settings.iceberg_warehouse)
+
+
+@contextmanager
+def lock(database: Path, kind: str) -> Iterator[None]:
+    """Hold SQLite's lock on a database: IMMEDIATE keeps others from writing, EXCLUSIVE from reading too."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+@contextmanager
+def commits_become(fault: Callable[[Callable[[], Any]], Any], table: str, times: int = 1) -> Iterator[list[str]]:
+    """Have a fault decide about the first commits to a table; it is given the real one. Yields those it decided."""
+    real = SqlCatalog.commit_table
+    decided: list[str] = []
+
+    def commit_table(self: SqlCatalog, of: Any, requirements: Any, updates: Any) -> Any:
+        name = ".".join(of.name())
+        if name != table or len(decided) == times or not self.table_exists(of.name()):
+            return real(self, of, requirements, updates)
+        decided.append(name)
+        return fault(lambda: real(self, of, requirements, updates))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SqlCatalog, "commit_table", commit_table)
+        yield decided
+
+
+def lands_without_an_answer(commit: Callable[[], Any]) -> Any:
+    commit()
+    raise LOST_CONNECTION
+
+
+def never_arrives(commit: Callable[[], Any]) -> Any:
+    raise LOST_CONNECTION
+
+
+@pytest.mark.parametrize("table", ["raw_trades", "trades", pytest.param("ohlcv_1m", marks=pytest.mark.slow)])
+def test_a_commit_that_lands_while_its_answer_is_lost_is_not_made_again(
+    table: str, faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    faulted.send(TRADES)
+    with commits_become(lands_without_an_answer, f"{NAME}.{table}") as decided:
+        done = faulted.catch_up()
+    assert decided
+    assert (done.failed, faulted.failures()) == (0, [])
+    assert_whole(faulted, tally, "C3")
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ("raw_trades", "CommitOutcomeUnknown"),
+        pytest.param("trades", "CatalogUnavailable", marks=pytest.mark.slow),
+        pytest.param("ohlcv_1m", "CatalogUnavailable", marks=pytest.mark.slow),
+    ],
+)
+def test_commits_that_never_reach_the_catalog_fail_the_run_in_words_and_are_made_by_the_next(
+    table: str, error: str, faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    faulted.send(TRADES)
+    with commits_become(never_arrives, f"{NAME}.{table}", times=ALL) as decided:
+        assert faulted.catch_up().failed == 1
+    assert decided
+    told = faulted.failures()[0].splitlines()[0]
+    assert error in told
+    assert f"{NAME}.{table}" in told
+    assert str(LOST_CONNECTION.orig) in told
+    assert_whole(faulted, tally, "C4")
+
+
+@pytest.mark.slow
+def test_a_catalog_that_cannot_be_opened_stops_the_plan_in_words_and_nothing_else(
+    faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    faulted.send(TRADES)
+    faulted.catch_up_to_the_end()
+    faulted.send(TRADES, seed=2)
+    database = catalog_file(faulted)
+    aside = database.with_suffix(".aside")
+    database.rename(aside)
+    database.mkdir()
+    done = faulted.k2("catch-up", "--feed", NAME)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("k2: Iceberg catalog sqlite://"), done.stderr
+    assert done.stderr.splitlines()[-1].endswith("unable to open database file")
+    database.rmdir()
+    aside.rename(database)
+    assert_whole(faulted, tally, "C1")
+
+
+def test_a_catalog_locked_for_longer_than_a_commit_waits_fails_the_run_and_the_next_commits(
+    faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    faulted.send(TRADES)
+    faulted.catch_up_to_the_end()
+    faulted.send(TRADES, seed=2)
+    with lock(catalog_file(faulted), "IMMEDIATE"):
+        assert faulted.catch_up().failed == 1
+    (failure,) = faulted.failures()
+    assert "CommitOutcomeUnknown" in failure.splitlines()[0]
+    assert "database is locked" in failure.splitlines()[0]
+    assert "still pending" in failure.splitlines()[0]
+    assert_whole(faulted, tally, "C8", "C2")
+
+
+def test_a_table_rolled_back_by_hand_is_left_alone_and_its_missing_ranges_are_named(
+    faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    faulted.send(TRADES)
+    faulted.catch_up_to_the_end()
+    before = faulted.ledger()
+    faulted.send(TRADES, seed=2)
+    faulted.catch_up_to_the_end()
+    missing = faulted.ledger().covered - before.covered
+    assert len(missing) == TRADES
+    catalog = open_catalog_of(faulted)
+    table = catalog.load_table((NAME, "raw_trades"))
+    newest = table.current_snapshot()
+    assert newest is not None
+    assert newest.parent_snapshot_id is not None
+    table.manage_snapshots().rollback_to_snapshot(newest.parent_snapshot_id).commit()
+
+    faulted.send(TRADES, seed=3)
+    with pytest.raises(TableRolledBack) as halted:
+        faulted.catch_up()
+    assert halted.value.ranges == missing
+    assert all(str(each) in str(halted.value) for each in missing)
+    done = faulted.k2("catch-up", "--feed", NAME)
+    assert done.returncode == 1
+    assert "k2: faulted.raw_trades: the ledger ends with batch" in done.stderr
+    assert faulted.table().view().rows == TRADES
+
+    table = catalog.load_table((NAME, "raw_trades"))
+    table.manage_snapshots().set_current_snapshot(newest.snapshot_id).commit()
+    assert_whole(faulted, tally, "C10")
+
+
+@pytest.mark.slow
+def test_a_catalog_restored_from_a_backup_goes_on_from_there(faulted: FaultedFeed, tally: FaultTally) -> None:
+    """Table and ledger go back together, so what came since is read from Kafka again, as long as that keeps it."""
+    faulted.send(TRADES, EARLIER_DAY)
+    faulted.catch_up_to_the_end()
+    backup = shutil.copyfile(catalog_file(faulted), faulted.settings.home / "backup.db")
+    for seed in (2, 3):
+        faulted.send(TRADES, seed=seed)
+        faulted.catch_up_to_the_end()
+    shutil.copyfile(backup, catalog_file(faulted))
+    assert len(faulted.ledger().covered) == TRADES
+    assert_whole(faulted, tally, "C9")
+    assert faulted.table().view().rows == 3 * TRADES
+
+
+@pytest.mark.slow
+def test_a_catalog_restored_from_a_backup_whose_metadata_file_is_gone_stops_the_plan_in_words(
+    faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    """Ten commits after a backup its metadata files have been removed; the newest one can be registered again."""
+    faulted.send(TRADES, EARLIER_DAY)
+    faulted.catch_up_to_the_end()
+    backup = shutil.copyfile(catalog_file(faulted), faulted.settings.home / "backup.db")
+    catalog = open_catalog_of(faulted)
+    backed_up = catalog.load_table((NAME, "raw_trades")).metadata_location
+    faulted.send(TRADES, seed=2)
+    faulted.catch_up_to_the_end()
+    newest = catalog.load_table((NAME, "raw_trades")).metadata_location
+    Path(backed_up.removeprefix("file://")).unlink()
+    shutil.copyfile(backup, catalog_file(faulted))
+    done = faulted.k2("catch-up", "--feed", NAME)
+    assert done.returncode == 1
+    assert "k2: loading faulted.raw_trades: " in done.stderr
+    assert "restored from an old backup" in done.stderr
+    catalog.drop_table((NAME, "raw_trades"))
+    catalog.register_table((NAME, "raw_trades"), newest)
+    assert faulted.lag() == 0
+    assert_whole(faulted, tally, "C9")
+
+
+@pytest.mark.slow
+def test_a_catalog_file_that_is_missing_for_a_while_is_a_new_catalog_and_neither_doubles_anything(
+    faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    faulted.send(TRADES)
+    faulted.catch_up_to_the_end()
+    aside = catalog_file(faulted).rename(faulted.settings.home / "aside.db")
+    faulted.send(TRADES, seed=2)
+    assert_whole(faulted, tally, "C1")
+    aside.rename(catalog_file(faulted))
+    assert faulted.lag() == TRADES
+    assert_whole(faulted, tally, "C1")
+
+
+@pytest.mark.slow  # SQLite's driver waits five seconds for a lock
+def test_a_catalog_that_lets_nobody_read_stops_the_plan_in_words(faulted: FaultedFeed, tally: FaultTally) -> None:
+    faulted.send(TRADES)
+    faulted.catch_up_to_the_end()
+    faulted.send(TRADES, seed=2)
+    with lock(catalog_file(faulted), "EXCLUSIVE"), pytest.raises(CatalogUnavailable, match="database is locked"):
+        faulted.catch_up()
+    assert_whole(faulted, tally, "C1", "C2")
+
+
+@pytest.mark.slow
+def test_a_first_ingest_that_cannot_create_its_table_says_so_and_the_next_does(
+    faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    faulted.send(TRADES)
+    open_catalog_of(faulted)
+    with lock(catalog_file(faulted), "IMMEDIATE"):
+        assert faulted.catch_up().failed == 1
+    told = faulted.failures()[0].splitlines()[0]
+    assert "CatalogUnavailable: Iceberg catalog, creating faulted.raw_trades: database is locked" in told
+    assert_whole(faulted, tally, "C8")
+
+
+@pytest.mark.slow
+def test_two_coordinators_of_one_catalog_that_expire_snapshots_all_the_while_double_nothing(
+    faulted: FaultedFeed, tally: FaultTally
+) -> None:
+    """Each has a Dagster of its own, so that neither knows of the other's runs: only the ledger keeps them apart."""
+    faulted.send(TRADES)
+    shared = faulted.with_settings(
+        catalog_uri=faulted.settings.iceberg_catalog_uri, warehouse=faulted.settings.iceberg_warehouse
+    )
+    other = shared.with_settings(home=faulted.settings.home.with_name("other"))
+    racers = [start_racing(each) for each in (shared, other)]
+    for round_number in range(2, 10):
+        faulted.send(100, seed=round_number)
+        faulted.send(100, EARLIER_DAY, seed=round_number)
+    for racer in racers:
+        out, err = racer.communicate(timeout=240)
+        assert racer.returncode == 0, f"{out[-2000:]} {err[-4000:]}"
+    for each in (shared, other):
+        each.catch_up_to_the_end()
+    assert_whole(faulted, tally, "C6")
+    for day in (DAY, EARLIER_DAY):
+        trades = DayTable(open_catalog_of(faulted), NAME, "trades").read_day(day)
+        assert trades.num_rows == trades.group_by(["symbol", "trade_id"]).aggregate([]).num_rows > 0
+
+
+def start_racing(faulted: FaultedFeed) -> subprocess.Popen[str]:
+    """Rounds of catching up in a process of its own, with tables that keep three snapshots."""
+    script = """
+        from datetime import UTC, datetime, timedelta
+        from k2_resources import snapshot_expiry
+        from k2_cli.pending_work import catch_up_feed, feeds_named, local_instance
+        from k2_resources.settings import Settings
+
+        snapshot_expiry.KEPT_SNAPSHOTS = 3
+        settings = Settings.load()
+        (feed,) = feeds_named(settings, ["faulted"])
+        with local_instance(settings) as instance:
+            for _ in range(8):
+                print(catch_up_feed(settings, feed, instance, lambda: datetime.now(UTC) + timedelta(minutes=30)))
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=os.environ | faulted.settings.environment_variables(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
