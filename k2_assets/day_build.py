@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2_assets.run_scope import evaluation
+from k2_assets.run_scope import evaluations
 from k2_market.finding import Finding, Severity
 from k2_resources.day_table import DayTable, Published
 from k2_resources.structured_logging import get_logger
@@ -48,9 +48,10 @@ class Gate:
         built = build(day)
         blockers = [each for each in built.findings if blocks(each)]
         if blockers:
-            for each in blockers:
-                self._context.log_event(evaluation(self._context, self._asset, day, each, blocking=True))
-                self._refused.append(f"{day}: {each.check}: {each.description}")
+            names = frozenset(each.check for each in blockers)
+            for event in evaluations(self._context, self._asset, day, blockers, names):
+                self._context.log_event(event)
+            self._refused += [f"{day}: {each.check}: {each.description}" for each in blockers]
             return None
         build_seconds = time.perf_counter() - started
         published = self._table.replace_day(day, built.rows, self._context.run.run_id)

@@ -108,23 +108,33 @@ def checked(
     """Report each day's findings: the run's own partition as results, the others as evaluations of their day."""
     own = day_of(context.partition_key)
     for day, findings in by_day.items():
-        for finding in findings:
-            if day == own:
-                yield dg.AssetCheckResult(asset_key=asset, **_said(finding))
-            else:
-                yield evaluation(context, asset, day, finding, finding.check in blocking)
+        if day == own:
+            yield from (dg.AssetCheckResult(asset_key=asset, **_said(finding)) for finding in findings)
+        else:
+            yield from evaluations(context, asset, day, findings, blocking)
 
 
-def evaluation(
-    context: _Context, asset: dg.AssetKey, day: date, finding: Finding, blocking: bool
+def evaluations(
+    context: _Context, asset: dg.AssetKey, day: date, findings: Iterable[Finding], blocking: frozenset[str]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Findings as events of their day, tied to the materialization that they judge."""
+    judged = _latest_materialization(context, asset, day)
+    return (_evaluation(asset, day, finding, finding.check in blocking, judged) for finding in findings)
+
+
+def _evaluation(
+    asset: dg.AssetKey,
+    day: date,
+    finding: Finding,
+    blocking: bool,
+    judged: AssetCheckEvaluationTargetMaterializationData | None,
 ) -> dg.AssetCheckEvaluation:
-    """A finding as an event of its day, tied to the materialization that it judges."""
     return dg.AssetCheckEvaluation(
         asset_key=asset,
         **_said(finding),
         blocking=blocking,
         partition=day.isoformat(),
-        target_materialization_data=_latest_materialization(context, asset, day),
+        target_materialization_data=judged,
     )
 
 

@@ -1,12 +1,12 @@
 """What a feed's Kafka sensor does next: a plan over facts, with no memory of its own.
 
 Pending is what the topic holds, less what the ledger has, less what runs in flight carry. A backlog is cut where
-a trading day ends, and at a size that one run can take.
+a trading day ends, after as many of them as one run can take.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -140,7 +140,7 @@ def plan(facts: IngestFacts, ready: RangeSet, day_ends: Mapping[int, int] | None
     Args:
         facts: What ``ready`` came from.
         ready: Ranges that may be started, not empty.
-        day_ends: For each partition the first offset after the first pending trading day, where known.
+        day_ends: For each partition the offset where a backlog is to be cut, where known (``whole_days``).
     """
     if len(ready) > MAX_MESSAGES_PER_RUN:
         ready = limited(up_to(ready, day_ends or {}), MAX_MESSAGES_PER_RUN)
@@ -160,6 +160,31 @@ def up_to(ranges: RangeSet, ends: Mapping[int, int]) -> RangeSet:
         if ends.get(each.partition, each.end) > each.start
     )
     return cut or ranges
+
+
+def whole_days(
+    ready: RangeSet, ends_of: Callable[[date], Mapping[int, int]], first: date, latest: date
+) -> Mapping[int, int]:
+    """Where to cut a backlog, so that a run takes as many whole trading days as fit.
+
+    Args:
+        ready: Ranges that may be started, more than one run takes.
+        ends_of: For a trading day each partition's first offset after it; later days never have lower ones.
+        first: The first trading day of ``ready``.
+        latest: The last that there can be.
+
+    Returns:
+        For each partition the first offset after the last day that fits; after the first where not even that does.
+    """
+    ends, fits, fits_not = ends_of(first), 0, (latest - first).days + 1
+    while fits_not - fits > 1:
+        middle = (fits + fits_not) // 2
+        found = ends_of(first + timedelta(days=middle))
+        if len(up_to(ready, found)) <= MAX_MESSAGES_PER_RUN:
+            ends, fits = found, middle
+        else:
+            fits_not = middle
+    return ends
 
 
 def limited(ranges: RangeSet, most: int) -> RangeSet:

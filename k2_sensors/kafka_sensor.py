@@ -17,6 +17,7 @@ from k2_market.ingest_plan import (
     pending_or_waiting,
     plan,
     recording,
+    whole_days,
 )
 from k2_market.ledger import spans_to_json
 from k2_market.trading_calendar import TradingCalendar
@@ -86,7 +87,7 @@ def next_ingest(
     timestamps = topics.first_timestamps(topic, ready)
     day = first_day(map(calendar.trading_day_of, timestamps.values()), feed.start_date, latest)
     day_ends = (
-        topics.offsets_at(topic, calendar.day_start(day + timedelta(days=1)))
+        whole_days(ready, lambda of: topics.offsets_at(topic, calendar.day_start(of + timedelta(days=1))), day, latest)
         if len(ready) > MAX_MESSAGES_PER_RUN
         else None
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from k2_market.ingest_plan import (
     plan,
     recording,
     up_to,
+    whole_days,
 )
 from k2_market.ledger import Batch, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
@@ -116,6 +118,21 @@ def test_a_backlog_is_cut_where_the_first_day_ends_and_at_the_size_of_a_run(monk
     assert isinstance(ready, RangeSet)
     assert plan(of, ready, {0: 8, 1: 6}).ranges == ranges((0, 0, 8), (1, 0, 6))
     assert plan(of, ready, {0: 30, 1: 30}).ranges == ranges((0, 0, 10), (1, 0, 10))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40))
+def test_a_run_takes_as_many_whole_days_as_fit_and_at_least_the_first(counts: list[tuple[int, int]]) -> None:
+    counts[0] = (max(1, counts[0][0]), counts[0][1])
+    days = [date(2026, 1, 1) + timedelta(days=number) for number in range(len(counts))]
+    ends = {
+        day: {partition: sum(each[partition] for each in counts[: number + 1]) for partition in (0, 1)}
+        for number, day in enumerate(days)
+    }
+    whole = ranges(*((partition, 0, end) for partition, end in ends[days[-1]].items() if end))
+    with patch.object(ingest_plan, "MAX_MESSAGES_PER_RUN", 20):
+        found = whole_days(whole, ends.__getitem__, days[0], days[-1])
+    fitting = [day for day in days if sum(ends[day].values()) <= 20]
+    assert sum(found.values()) == sum(ends[max(fitting, default=days[0])].values())
 
 
 def test_a_cut_that_would_leave_nothing_is_not_made() -> None:
