@@ -63,7 +63,8 @@ def _as_raw(trades: pl.DataFrame, feed: Feed) -> pa.Table:
         kafka_timestamp=pl.col("exchange_timestamp"),
     )
     columns = [
-        arrived[field.name].to_arrow().cast(field.type) if field.name in arrived.columns and field.name != "attributes"
+        arrived[field.name].to_arrow().cast(field.type)
+        if field.name in arrived.columns and field.name != "attributes"
         else pa.nulls(arrived.height, field.type)
         for field in RAW_TRADES
     ]

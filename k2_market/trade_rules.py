@@ -194,7 +194,11 @@ def inside_session_rule(session: Session | None, minutes_before: int, minutes_af
     else:
         opens = session.open - timedelta(minutes=minutes_before)
         closes = session.close + timedelta(minutes=minutes_after)
-        inside, first, last = pl.col("exchange_timestamp").is_between(opens, closes), opens.isoformat(), closes.isoformat()
+        inside, first, last = (
+            pl.col("exchange_timestamp").is_between(opens, closes),
+            opens.isoformat(),
+            closes.isoformat(),
+        )
 
     def count(_: pa.Table, trades: pa.Table) -> Tally:
         eligible = _frame(trades, [*_SHOWN, "price_eligible"]).filter("price_eligible")

@@ -157,7 +157,7 @@ class DayTable:
         now = day_paths(table, staged.day)
         if file is not None and file.file_path in now:
             return Published(None if snapshot is None else snapshot.snapshot_id, changed=True)
-        unchanged = not now and file is None or now == staged.published and staged.same_as_published
+        unchanged = (not now and file is None) or (now == staged.published and staged.same_as_published)
         if unchanged:
             return Published(None if snapshot is None else snapshot.snapshot_id, changed=False)
         with in_words(self.identifier, f"publishing {staged.day} in"):
