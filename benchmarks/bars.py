@@ -1,9 +1,9 @@
 """A large day through K2's own code, raw rows to trades to all bars, beside what the same work costs at the least.
 
-``make bench-bars``: a simulated day of 10,000,000 messages of 2,000 symbols. ``trades`` is cleaned, judged and published
-as the asset does it, and the bars of all six widths too; charts are not drawn. Beside them stand a bare read, sort,
-look for repeated keys and write of the same raw files by Polars, and the same bars by plain DuckDB from the file of
-``trades`` to six Parquet files, with no check of anything and ties at one instant left to chance.
+``make bench-bars``: a simulated day of 10,000,000 messages of 2,000 symbols. ``trades`` is cleaned, judged and
+published as the asset does it, and the bars of all six widths too; charts are not drawn. Beside them stand a bare
+read, sort, look for repeated keys and write of the same raw files by Polars, and the same bars by plain DuckDB from
+the file of ``trades`` to six Parquet files, with no check of anything and ties at one instant left to chance.
 """
 
 import argparse

@@ -16,6 +16,7 @@ from k2_market.feed import Feed, load_feeds
 from k2_market.market_simulator import simulate_day
 from k2_market.table_schemas import RAW_TRADES
 from k2_market.trading_calendar import Session
+from k2_resources.day_files import append_rows
 from k2_resources.iceberg_catalog import ensure_table, open_catalog
 
 TOPIC_ID = "k2benchmarktopicAAAAAA"
@@ -42,7 +43,10 @@ def raw_day(feed: Feed, day: date, trades: int, symbols: int, seed: int = 1) -> 
 def write_raw_day(catalog: Catalog, feed: Feed, rows: pa.Table) -> None:
     """Append a day's raw rows a batch a file; without a ledger, since no broker stands behind them."""
     for batch in _batches(rows):
-        ensure_table(catalog, feed.name, "raw_trades").append(batch)
+        table = ensure_table(catalog, feed.name, "raw_trades")
+        transaction = table.transaction()
+        append_rows(transaction, table.io, batch, {})
+        transaction.commit_transaction()
 
 
 def _as_raw(trades: pl.DataFrame, feed: Feed) -> pa.Table:

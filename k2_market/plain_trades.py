@@ -156,7 +156,8 @@ def _digests(statement: str, **tables: pa.Table) -> NDArray[np.uint64]:
 
 def _repeated(digests: NDArray[np.uint64]) -> NDArray[np.uint64]:
     ordered = np.sort(digests)
-    return ordered[1:][ordered[1:] == ordered[:-1]]
+    repeated: NDArray[np.uint64] = ordered[1:][ordered[1:] == ordered[:-1]]
+    return repeated
 
 
 def _perhaps_among(values: NDArray[np.generic], some: NDArray[np.generic]) -> _Flags:

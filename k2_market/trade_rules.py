@@ -207,12 +207,12 @@ def inside_session_rule(session: Session | None, minutes_before: int, minutes_af
 
     def conclude(tally: Tally) -> Finding:
         expected = f"{first} to {last}" if session else "any session: the exchange is closed"
-        outside = tally.numbers["outside"]
+        eligible, outside = tally.numbers["price_eligible"], tally.numbers["outside"]
         return Finding(
             check="inside_session",
             passed=not outside,
             severity=Severity.WARN,
-            description=f"{outside} of {tally.numbers['price_eligible']} price-eligible trades lie outside of {expected}.",
+            description=f"{outside} of {eligible} price-eligible trades lie outside of {expected}.",
             numbers={**tally.numbers, "session_open": first, "session_close": last},
             examples=tally.shown,
             sizes=frozenset({"price_eligible"}),

@@ -8,8 +8,8 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_resources.day_file import DayFile
 from k2_resources.day_rows import row_batches
+from k2_resources.staged_file import StagedFile
 
 
 class StagedDay:
@@ -35,7 +35,7 @@ class StagedDay:
         self.rows = 0
         self.published = published
         self.same_as_published = False
-        self.file = DayFile(table, day)
+        self.file = StagedFile(table, day)
         self._schema = schema
         self._before = _Before(row_batches(table, day, schema) if published else iter(()), schema)
         self._thread = ThreadPoolExecutor(1)

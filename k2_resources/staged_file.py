@@ -1,7 +1,7 @@
 """A Parquet file that a day's rows are written to as they come, for a table that takes it in later, or never.
 
-Sorted rows in row groups of a size, with statistics of each, let a reader of one symbol skip the others. Columns of few
-values get dictionaries; numbers that count up are written as differences; of others a dictionary would only be tried.
+Sorted rows in small row groups, with statistics of each, let a reader of one symbol skip the others: ``day_files``
+writes whole tables at once, in groups for readers of whole days. Columns of few values get dictionaries, others none.
 """
 
 import uuid
@@ -31,7 +31,7 @@ _WITH_DICTIONARY = (
 )
 
 
-class DayFile:
+class StagedFile:
     """One data file of a table's partition, being written."""
 
     def __init__(self, table: Table, day: date) -> None:
@@ -43,8 +43,9 @@ class DayFile:
         self._writer = pq.ParquetWriter(
             self._stream,
             self._schema,
-            compression=table.properties.get("write.parquet.compression-codec", "zstd"),
-            compression_level=int(table.properties.get("write.parquet.compression-level", "3")),
+            compression="zstd",
+            compression_level=1,
+            store_decimal_as_integer=True,
             use_dictionary=[name for name in _WITH_DICTIONARY if name.split(".")[0] in self._schema.names],
             store_schema=False,
         )
