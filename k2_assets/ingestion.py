@@ -39,6 +39,7 @@ class Ingestion:
         window: The trading days that the feed can have.
         published_days: Days whose trades have been published.
         run_id: The run, for logs and snapshots.
+        kind: What the topic's messages are.
     """
 
     feed: str
@@ -49,6 +50,7 @@ class Ingestion:
     window: DayWindow
     published_days: frozenset[date]
     run_id: str
+    kind: MessageKind = MessageKind.TRADES
 
     def run(self, ranges: RangeSet, lost: RangeSet, truncated: RangeSet = NONE) -> "IngestReport":
         """Ingest some ranges; those that are in the ledger already are not read.
@@ -94,7 +96,7 @@ class Ingestion:
     def _commit(self, read: ReadBatch, lost: RangeSet, report: "IngestReport") -> Commit:
         started = time.perf_counter()
         schemas = self.registry.writer_schemas(block_decoder.schema_ids(read.messages))
-        rows = block_decoder.decode(read.messages, MessageKind.TRADES, schemas, self.window)
+        rows = block_decoder.decode(read.messages, self.kind, schemas, self.window)
         report.decode_seconds += time.perf_counter() - started
         crash_points.reached("decoded")
         delivery = Delivery(
