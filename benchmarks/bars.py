@@ -17,7 +17,6 @@ from typing import Any
 
 import duckdb
 import polars as pl
-from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from benchmarks.measured_process import Measured, in_turns, measure, medians
@@ -29,7 +28,6 @@ from k2_assets.day_build import Build
 from k2_assets.trades import build_trades
 from k2_market.table_schemas import BAR_INTERVALS, DAY, MINUTE, RAW_TRADES, ROLLED_UP
 from k2_market.trade_cleaning import COLUMNS_READ
-from k2_resources.arrow_memory import use_frugal_allocator
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import day_paths, find_table
 from k2_resources.raw_view import RawView
@@ -194,19 +192,13 @@ def _published(directory: str, name: str, build: Build) -> int:
     return staged.rows
 
 
-def _catalog(directory: str) -> Catalog:
-    """The benchmark's catalog, in a process that takes memory as K2's code location has it."""
-    use_frugal_allocator()
-    return catalog_in(Path(directory))
-
-
 def _raw(directory: str) -> RawView:
-    table = find_table(_catalog(directory), simulated_feed().name, "raw_trades")
+    table = find_table(catalog_in(Path(directory)), simulated_feed().name, "raw_trades")
     return RawView(table, RAW_TRADES)
 
 
 def _table(directory: str, name: str) -> DayTable:
-    return DayTable(_catalog(directory), simulated_feed().name, name)
+    return DayTable(catalog_in(Path(directory)), simulated_feed().name, name)
 
 
 def _files(directory: str, name: str) -> list[str]:

@@ -1,7 +1,6 @@
 """What Dagster loads: the definitions that this process's environment asks for, with logging and counts set up."""
 
 from k2_assets.definitions import build_defs
-from k2_resources.arrow_memory import use_frugal_allocator
 from k2_resources.event_counts import keep_counts
 from k2_resources.settings import Settings
 from k2_resources.structured_logging import configure_logging
@@ -9,5 +8,4 @@ from k2_resources.structured_logging import configure_logging
 _settings = Settings.load()
 configure_logging("dagster", _settings)
 keep_counts(_settings)
-use_frugal_allocator()
 defs = build_defs(settings=_settings)
