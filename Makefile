@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = k2_market k2_resources k2_assets k2_sensors k2_cli tests benchmarks deploy
 
-.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness check format up down status lock lock-java clean
+.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-bars bench-query bench-start check format up down status lock lock-java clean
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,15 @@ test-chaos: setup ## Kill every process at random for ten minutes under load; CH
 
 replay: setup ## Run one simulated schedule again and tell it: make replay SCHEDULE=n
 	@$(BIN)/python -m pytest tests/faults/test_simulated_schedules.py -k nothing_is_lost --replay $$SCHEDULE
+
+bench-bars: setup ## Measure a day of ten million trades: raw rows to trades to bars; make bench-bars BENCH='--rounds 1'
+	@$(BIN)/python -m benchmarks.bars $(BENCH)
+
+bench-query: setup ## Measure questions over 250 days and 50 million trades; BENCH as above
+	@$(BIN)/python -m benchmarks.query $(BENCH)
+
+bench-start: setup ## Measure how long k2 --help and k2 bars take from the shell; BENCH as above
+	@$(BIN)/python -m benchmarks.start $(BENCH)
 
 bench-ingest: setup ## Compare ingestion with the Kafka Connect sink and the client alone (needs Java 17 and Maven)
 	@$(BIN)/python -m benchmarks.ingest $(BENCH)

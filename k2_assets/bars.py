@@ -8,18 +8,19 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from k2_assets.day_build import BuiltDay, Gate, publish_days, time_span
+from k2_assets.day_build import BuiltDay, Extent, Gate, publish_days
 from k2_assets.day_chart import day_chart_markdown
 from k2_assets.run_process import sign
 from k2_assets.run_scope import days_of_run, materialized, versions_made_from
 from k2_assets.trades import TRADES
-from k2_market.bar_rules import bar_invariants, roll_up_identity
-from k2_market.bars import minute_bars, roll_up
+from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
+from k2_market.bars import READ_FROM_TRADES, minute_bars, roll_up
 from k2_market.feed import Feed
 from k2_market.table_schemas import DAY, MINUTE, ROLLED_UP, BarInterval
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import correlation
 
 MOST_CHARTED_DAYS = 10
@@ -98,24 +99,28 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
     return ohlcv_rolled_up
 
 
-def build_minute_bars(feed: Feed, trades: DayTable, charted: bool, day: date) -> BuiltDay:
+def build_minute_bars(feed: Feed, trades: DayTable, charted: bool, day: date, staged: StagedDay) -> BuiltDay:
     """A day's one-minute bars from its published trades."""
-    bars = minute_bars(trades.read_day(day), TradingCalendar.of(feed).day_start(day))
-    return BuiltDay(bars, (bar_invariants(bars),), _described(feed, MINUTE, bars, charted, day))
+    read = trades.read_day_compactly(day, *READ_FROM_TRADES)
+    bars = minute_bars(read, TradingCalendar.of(feed).day_start(day))
+    staged.add(bars)
+    return BuiltDay((bar_invariants(bars),), _described(feed, MINUTE, bars, charted, day))
 
 
 def build_rolled_up(
-    feed: Feed, interval: BarInterval, minutes: DayTable, trades: DayTable, charted: bool, day: date
+    feed: Feed, interval: BarInterval, minutes: DayTable, trades: DayTable, charted: bool, day: date, staged: StagedDay
 ) -> BuiltDay:
     """A day's bars of an interval from its published one-minute bars; 1d is held to the trades themselves."""
     calendar = TradingCalendar.of(feed)
-    bars = roll_up(minutes.read_day(day), interval, calendar.day_start(day), calendar.day_end(day))
-    identity = (roll_up_identity(bars, trades.read_day(day)),) if interval is DAY else ()
-    return BuiltDay(bars, (bar_invariants(bars), *identity), _described(feed, interval, bars, charted, day))
+    read = minutes.read_day_compactly(day)
+    bars = roll_up(read, interval, calendar.day_start(day), calendar.day_end(day))
+    staged.add(bars)
+    identity = (roll_up_identity(bars, trades.read_day_compactly(day, *COMPARED_TRADES)),) if interval is DAY else ()
+    return BuiltDay((bar_invariants(bars), *identity), _described(feed, interval, bars, charted, day))
 
 
 def _described(feed: Feed, interval: BarInterval, bars: pa.Table, charted: bool, day: date) -> dict[str, Any]:
-    metadata: dict[str, Any] = time_span(bars, "bar_start")
+    metadata: dict[str, Any] = {**Extent.of(bars, "bar_start").metadata}
     if charted:
         chart = day_chart_markdown(bars, f"{feed.exchange} {day:%a %d %b %Y}, {interval.name}", feed.zone)
         metadata["chart"] = dg.MetadataValue.md(chart)

@@ -13,16 +13,24 @@ import pyarrow as pa
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import checked, days_materialized
 from k2_assets.trades import TRADES
-from k2_market.bar_rules import bar_invariants, roll_up_identity
+from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
 from k2_market.errors import CalendarError, K2Error
 from k2_market.feed import Feed
 from k2_market.finding import Finding, Severity
 from k2_market.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
 from k2_market.raw_rules import dead_letters, duplicate_messages, sequence_gaps
 from k2_market.structure_rules import LEDGER_VERIFIED, ledger_verified
+from k2_market.symbol_parts import symbol_parts
 from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
 from k2_market.trade_cleaning import COLUMNS_READ
-from k2_market.trade_rules import complete_against_raw, inside_session, prices_positive, unique_trades
+from k2_market.trade_rules import (
+    COLUMNS_JUDGED,
+    COMPLETE_AGAINST_RAW,
+    PRICES_POSITIVE,
+    UNIQUE_TRADES,
+    Judgement,
+    inside_session_rule,
+)
 from k2_market.trading_calendar import Session, TradingCalendar
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_resource import IcebergCatalogResource
@@ -136,20 +144,19 @@ def _not_evaluated(check: str, error: Exception) -> Finding:
 
 def trade_findings(feed: Feed, raw: RawView, trades: DayTable, day: date) -> tuple[Finding, ...]:
     """What the rules say of a day's published trades."""
-    rows = trades.read_day(day)
-    return (
-        unique_trades(rows),
-        complete_against_raw(raw.read_day(day, *COLUMNS_READ), rows),
-        prices_positive(rows),
-        inside_session(rows, _session(feed, day), feed.session.minutes_before, feed.session.minutes_after),
-    )
+    in_session = inside_session_rule(_session(feed, day), feed.session.minutes_before, feed.session.minutes_after)
+    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, PRICES_POSITIVE, in_session))
+    published = trades.read_day_compactly(day, *COLUMNS_JUDGED)
+    for messages, rows in symbol_parts(raw.read_day_compactly(day, *COLUMNS_READ), published):
+        judgement.see(messages, rows)
+    return judgement.findings()
 
 
 def bar_findings(interval: BarInterval, bars: DayTable, trades: DayTable, day: date) -> tuple[Finding, ...]:
     """What the rules say of a day's published bars."""
     rows = bars.read_day(day)
     if interval is DAY:
-        return bar_invariants(rows), roll_up_identity(rows, trades.read_day(day))
+        return bar_invariants(rows), roll_up_identity(rows, trades.read_day_compactly(day, *COMPARED_TRADES))
     return (bar_invariants(rows),)
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from k2_assets.run_scope import evaluations
 from k2_market.finding import Finding, Severity
 from k2_resources.day_table import DayTable, Published
+from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import get_logger
 
 _log = get_logger("build")
@@ -20,17 +21,19 @@ _log = get_logger("build")
 
 @dataclass(frozen=True)
 class BuiltDay:
-    """A day as it was built, not yet published.
+    """A day as it was built and staged, not yet published.
 
     Attributes:
-        rows: All rows of the day.
-        findings: What the gate says of them.
+        findings: What the gate says of its rows.
         metadata: What is to be told of the day beside the usual.
     """
 
-    rows: pa.Table
     findings: tuple[Finding, ...]
     metadata: Mapping[str, Any]
+
+
+Build = Callable[[date, StagedDay], BuiltDay]
+"""Makes a day: adds all its rows to the staged day, and says what the gate has to know."""
 
 
 class Gate:
@@ -42,32 +45,36 @@ class Gate:
         self._table = table
         self._refused: list[str] = []
 
-    def publish(self, day: date, build: Callable[[date], BuiltDay]) -> dict[str, Any] | None:
+    def publish(self, day: date, build: Build) -> dict[str, Any] | None:
         """Build a day and publish it if its findings allow; the day's metadata, or None when they don't."""
         started = time.perf_counter()
-        built = build(day)
-        blockers = [each for each in built.findings if blocks(each)]
-        if blockers:
-            names = frozenset(each.check for each in blockers)
-            for event in evaluations(self._context, self._asset, day, blockers, names):
-                self._context.log_event(event)
-            self._refused += [f"{day}: {each.check}: {each.description}" for each in blockers]
-            return None
-        build_seconds = time.perf_counter() - started
-        published = self._table.replace_day(day, built.rows, self._context.run.run_id)
+        with self._table.stage(day) as staged:
+            built = build(day, staged)
+            if not self._let_through(day, built.findings):
+                return None
+            build_seconds = time.perf_counter() - started
+            published = self._table.publish(staged, self._context.run.run_id)
         _log.info(
             "day published",
             table=self._asset.to_user_string(),
             trade_date=day.isoformat(),
             run_id=self._context.run.run_id,
-            rows=built.rows.num_rows,
+            rows=staged.rows,
             changed=published.changed,
             snapshot_id=published.snapshot_id,
             build_ms=round(build_seconds * 1000, 1),
             write_ms=round(published.write_seconds * 1000, 1),
             commit_ms=round(published.commit_seconds * 1000, 1),
         )
-        return {**self._describe(day, built.rows, published), "build_seconds": build_seconds, **built.metadata}
+        return {**self._describe(day, staged.rows, published), "build_seconds": build_seconds, **built.metadata}
+
+    def _let_through(self, day: date, findings: Iterable[Finding]) -> bool:
+        blockers = [each for each in findings if blocks(each)]
+        names = frozenset(each.check for each in blockers)
+        for event in evaluations(self._context, self._asset, day, blockers, names):
+            self._context.log_event(event)
+        self._refused += [f"{day}: {each.check}: {each.description}" for each in blockers]
+        return not blockers
 
     def close(self) -> None:
         """End the run as failed if a day was refused.
@@ -81,15 +88,14 @@ class Gate:
                 allow_retries=False,
             )
 
-    def _describe(self, day: date, rows: pa.Table, published: Published) -> dict[str, Any]:
+    def _describe(self, day: date, rows: int, published: Published) -> dict[str, Any]:
         files = self._table.files(day)
         return {
-            "dagster/row_count": rows.num_rows,
+            "dagster/row_count": rows,
             "bytes": files.bytes,
             "files": files.files,
             "snapshot_id": str(published.snapshot_id),
             "changed": published.changed,
-            "symbols": len(pc.unique(rows["symbol"])),
             "write_seconds": published.write_seconds,
             "commit_seconds": published.commit_seconds,
         }
@@ -100,15 +106,39 @@ def blocks(finding: Finding) -> bool:
     return not finding.passed and finding.severity is Severity.ERROR
 
 
-def time_span(rows: pa.Table, column: str) -> dict[str, str]:
-    """First and last timestamp of a day's rows, for metadata."""
-    if not rows.num_rows:
-        return {"first_timestamp": "", "last_timestamp": ""}
-    bounds: Mapping[str, datetime] = pc.min_max(rows[column]).as_py()
-    return {"first_timestamp": bounds["min"].isoformat(), "last_timestamp": bounds["max"].isoformat()}
+@dataclass(frozen=True)
+class Extent:
+    """From when to when a day's rows are, and of how many symbols; parts that share no symbol add up.
+
+    Attributes:
+        symbols: How many there are.
+        first: The earliest timestamp; None without rows.
+        last: The latest one.
+    """
+
+    symbols: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+
+    @classmethod
+    def of(cls, rows: pa.Table, column: str) -> "Extent":
+        """That of some rows, by a column of timestamps."""
+        bounds: Mapping[str, datetime] = pc.min_max(rows[column]).as_py()
+        return cls(len(pc.unique(rows["symbol"])), bounds["min"], bounds["max"])
+
+    def __add__(self, other: "Extent") -> "Extent":
+        firsts = [each for each in (self.first, other.first) if each is not None]
+        lasts = [each for each in (self.last, other.last) if each is not None]
+        return Extent(self.symbols + other.symbols, min(firsts, default=None), max(lasts, default=None))
+
+    @property
+    def metadata(self) -> dict[str, int | str]:
+        """As it is told of a materialization."""
+        first, last = ("" if each is None else each.isoformat() for each in (self.first, self.last))
+        return {"symbols": self.symbols, "first_timestamp": first, "last_timestamp": last}
 
 
-def publish_days(gate: Gate, days: Iterable[date], build: Callable[[date], BuiltDay]) -> dict[date, dict[str, Any]]:
+def publish_days(gate: Gate, days: Iterable[date], build: Build) -> dict[date, dict[str, Any]]:
     """Publish days one after the other; the metadata of each that was let through."""
     made = {day: gate.publish(day, build) for day in days}
     return {day: metadata for day, metadata in made.items() if metadata is not None}

@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
+from functools import partial, reduce
+from operator import add
 
 import dagster as dg
 
-from k2_assets.day_build import BuiltDay, Gate, publish_days, time_span
+from k2_assets.day_build import BuiltDay, Extent, Gate, publish_days
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_process import sign
 from k2_assets.run_scope import days_of_run, materialized, raw_versions
 from k2_market.feed import Feed
+from k2_market.symbol_parts import symbol_parts
 from k2_market.trade_cleaning import COLUMNS_READ, clean_day
-from k2_market.trade_rules import complete_against_raw, prices_positive, unique_trades
+from k2_market.trade_rules import COMPLETE_AGAINST_RAW, PRICES_POSITIVE, UNIQUE_TRADES, Judgement
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.raw_view import RawView
+from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import correlation
 
 TRADES = "trades"
@@ -41,24 +45,26 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
         raw = iceberg.raw_table(feed.name, RAW_TRADES).view()
         gate = Gate(context, key, iceberg.day_table(feed.name, TRADES))
         with correlation(context.run.run_id):
-            made = publish_days(gate, days_of_run(context), lambda day: build_trades(feed, raw, day))
+            made = publish_days(gate, days_of_run(context), partial(build_trades, feed, raw))
         yield from materialized(context, key, made, versions)
         gate.close()
 
     return trades
 
 
-def build_trades(feed: Feed, raw: RawView, day: date) -> BuiltDay:
+def build_trades(feed: Feed, raw: RawView, day: date, staged: StagedDay) -> BuiltDay:
     """A feed's clean trades of a day, with what the gate asks: each once, all of them, none wrongly eligible."""
-    raw_rows = raw.read_day(day, *COLUMNS_READ)
-    clean = clean_day(raw_rows, feed.conditions, topic_order=tuple(raw.ledger.topic_names))
-    prices = prices_positive(clean.trades)
+    topics = tuple(raw.ledger.topic_names)
+    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, PRICES_POSITIVE))
+    parts = []
+    for (messages,) in symbol_parts(raw.read_day_compactly(day, *COLUMNS_READ)):
+        clean = clean_day(messages, feed.conditions, topic_order=topics)
+        staged.add(clean.trades)
+        judgement.see(messages, clean.trades)
+        parts.append((clean.counts, Extent.of(clean.trades, "exchange_timestamp")))
+    unique, complete, prices = judgement.findings()
+    counts, extent = (reduce(add, each) for each in zip(*parts, strict=True))
     return BuiltDay(
-        rows=clean.trades,
-        findings=(
-            unique_trades(clean.trades),
-            complete_against_raw(raw_rows, clean.trades),
-            *((prices,) if prices.numbers["eligible_nonpositive"] else ()),
-        ),
-        metadata={**asdict(clean.counts), **time_span(clean.trades, "exchange_timestamp")},
+        findings=(unique, complete, *((prices,) if prices.numbers["eligible_nonpositive"] else ())),
+        metadata={**asdict(counts), **extent.metadata},
     )

@@ -5,6 +5,10 @@ import pyarrow as pa
 
 from k2_market.finding import MAX_EXAMPLES, Finding, Severity
 from k2_market.statements import run_statement
+from k2_market.table_order import TABLE_ORDER
+
+COMPARED_TRADES = (*TABLE_ORDER, "price", "quantity", "price_eligible", "volume_eligible")
+"""The columns of ``TRADES`` that daily bars are held against."""
 
 
 def bar_invariants(bars: pa.Table) -> Finding:

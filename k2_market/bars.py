@@ -22,7 +22,9 @@ class BarOverflowError(K2Error):
     """The notional of a bar is a number too large for its column."""
 
 
-_READ_FROM_TRADES = ("trade_date", *TABLE_ORDER, "price", "quantity", "price_eligible", "volume_eligible")
+READ_FROM_TRADES = ("trade_date", *TABLE_ORDER, "price", "quantity", "price_eligible", "volume_eligible")
+"""The columns of ``TRADES`` that bars are made of."""
+
 _MICROSECOND = timedelta(microseconds=1)
 _LARGEST_NOTIONAL = 10.0**NOTIONAL.precision * (1 - 1e-6)
 """In its own units, less a margin for the rounding of a float sum: below it no whole-number sum has overflowed."""
@@ -42,7 +44,7 @@ def minute_bars(trades: pa.Table, day_start: datetime) -> pa.Table:
     Raises:
         BarOverflowError: A bar's notional is more than its column holds.
     """
-    ordered = in_table_order(_frame(trades.select(_READ_FROM_TRADES)))
+    ordered = in_table_order(_frame(trades.select(READ_FROM_TRADES)))
     priced, counted = pl.col("price_eligible"), pl.col("volume_eligible")
     price, quantity = _units("price"), _units("quantity")
     return _bars(

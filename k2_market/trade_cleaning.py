@@ -24,7 +24,7 @@ is the practice of NYSE TAQ.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import polars as pl
 import pyarrow as pa
@@ -77,6 +77,10 @@ class CleaningCounts:
     unmatched_corrections: int
     trades: int
 
+    def __add__(self, other: "CleaningCounts") -> "CleaningCounts":
+        """Those of two parts of a day that share no symbol."""
+        return CleaningCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 @dataclass(frozen=True)
 class CleanDay:
@@ -116,6 +120,9 @@ _AMENDMENT_CONTENT = ("symbol", "own_id", "action", "corrects_trade_id", "sequen
 
 def clean_day(raw: pa.Table, conditions: Conditions, topic_order: Sequence[str] = ()) -> CleanDay:
     """The clean trades that a day's messages amount to.
+
+    No symbol has to do with another: a day may be cleaned in parts (``symbol_parts``), and their trades one part after
+    the other are the day's.
 
     Args:
         raw: Rows of ``RAW_TRADES`` of one trading day, in any order; at least ``COLUMNS_READ``.

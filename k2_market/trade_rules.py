@@ -1,17 +1,60 @@
 """Quality rules of the clean trades of one trading day; each returns a ``Finding``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import polars as pl
 import pyarrow as pa
 
 from k2_market.finding import MAX_EXAMPLES, Example, Finding, Severity
+from k2_market.plain_trades import without_plain_trades
 from k2_market.repeated_keys import rows_sharing_a_key
 from k2_market.statements import run_statement
+from k2_market.tally import Tally
 from k2_market.trading_calendar import Session
 
 _SHOWN = ("symbol", "trade_id", "exchange_timestamp", "price", "quantity", "kafka_partition", "kafka_offset")
+
+COLUMNS_JUDGED = (*_SHOWN, "conditions", "kafka_topic_id", "price_eligible", "volume_eligible")
+"""The columns of ``TRADES`` that the rules look at."""
+
+
+@dataclass(frozen=True)
+class TradeRule:
+    """A rule that looks at a day part by part.
+
+    Attributes:
+        count: What it counts in a part of the raw rows and the trades of the same whole symbols.
+        conclude: What it finds of the day, given the sum over its parts.
+    """
+
+    count: Callable[[pa.Table, pa.Table], Tally]
+    conclude: Callable[[Tally], Finding]
+
+
+class Judgement:
+    """What some rules find of a day that is shown to them part by part."""
+
+    def __init__(self, rules: Iterable[TradeRule]) -> None:
+        self._rules = tuple(rules)
+        self._tallies: tuple[Tally, ...] | None = None
+
+    def see(self, raw: pa.Table, trades: pa.Table) -> None:
+        """Show a part of the day.
+
+        Args:
+            raw: Rows of ``RAW_TRADES`` of some symbols, all there are.
+            trades: ``TRADES`` of the same symbols.
+        """
+        counted = tuple(rule.count(raw, trades) for rule in self._rules)
+        before = self._tallies
+        self._tallies = counted if before is None else tuple(a + b for a, b in zip(before, counted, strict=True))
+
+    def findings(self) -> tuple[Finding, ...]:
+        """A finding for each rule, in their order; one part at least was shown."""
+        assert self._tallies is not None
+        return tuple(rule.conclude(tally) for rule, tally in zip(self._rules, self._tallies, strict=True))
 
 
 def unique_trades(trades: pa.Table) -> Finding:
@@ -19,15 +62,27 @@ def unique_trades(trades: pa.Table) -> Finding:
 
     Numbers: ``trades``, ``repeated_ids``, ``surplus_rows``. Examples: rows that share their key.
     """
+    return UNIQUE_TRADES.conclude(_count_repeated(trades))
+
+
+def _count_repeated(trades: pa.Table) -> Tally:
     repeated = rows_sharing_a_key(_frame(trades, _SHOWN), ["symbol", "trade_id"])
     ids = repeated.select(pl.struct("symbol", "trade_id").n_unique()).item() if repeated.height else 0
+    return Tally(
+        {"trades": trades.num_rows, "repeated_ids": ids, "surplus_rows": repeated.height - ids},
+        (_examples(repeated.sort("symbol", "trade_id", "kafka_partition", "kafka_offset")),),
+    )
+
+
+def _unique(tally: Tally) -> Finding:
+    ids, surplus = tally.numbers["repeated_ids"], tally.numbers["surplus_rows"]
     return Finding(
         check="unique_trades",
-        passed=repeated.is_empty(),
+        passed=not ids,
         severity=Severity.ERROR,
-        description=f"{ids} of the trades' ids stand on {repeated.height} rows instead of one each.",
-        numbers={"trades": trades.num_rows, "repeated_ids": ids, "surplus_rows": repeated.height - ids},
-        examples=_examples(repeated.sort("symbol", "trade_id", "kafka_partition", "kafka_offset")),
+        description=f"{ids} of the trades' ids stand on {ids + surplus} rows instead of one each.",
+        numbers=tally.numbers,
+        examples=tally.shown,
         sizes=frozenset({"trades"}),
     )
 
@@ -35,25 +90,47 @@ def unique_trades(trades: pa.Table) -> Finding:
 def complete_against_raw(raw: pa.Table, trades: pa.Table) -> Finding:
     """Whether the trades are those that the raw messages report, each with the values of the message it points at.
 
-    Worked out with sets in SQL, by none of the code that made the trades.
+    Worked out with sets in SQL, after plain trades are set aside, by none of the code that made the trades.
     Numbers: ``expected`` trades, ``missing``, ``unexpected``, ``repeated``, ``unlike_message`` (symbol, price,
     quantity or conditions differ from the raw row at the trade's offset, or that is not there) and
     ``unmatched_cancels``, which is no failure. Examples: trades of the first three kinds, then of the fourth.
     """
-    sets = run_statement("trades_against_raw", {"raw": raw, "trades": trades}, {"examples": MAX_EXAMPLES})
-    values = run_statement("trades_unlike_message", {"raw": raw, "trades": trades}, {"examples": MAX_EXAMPLES})
-    numbers = sets.drop_columns(["wrong"]).to_pylist()[0] | values.drop_columns(["wrong"]).to_pylist()[0]
-    wrong = [*(sets["wrong"][0].as_py() or ()), *(values["wrong"][0].as_py() or ())]
+    return COMPLETE_AGAINST_RAW.conclude(_count_incomplete(raw, trades))
+
+
+def _count_incomplete(raw: pa.Table, trades: pa.Table) -> Tally:
+    left = without_plain_trades(raw, trades)
+    tally = count_by_sets(left.raw, left.trades, left.messages, left.unlike)
+    return Tally({**tally.numbers, "expected": tally.numbers["expected"] + left.plain}, tally.examples)
+
+
+def count_by_sets(raw: pa.Table, trades: pa.Table, messages: pa.Table, beside: pa.Table) -> Tally:
+    """Counts with nothing set aside.
+
+    Args:
+        raw: Messages whose ids are held against the trades'.
+        trades: The trades of those ids.
+        messages: Messages whose values are held against those of the trades beside them.
+        beside: Those trades.
+    """
+    most = {"examples": MAX_EXAMPLES}
+    sets = run_statement("trades_against_raw", {"raw": raw, "trades": trades}, most).to_pylist()[0]
+    values = run_statement("trades_unlike_message", {"raw": messages, "trades": beside}, most).to_pylist()[0]
+    examples = tuple(tuple(each.pop("wrong") or ()) for each in (sets, values))
+    return Tally(sets | values, examples)
+
+
+def _complete(tally: Tally) -> Finding:
     return Finding(
         check="complete_against_raw",
-        passed=not any(numbers[name] for name in ("missing", "unexpected", "repeated", "unlike_message")),
+        passed=not any(tally.numbers[name] for name in ("missing", "unexpected", "repeated", "unlike_message")),
         severity=Severity.ERROR,
         description="Of {expected} trades that the messages report {missing} are missing and {repeated} there more "
         "than once; {unexpected} are there that no message reports; {unlike_message} differ from their message.".format(
-            **numbers
+            **tally.numbers
         ),
-        numbers=numbers,
-        examples=tuple(wrong[:MAX_EXAMPLES]),
+        numbers=tally.numbers,
+        examples=tally.shown,
         sizes=frozenset({"expected"}),
     )
 
@@ -64,56 +141,84 @@ def prices_positive(trades: pa.Table) -> Finding:
     Numbers: ``nonpositive`` trades, and ``eligible_nonpositive``, those of them that are marked eligible all the
     same: they, and only they, are in the bars.
     """
-    eligible = pl.col("price_eligible") | pl.col("volume_eligible")
+    return PRICES_POSITIVE.conclude(_count_nonpositive(trades))
+
+
+def _count_nonpositive(trades: pa.Table) -> Tally:
     found = _frame(trades, [*_SHOWN, "price_eligible", "volume_eligible"]).filter(
         (pl.col("price") <= 0) | (pl.col("quantity") < 0)
     )
-    in_bars = found.filter(eligible).height
-    return Finding(
-        check="prices_positive",
-        passed=found.is_empty(),
-        severity=Severity.ERROR,
-        description=f"{found.height} trades have a price of zero or less or a quantity below zero; "
-        f"{in_bars} of them are in the bars.",
-        numbers={"nonpositive": found.height, "eligible_nonpositive": in_bars},
-        examples=_examples(found.sort(eligible, descending=True, maintain_order=True)),
+    eligible = pl.col("price_eligible") | pl.col("volume_eligible")
+    in_bars, others = found.filter(eligible), found.filter(~eligible)
+    return Tally(
+        {"nonpositive": found.height, "eligible_nonpositive": in_bars.height}, (_examples(in_bars), _examples(others))
     )
 
 
+def _positive(tally: Tally) -> Finding:
+    return Finding(
+        check="prices_positive",
+        passed=not tally.numbers["nonpositive"],
+        severity=Severity.ERROR,
+        description=f"{tally.numbers['nonpositive']} trades have a price of zero or less or a quantity below zero; "
+        f"{tally.numbers['eligible_nonpositive']} of them are in the bars.",
+        numbers=tally.numbers,
+        examples=tally.shown,
+    )
+
+
+UNIQUE_TRADES = TradeRule(lambda _, trades: _count_repeated(trades), _unique)
+COMPLETE_AGAINST_RAW = TradeRule(_count_incomplete, _complete)
+PRICES_POSITIVE = TradeRule(lambda _, trades: _count_nonpositive(trades), _positive)
+
+
 def inside_session(trades: pa.Table, session: Session | None, minutes_before: int, minutes_after: int) -> Finding:
-    """Whether the trades that set prices lie within the exchange's session.
+    """Whether the trades that set prices lie within the exchange's session; see ``inside_session_rule``."""
+    rule = inside_session_rule(session, minutes_before, minutes_after)
+    return rule.conclude(rule.count(trades, trades))
+
+
+def inside_session_rule(session: Session | None, minutes_before: int, minutes_after: int) -> TradeRule:
+    """The rule that the trades that set prices lie within the exchange's session.
 
     Numbers: ``price_eligible`` trades, ``outside`` of them, ``session_open`` and ``session_close`` as looked at,
     tolerance included (empty on a day without a session, when every trade is outside).
 
     Args:
-        trades: ``TRADES``.
         session: The day's regular session; none on a day when the exchange is closed.
         minutes_before: Tolerance before the open, for auctions.
         minutes_after: Tolerance after the close.
     """
-    eligible = _frame(trades, [*_SHOWN, "price_eligible"]).filter("price_eligible")
-    outside, first, last = eligible, "", ""
-    if session is not None:
+    if session is None:
+        inside, first, last = pl.lit(False), "", ""
+    else:
         opens = session.open - timedelta(minutes=minutes_before)
         closes = session.close + timedelta(minutes=minutes_after)
-        outside = eligible.filter(~pl.col("exchange_timestamp").is_between(opens, closes))
-        first, last = opens.isoformat(), closes.isoformat()
-    expected = f"{first} to {last}" if session else "any session: the exchange is closed"
-    return Finding(
-        check="inside_session",
-        passed=outside.is_empty(),
-        severity=Severity.WARN,
-        description=f"{outside.height} of {eligible.height} price-eligible trades lie outside of {expected}.",
-        numbers={
-            "price_eligible": eligible.height,
-            "outside": outside.height,
-            "session_open": first,
-            "session_close": last,
-        },
-        examples=_examples(outside),
-        sizes=frozenset({"price_eligible"}),
-    )
+        inside, first, last = (
+            pl.col("exchange_timestamp").is_between(opens, closes),
+            opens.isoformat(),
+            closes.isoformat(),
+        )
+
+    def count(_: pa.Table, trades: pa.Table) -> Tally:
+        eligible = _frame(trades, [*_SHOWN, "price_eligible"]).filter("price_eligible")
+        outside = eligible.filter(~inside)
+        return Tally({"price_eligible": eligible.height, "outside": outside.height}, (_examples(outside),))
+
+    def conclude(tally: Tally) -> Finding:
+        expected = f"{first} to {last}" if session else "any session: the exchange is closed"
+        eligible, outside = tally.numbers["price_eligible"], tally.numbers["outside"]
+        return Finding(
+            check="inside_session",
+            passed=not outside,
+            severity=Severity.WARN,
+            description=f"{outside} of {eligible} price-eligible trades lie outside of {expected}.",
+            numbers={**tally.numbers, "session_open": first, "session_close": last},
+            examples=tally.shown,
+            sizes=frozenset({"price_eligible"}),
+        )
+
+    return TradeRule(count, conclude)
 
 
 def _examples(trades: pl.DataFrame) -> tuple[Example, ...]:

@@ -1,12 +1,15 @@
 """A derived table's door: a trading day is replaced whole, other days' files are not touched."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import date
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from tenacity import (
     Retrying,
@@ -18,9 +21,11 @@ from tenacity import (
 )
 
 from k2_resources import crash_points
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, DayFiles, day_files, ensure_table, find_table, of_day
+from k2_resources.day_rows import read_compactly
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, DayFiles, day_files, day_paths, ensure_table, find_table, of_day
 from k2_resources.raw_view import RUN_ID
 from k2_resources.snapshot_expiry import expire_oldest
+from k2_resources.staged_day import StagedDay
 from k2_resources.table_errors import CatalogUnavailable, in_words
 
 _ATTEMPTS = 10
@@ -59,37 +64,78 @@ class DayTable:
         """Catalog name, as ``asx.trades``."""
         return f"{self._feed}.{self._name}"
 
-    def read_day(self, day: date) -> pa.Table:
+    def read_day(self, day: date, *columns: str) -> pa.Table:
         """The published rows of a trading day, in the order in which they were written.
+
+        Args:
+            day: The trading day.
+            *columns: Those to read; all if none are named.
 
         Raises:
             CatalogUnavailable: The catalog does not answer.
             WarehouseUnavailable: A file of the table can't be read.
         """
+        schema = self._schema_of(columns)
+        return self.read_day_compactly(day, *columns).cast(schema)
+
+    def read_day_compactly(self, day: date, *columns: str) -> pa.Table:
+        """As ``read_day``, but texts of few values are dictionaries: a large day takes less memory."""
+        schema = self._schema_of(columns)
         table = find_table(self._catalog, self._feed, self._name)
         if table is None or table.current_snapshot() is None:
-            return self.schema.empty_table()
+            return schema.empty_table()
         with in_words(self.identifier, f"reading {day} of"):
-            return table.scan(row_filter=of_day(day)).to_arrow().cast(self.schema)
+            return read_compactly(table, day, schema)
 
     def files(self, day: date) -> DayFiles:
         """The files of a trading day's published version."""
         return day_files(find_table(self._catalog, self._feed, self._name), day)
 
     def replace_day(self, day: date, rows: pa.Table, run_id: str) -> Published:
-        """Make ``rows`` the day's published version, in one commit; readers see the old or the new day.
-
-        A commit whose answer was lost is simply tried again: where it landed, the day has these rows already.
+        """Make ``rows`` the day's published version; see ``stage`` and ``publish``.
 
         Args:
             day: The trading day.
             rows: All of the day's rows, in the table's schema; may be empty.
+            run_id: The run that publishes, for the snapshot's summary.
+        """
+        with self.stage(day) as staged:
+            staged.add(rows)
+            return self.publish(staged, run_id)
+
+    @contextmanager
+    def stage(self, day: date) -> Iterator[StagedDay]:
+        """Write a day's rows part by part, without a reader seeing them; what is not published is taken away again.
+
+        Raises:
+            CatalogUnavailable: The catalog does not answer.
+            WarehouseUnavailable: A file of the table can't be read or written.
+        """
+        table = ensure_table(self._catalog, self._feed, self._name)
+        with in_words(self.identifier, f"writing {day} of"):
+            staged = StagedDay(table, day, self.schema, day_paths(table, day))
+            try:
+                yield staged
+            finally:
+                staged.close()
+
+    def publish(self, staged: StagedDay, run_id: str) -> Published:
+        """Make a staged day the published version, in one commit; readers see the old or the new day.
+
+        A commit whose answer was lost is simply tried again: where it landed, the file is the table's already.
+
+        Args:
+            staged: All of the day's rows.
             run_id: The run that publishes, for the snapshot's summary.
 
         Raises:
             CatalogUnavailable: The catalog does not answer, or others commit first each time.
             WarehouseUnavailable: A file of the table can't be read or written.
         """
+        started = time.perf_counter()
+        with in_words(self.identifier, f"publishing {staged.day} in"):
+            file = staged.end()
+        ended = time.perf_counter()
         retrying = Retrying(
             retry=retry_if_exception_type((CommitFailedException, CatalogUnavailable)),
             stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(_MOST_SECONDS),
@@ -97,36 +143,41 @@ class DayTable:
             reraise=True,
         )
         try:
-            return retrying(self._attempt, day, rows.cast(self.schema), run_id)
+            published = retrying(self._attempt, staged, file, run_id)
         except CommitFailedException as conflict:
             raise CatalogUnavailable(
-                f"{self.identifier}: {day} was not published: other writers committed first each time: {conflict}"
+                f"{self.identifier}: {staged.day} was not published: other writers committed first each time: "
+                f"{conflict}"
             ) from conflict
+        return replace(published, write_seconds=published.write_seconds + ended - started)
 
-    def _attempt(self, day: date, rows: pa.Table, run_id: str) -> Published:
+    def _attempt(self, staged: StagedDay, file: DataFile | None, run_id: str) -> Published:
         table = ensure_table(self._catalog, self._feed, self._name)
         snapshot = table.current_snapshot()
-        before = self.read_day(day)
-        if snapshot is not None and before.equals(rows):
-            return Published(snapshot.snapshot_id, changed=False)
-        if not rows.num_rows and not before.num_rows:
+        now = day_paths(table, staged.day)
+        if file is not None and file.file_path in now:
+            return Published(None if snapshot is None else snapshot.snapshot_id, changed=True)
+        unchanged = (not now and file is None) or (now == staged.published and staged.same_as_published)
+        if unchanged:
             return Published(None if snapshot is None else snapshot.snapshot_id, changed=False)
-        with in_words(self.identifier, f"publishing {day} in"):
-            return self._replaced(table, day, before, rows, run_id)
+        with in_words(self.identifier, f"publishing {staged.day} in"):
+            return self._replaced(table, staged, now, file, run_id)
 
-    def _replaced(self, table: Table, day: date, before: pa.Table, rows: pa.Table, run_id: str) -> Published:
+    def _replaced(
+        self, table: Table, staged: StagedDay, now: frozenset[str], file: DataFile | None, run_id: str
+    ) -> Published:
         started = time.perf_counter()
         transaction = table.transaction()
-        whole_day = of_day(day)
-        if not rows.num_rows:
-            transaction.delete(whole_day, snapshot_properties={RUN_ID: run_id})
-        elif before.num_rows:
-            transaction.overwrite(rows, overwrite_filter=whole_day, snapshot_properties={RUN_ID: run_id})
-        else:
-            transaction.append(rows, snapshot_properties={RUN_ID: run_id})
+        summary = {RUN_ID: run_id}
+        if now:
+            transaction.delete(of_day(staged.day), snapshot_properties=summary)
+        if file is not None:
+            with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
+                append.append_data_file(file)
         expire_oldest(transaction, table)
         written = time.perf_counter()
         crash_points.reached("bars_half")
+        staged.keep()  # from here on the file may be the table's, whatever the catalog answers
         committed = transaction.commit_transaction().current_snapshot()
         return Published(
             snapshot_id=None if committed is None else committed.snapshot_id,
@@ -134,3 +185,6 @@ class DayTable:
             write_seconds=written - started,
             commit_seconds=time.perf_counter() - written,
         )
+
+    def _schema_of(self, columns: tuple[str, ...]) -> pa.Schema:
+        return pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema

@@ -185,3 +185,10 @@ def day_files(table: Table | None, day: date) -> DayFiles:
         rows=sum(file.record_count for file in files),
         bytes=sum(file.file_size_in_bytes for file in files),
     )
+
+
+def day_paths(table: Table, day: date) -> frozenset[str]:
+    """The paths of the data files that hold a trading day's rows; reads manifests, no data."""
+    if table.current_snapshot() is None:
+        return frozenset()
+    return frozenset(task.file.file_path for task in table.scan(row_filter=of_day(day)).plan_files())

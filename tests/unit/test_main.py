@@ -1,8 +1,6 @@
 import subprocess
 import sys
-import time
 import types
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +8,22 @@ from typer.testing import CliRunner
 from k2_cli.main import COMMANDS, app
 from k2_market.errors import K2Error
 
-HEAVY = ("pydantic", "dagster", "confluent_kafka", "pyarrow", "polars", "duckdb", "rich", "psutil")
+HEAVY = (
+    "confluent_kafka",
+    "dagster",
+    "duckdb",
+    "exchange_calendars",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "polars",
+    "psutil",
+    "pyarrow",
+    "pydantic",
+    "pyiceberg",
+    "rich",
+    "sqlalchemy",
+)
 
 
 def test_help_names_every_command_and_what_it_does() -> None:
@@ -31,16 +44,6 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-
-
-def test_help_takes_less_than_three_tenths_of_a_second() -> None:
-    command = [str(Path(sys.executable).with_name("k2")), "--help"]
-    durations = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        durations.append(time.perf_counter() - start)
-    assert min(durations) < 0.3
 
 
 @pytest.mark.parametrize("name", COMMANDS)
