@@ -22,6 +22,7 @@ from k2_resources.iceberg_catalog import TABLE_SCHEMAS, DayFiles, day_files, ens
 from k2_resources.raw_view import RUN_ID
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.table_errors import CatalogUnavailable, in_words
+from k2_resources.table_transaction import TableTransaction
 
 _ATTEMPTS = 10
 _MOST_SECONDS = 60.0
@@ -116,7 +117,8 @@ class DayTable:
 
     def _replaced(self, table: Table, day: date, before: pa.Table, rows: pa.Table, run_id: str) -> Published:
         started = time.perf_counter()
-        transaction = table.transaction()
+        transaction = TableTransaction(table)
+        expire_oldest(transaction, table)
         whole_day = of_day(day)
         if not rows.num_rows:
             transaction.delete(whole_day, snapshot_properties={RUN_ID: run_id})
@@ -124,7 +126,6 @@ class DayTable:
             transaction.overwrite(rows, overwrite_filter=whole_day, snapshot_properties={RUN_ID: run_id})
         else:
             transaction.append(rows, snapshot_properties={RUN_ID: run_id})
-        expire_oldest(transaction, table)
         written = time.perf_counter()
         crash_points.reached("bars_half")
         committed = transaction.commit_transaction().current_snapshot()

@@ -20,6 +20,7 @@ from k2_resources.day_tagging import tag_day, tags_to_set
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.orphan_cleaner import OrphanCleaner
 from k2_resources.raw_compaction import Compaction, RawCompactor, TableFiles
+from k2_resources.table_storage import TableStorage
 
 MOST_COMMITS = 10
 """Most compaction commits of one maintenance. Each expires a snapshot, of which some may be of commits that no run has
@@ -64,15 +65,22 @@ class FeedMaintenance:
         catalog: The catalog.
         feed: The feed.
         clock: The time; a day that is over by it, and its time of grace with it, has closed.
+        storage_clock: The time by a storage's own clock.
     """
 
-    def __init__(self, catalog: Catalog, feed: Feed, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        feed: Feed,
+        clock: Callable[[], datetime],
+        storage_clock: Callable[[TableStorage], datetime] = TableStorage.now,
+    ) -> None:
         self._catalog = catalog
         self._feed = feed
         self._clock = clock
         self._calendar = TradingCalendar.of(feed)
         self._compactor = RawCompactor(catalog, feed.name, self._closed)
-        self._cleaner = OrphanCleaner(catalog, ORPHANS_REST)
+        self._cleaner = OrphanCleaner(catalog, ORPHANS_REST, storage_clock)
 
     def look(self, day: date) -> MaintenancePlan:
         """What a maintenance after a day's close would do; raises like ``carry_out``."""

@@ -29,6 +29,7 @@ from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import in_words
+from k2_resources.table_transaction import TableTransaction
 
 COMPACTED_DAYS = "k2.compacted-days"
 """What a compaction writes into its snapshot's summary. It names no run and no days with new rows: there are none."""
@@ -165,12 +166,12 @@ class RawCompactor:
         self, table: Table, ledger: Ledger, days: Iterable[date], old: list[DataFile], new: list[DataFile]
     ) -> Table:
         batch_id, named = str(uuid.uuid4()), " ".join(map(str, days))
-        transaction = table.transaction()
+        transaction = TableTransaction(table)
+        expire_oldest(transaction, table)
         with in_words(self._identifier, "compacting"):
             _replace(transaction, old, new, {BATCH_ID: batch_id, COMPACTED_DAYS: named})
         crash_points.reached("compacted_written")
         transaction.set_properties({PROPERTY: ledger.repaired(batch_id, ledger.dead_letters).to_json()})
-        expire_oldest(transaction, table)
         crash_points.reached("before_compaction_cas")
         committed = settled(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
         crash_points.reached("after_compaction_cas")
