@@ -120,6 +120,7 @@ class GrowingFeed:
     offset: int = 0
     maintenances: list[float] = field(default_factory=list)
     _days: set[date] = field(default_factory=set)
+    _run_id: str = ""
 
     def __post_init__(self) -> None:
         self.feed: Feed = load_feeds([Path(__file__).resolve().parents[1] / "feeds"])["sim"]
@@ -143,9 +144,10 @@ class GrowingFeed:
         run = dg.DagsterRun(job_name=ingest_job_name(self.feed), status=dg.DagsterRunStatus.SUCCESS)
         self._commit(days, run.run_id)
         self.instance.add_run(run)
+        self._run_id = run.run_id
 
     def _commit_next(self) -> None:
-        self._commit([self.day], "a-run")
+        self._commit([self.day], self._run_id)
 
     def _commit(self, days: list[date], run_id: str) -> None:
         rows, covered = _rows(self.offset, days), _covered(self.offset)
