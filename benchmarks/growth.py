@@ -1,4 +1,4 @@
-"""Whether K2 stays as quick as it is when it is new: a commit, a plan, a sensor's tick after 10 commits and after 10,000.
+"""Whether K2 stays as quick as when it is new: a commit, a plan, a sensor's tick after 10 commits and after 10,000.
 
 One raw table takes commit after commit of a live feed with 30 partitions, and is maintained after each day's close, as
 the daemon would. At 10, 1,000 and 10,000 commits it is measured what the next ones take; then 3,000 days of history
@@ -197,7 +197,9 @@ class GrowingFeed:
         """What the next commit, the plan of a day's files and a tick of the sensors take, in seconds, and memory."""
         table = find_table(self.catalog, self.feed.name, "raw_trades")
         snapshot = None if table is None else table.current_snapshot()
-        assert table is not None and snapshot is not None and snapshot.summary is not None
+        assert table is not None
+        assert snapshot is not None
+        assert snapshot.summary is not None
         found = {
             "commits": self.commits,
             "days": len(self._days),
@@ -240,10 +242,10 @@ class _Topics(KafkaTopics):
         self._state = TopicState(feed.topics.trades, TOPIC_ID, tuple(logs))
         self._now = now
 
-    def state(self, topic: str) -> TopicState:
+    def state(self, topic: str) -> TopicState:  # noqa: ARG002  # there is but one
         return self._state
 
-    def first_timestamps(self, topic: TopicState, ranges: RangeSet) -> dict[int, datetime]:
+    def first_timestamps(self, topic: TopicState, ranges: RangeSet) -> dict[int, datetime]:  # noqa: ARG002
         return dict.fromkeys(range(PARTITIONS), self._now)
 
 

@@ -48,8 +48,9 @@ def maintenance_metadata(done: Maintained) -> dict[str, Any]:
 def maintenance_figures(done: Maintained) -> dict[str, Any]:
     """What a maintenance did to the raw table's files, to tags, and to files that nothing referred to.
 
-    Keys: ``files_before`` and ``files_after``, the same of ``bytes``, ``manifests`` and ``snapshots``; ``compacted_days``,
-    ``files_replaced``, ``files_written``, ``rows_rewritten``, ``compaction_commits``, ``file_groups_left``;
+    Keys: ``files_before`` and ``files_after``, the same of ``bytes``, ``manifests`` and ``snapshots``;
+    ``compacted_days``, ``files_replaced``, ``files_written``, ``rows_rewritten``, ``compaction_commits``,
+    ``file_groups_left``;
     ``tags_set`` and ``tags_removed`` by table; of all tables ``files_removed``, ``bytes_removed``,
     ``metadata_files_removed`` among them, and ``files_resting`` until a later maintenance.
     """

@@ -1,4 +1,4 @@
-"""Compaction beside ingestion, each in a process of its own, stopped and killed: the checker finds every message once."""
+"""Compaction beside ingestion, each in its own process, stopped and killed: the checker finds every message once."""
 
 import signal
 from datetime import date
