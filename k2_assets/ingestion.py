@@ -1,6 +1,7 @@
 """Ingestion: read offset ranges, decode them, commit rows and ranges together, say what came for each day."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -10,10 +11,12 @@ from k2_market.block_decoder import DayWindow
 from k2_market.day_report import DayReport, merged, reports_by_day
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
+from k2_resources.collector_pause import collector_paused
+from k2_resources.message_gathering import ReadBatch
 from k2_resources.raw_table import Commit, Delivery, RawTable
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.structured_logging import get_logger
-from k2_resources.topic_reader import ReadBatch, TopicReader
+from k2_resources.topic_reader import TopicReader
 
 _MOST_CORRELATION_IDS = 20
 
@@ -36,6 +39,7 @@ class Ingestion:
         window: The trading days that the feed can have.
         published_days: Days whose trades have been published.
         run_id: The run, for logs and snapshots.
+        kind: What the topic's messages are.
     """
 
     feed: str
@@ -46,6 +50,7 @@ class Ingestion:
     window: DayWindow
     published_days: frozenset[date]
     run_id: str
+    kind: MessageKind = MessageKind.TRADES
 
     def run(self, ranges: RangeSet, lost: RangeSet, truncated: RangeSet = NONE) -> "IngestReport":
         """Ingest some ranges; those that are in the ledger already are not read.
@@ -64,12 +69,13 @@ class Ingestion:
         log = _log.bind(feed=self.feed, table=self.table.identifier, run_id=self.run_id)
         log.info("ingest run started", messages=len(ranges), ranges=[str(each) for each in ranges])
         started = time.perf_counter()
-        for read in self.reader.read(ranges - self.table.ledger().covered):
-            report.read_seconds += time.perf_counter() - started
-            crash_points.reached("polled")
-            report.add(self._commit(read, lost, report))
-            lost = NONE
-            started = time.perf_counter()
+        with collector_paused(), closing(self.reader.read(ranges - self.table.ledger().covered)) as batches:
+            for read in batches:
+                report.read_seconds += time.perf_counter() - started
+                crash_points.reached("polled")
+                report.add(self._commit(read, lost, report))
+                lost = NONE
+                started = time.perf_counter()
         if lost or truncated:
             report.add(self._record(lost, truncated))
         log.info(
@@ -90,7 +96,7 @@ class Ingestion:
     def _commit(self, read: ReadBatch, lost: RangeSet, report: "IngestReport") -> Commit:
         started = time.perf_counter()
         schemas = self.registry.writer_schemas(block_decoder.schema_ids(read.messages))
-        rows = block_decoder.decode(read.messages, MessageKind.TRADES, schemas, self.window)
+        rows = block_decoder.decode(read.messages, self.kind, schemas, self.window)
         report.decode_seconds += time.perf_counter() - started
         crash_points.reached("decoded")
         delivery = Delivery(

@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
@@ -110,9 +111,7 @@ class Feed(BaseModel):
 
     @model_validator(mode="after")
     def _calendar_exists(self) -> "Feed":
-        from exchange_calendars import get_calendar_names
-
-        if self.calendar != "24/7" and self.calendar not in get_calendar_names():
+        if self.calendar != "24/7" and not _is_calendar(self.calendar):
             raise ValueError(f"calendar {self.calendar!r} is neither '24/7' nor a name of exchange_calendars")
         return self
 
@@ -178,3 +177,15 @@ def feed_named(feeds: Mapping[str, Feed], name: str) -> Feed:
     if name not in feeds:
         raise UnknownFeedError(f"no feed {name!r}; those declared are {', '.join(feeds)} (K2_FEEDS_DIR adds more)")
     return feeds[name]
+
+
+def _is_calendar(name: str) -> bool:
+    """Whether ``exchange_calendars`` has a calendar; told from its files if possible, since importing it is slow."""
+    found = find_spec("exchange_calendars")
+    directories = [] if found is None else found.submodule_search_locations or []
+    module = f"exchange_calendar_{name.lower()}.py"
+    if name.isupper() and any((Path(each) / module).is_file() for each in directories):
+        return True
+    from exchange_calendars import get_calendar_names
+
+    return name in get_calendar_names()

@@ -45,10 +45,11 @@ def write_day_files(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iter
         rows: In the table's columns, in the order in which they are to lie in the files.
     """
     typed = rows.select([field.name for field in metadata.schema().fields]).cast(schema_to_pyarrow(metadata.schema()))
-    days = pc.unique(typed[PARTITION_COLUMN])
-    for day in days.to_pylist():
+    write_id = uuid.uuid4()
+    days = sorted(pc.unique(typed[PARTITION_COLUMN]).to_pylist())
+    for number, day in enumerate(days):
         of_day = typed if len(days) == 1 else typed.filter(pc.equal(typed[PARTITION_COLUMN], day))
-        yield _write(metadata, io, day, of_day)
+        yield _write(metadata, io, f"00000-{number}-{write_id}.parquet", day, of_day)
 
 
 def append_rows(transaction: Transaction, io: FileIO, rows: pa.Table, summary: Mapping[str, str]) -> None:
@@ -66,11 +67,11 @@ def append_rows(transaction: Transaction, io: FileIO, rows: pa.Table, summary: M
             snapshot.append_data_file(file)
 
 
-def _write(metadata: TableMetadata, io: FileIO, day: date, rows: pa.Table) -> DataFile:
+def _write(metadata: TableMetadata, io: FileIO, name: str, day: date, rows: pa.Table) -> DataFile:
     schema, spec = metadata.schema(), metadata.spec()
     key = PartitionKey([PartitionFieldValue(field, day) for field in spec.fields], spec, schema)
     locations = load_location_provider(metadata.location, metadata.properties)
-    path = locations.new_data_location(f"{uuid.uuid4()}.parquet", key)
+    path = locations.new_data_location(name, key)
     output = io.new_output(path)
     with (
         output.create() as stream,

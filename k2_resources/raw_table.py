@@ -19,6 +19,7 @@ from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY, Batch, Ledger
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
+from k2_resources.day_files import append_rows
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
 from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView, ledger_of
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
@@ -166,7 +167,7 @@ class RawTable:
         # Without rows (aborted transactions, losses) it is an empty snapshot: a commit of properties alone would have
         # no guard against another writer.
         with in_words(self.identifier, f"writing {batch.messages} rows of"):
-            transaction.append(delivery.rows, snapshot_properties=_summary(batch, delivery))
+            append_rows(transaction, table.io, delivery.rows, _summary(batch, delivery))
         crash_points.reached("parquet_written")
         transaction.set_properties({PROPERTY: after.to_json()})
         written = time.perf_counter()

@@ -1,25 +1,18 @@
 """Reads exact offset ranges of a topic, once each, in batches that say which offsets they stand for."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-if TYPE_CHECKING:
-    from confluent_kafka._types import HeadersType
-
 from k2_market.errors import K2Error
-from k2_market.message_batch import MessageBatch
-from k2_market.offset_ranges import OffsetRange, RangeSet, Span
+from k2_market.offset_ranges import RangeSet, Span
 from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
+from k2_resources.message_gathering import Cursor, Gathering, ReadBatch, offset_of, partition_of
+from k2_resources.read_ahead import read_ahead
 from k2_resources.structured_logging import kafka_client_logger
 
-CORRELATION_HEADER = "correlation_id"
-MESSAGES_PER_BATCH = 200_000
-BYTES_PER_BATCH = 64 * 1024**2
 _MESSAGES_PER_CALL = 4_000  # larger lists of message objects make the garbage collector dear
 _CALL_SECONDS = 0.1  # a call waits this long for its full number before it gives what there is
 STALL_SECONDS = 60.0
@@ -32,14 +25,6 @@ class OffsetsGone(K2Error):
 
 class Unreadable(K2Error):
     """A partition holds something that no client can make messages of: damaged, or compressed beyond bounds."""
-
-
-@dataclass(frozen=True)
-class ReadBatch:
-    """Messages and the offsets that they account for; holes between and after them are covered too."""
-
-    messages: MessageBatch
-    covered: RangeSet
 
 
 class TopicReader:
@@ -73,8 +58,8 @@ class TopicReader:
                 "other messages now; the next plan looks at it anew"
             )
 
-    def read(self, ranges: RangeSet) -> Iterator[ReadBatch]:
-        """All messages of some ranges of this topic, batch by batch.
+    def read(self, ranges: RangeSet) -> Generator[ReadBatch, None, None]:
+        """All messages of some ranges of this topic, batch by batch; the next is read while one is worked on.
 
         A partition that can't be read on does not keep the others back: its error comes when these are read.
 
@@ -83,41 +68,39 @@ class TopicReader:
             Unreadable: A partition holds something that no client can make messages of.
             KafkaUnavailable: No broker gave anything for ``STALL_SECONDS``.
         """
+        with read_ahead(self._read(ranges)) as batches:
+            yield from batches
+
+    def _read(self, ranges: RangeSet) -> Generator[ReadBatch, None, None]:
         for topic_id, spans in _layers(ranges):
             yield from self._read_layer(topic_id, spans)
 
     def _read_layer(self, topic_id: str, spans: dict[int, Span]) -> Iterator[ReadBatch]:
-        cursors = {partition: _Cursor(*span) for partition, span in spans.items()}
-        waiting = set(cursors)
+        cursors = {partition: Cursor(*span) for partition, span in spans.items()}
+        reading = dict(cursors)
         failures: list[K2Error] = []
         consumer = self._consumer()
         try:
             consumer.assign([TopicPartition(self._topic, p, cursor.position) for p, cursor in cursors.items()])
-            gathered = _Gathering(topic_id)
+            gathered = Gathering(topic_id)
             last_message = time.monotonic()
-            while waiting:
+            while reading:
                 messages = consumer.consume(_MESSAGES_PER_CALL, timeout=_CALL_SECONDS)
                 if messages:
                     last_message = time.monotonic()
                 elif time.monotonic() - last_message > STALL_SECONDS:
                     raise KafkaUnavailable(
                         f"Kafka at {self._bootstrap_servers}, topic {self._topic}: nothing for {STALL_SECONDS:.0f} s "
-                        f"from partitions {sorted(waiting)}; what was read is committed, the rest stays pending"
+                        f"from partitions {sorted(reading)}; what was read is committed, the rest stays pending"
                     )
-                for message in messages:
-                    partition = _partition(message)
-                    if partition not in waiting:
-                        continue
-                    try:
-                        if not self._take(message, cursors[partition], gathered):
-                            continue
-                    except K2Error as error:
-                        failures.append(error)
-                    waiting.discard(partition)
+                done, failed = gathered.take(messages, reading)
+                failures += [self._explain(event, reading[partition_of(event)]) for event in failed]
+                for partition in done:
+                    del reading[partition]
                     consumer.incremental_unassign([TopicPartition(self._topic, partition)])
                 if gathered.full:
                     yield self._handed_out(gathered, cursors)
-                    gathered = _Gathering(topic_id)
+                    gathered = Gathering(topic_id)
             if any(cursor.position > cursor.start for cursor in cursors.values()):
                 yield self._handed_out(gathered, cursors)
             if failures:
@@ -125,31 +108,19 @@ class TopicReader:
         finally:
             consumer.close()
 
-    def _handed_out(self, gathered: "_Gathering", cursors: dict[int, "_Cursor"]) -> ReadBatch:
+    def _handed_out(self, gathered: Gathering, cursors: dict[int, Cursor]) -> ReadBatch:
         # A consumer knows a topic by its name alone. A topic that has its id still had it when the messages were read.
         self.require_same_topic(gathered.topic_id)
         return gathered.batch(cursors)
 
-    def _take(self, message: Message, cursor: "_Cursor", gathered: "_Gathering") -> bool:
-        """Take a message or an end-of-partition event; whether the partition's span is read to its end by that."""
-        error, partition, offset = message.error(), _partition(message), _offset(message)
-        if error is None and offset < cursor.end:
-            gathered.add(message)
-            cursor.position = offset + 1
-            return cursor.position >= cursor.end
-        if error is not None:
-            if error.code() != KafkaError._PARTITION_EOF:
-                raise self._explain(error, partition, cursor)
-            if offset < cursor.end:
-                raise OffsetsGone(
-                    f"{self._topic}/{partition}: offsets [{offset}, {cursor.end}) were planned and are not there; "
-                    "the log was truncated or the topic recreated. The next plan looks at it anew"
-                )
-        cursor.position = cursor.end
-        return True
-
-    def _explain(self, error: KafkaError, partition: int, cursor: "_Cursor") -> K2Error:
-        where = f"{self._topic}/{partition}"
+    def _explain(self, event: Message, cursor: Cursor) -> K2Error:
+        error, where = event.error(), f"{self._topic}/{partition_of(event)}"
+        assert error is not None
+        if error.code() == KafkaError._PARTITION_EOF:
+            return OffsetsGone(
+                f"{where}: offsets [{offset_of(event)}, {cursor.end}) were planned and are not there; the log was "
+                "truncated or the topic recreated. The next plan looks at it anew"
+            )
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             return OffsetsGone(f"{where}: {error.str()}. The next plan records what retention removed")
         if error.code() in _DAMAGED:
@@ -185,76 +156,3 @@ def _layers(ranges: RangeSet) -> Iterator[tuple[str, dict[int, Span]]]:
         spans = {partition: each for (topic, partition), each in ranges.spans.items() if topic == topic_id}
         for number in range(max(map(len, spans.values()))):
             yield topic_id, {partition: each[number] for partition, each in spans.items() if len(each) > number}
-
-
-@dataclass
-class _Cursor:
-    """Where reading stands within one partition's span; ``start`` moves on when a batch is handed out."""
-
-    start: int
-    end: int
-    position: int = -1
-
-    def __post_init__(self) -> None:
-        self.position = self.start
-
-
-@dataclass
-class _Gathering:
-    """A batch being filled."""
-
-    topic_id: str
-    partitions: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    timestamps_ms: list[int] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    correlation_ids: list[str | None] = field(default_factory=list)
-    size_bytes: int = 0
-
-    @property
-    def full(self) -> bool:
-        return len(self.values) >= MESSAGES_PER_BATCH or self.size_bytes >= BYTES_PER_BATCH
-
-    def add(self, message: Message) -> None:
-        value = message.value()
-        self.partitions.append(_partition(message))
-        self.offsets.append(_offset(message))
-        self.timestamps_ms.append(message.timestamp()[1])
-        self.keys.append(message.key())
-        self.values.append(value)
-        self.correlation_ids.append(_correlation_id(message.headers()))
-        self.size_bytes += 0 if value is None else len(value)
-
-    def batch(self, cursors: dict[int, _Cursor]) -> ReadBatch:
-        """What was gathered; each partition is covered up to where it stands."""
-        covered = []
-        for partition, cursor in cursors.items():
-            if cursor.position > cursor.start:
-                covered.append(OffsetRange(self.topic_id, partition, cursor.start, cursor.position))
-                cursor.start = cursor.position
-        messages = MessageBatch(
-            topic_id=self.topic_id,
-            partitions=self.partitions,
-            offsets=self.offsets,
-            timestamps_ms=self.timestamps_ms,
-            keys=self.keys,
-            values=self.values,
-            correlation_ids=self.correlation_ids,
-        )
-        return ReadBatch(messages, RangeSet.of(covered))
-
-
-def _partition(message: Message) -> int:
-    return cast("int", message.partition())
-
-
-def _offset(message: Message) -> int:
-    return cast("int", message.offset())
-
-
-def _correlation_id(headers: "HeadersType | None") -> str | None:
-    for name, value in headers.items() if isinstance(headers, dict) else headers or ():
-        if name == CORRELATION_HEADER and isinstance(value, bytes):
-            return value.decode("utf-8", errors="replace")
-    return None

@@ -1,6 +1,7 @@
 """A warehouse in memory: the files that pyiceberg writes, and Arrow tables in place of Parquet where those would do."""
 
 import io
+import uuid
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
@@ -97,10 +98,15 @@ class _Stream(io.BytesIO):
             self._files.write(self._location, content)
 
 
+def write_arrow_files(metadata: TableMetadata, io: SimulatedFiles, rows: pa.Table) -> Iterable[DataFile]:
+    """Stands in for ``day_files.write_day_files``: a file for each trading day, its rows kept as they are."""
+    return arrow_data_files(metadata, rows, io, uuid.uuid4())
+
+
 def arrow_data_files(
     table_metadata: TableMetadata, df: pa.Table, io: SimulatedFiles, write_uuid: object = None
 ) -> Iterable[DataFile]:
-    """Stands in for pyiceberg's writing of Parquet: a file for each trading day, its rows kept as they are."""
+    """Stands in for pyiceberg's writing of Parquet likewise."""
     days = df["trade_date"].to_pylist()
     for number, day in enumerate(sorted(set(days))):
         rows = df.filter(pa.array([each == day for each in days]))

@@ -26,7 +26,7 @@ from simulated_weather import FAULTS, Weather
 
 from k2_market import ingest_plan
 from k2_market.errors import K2Error, LedgerError
-from k2_resources import iceberg_catalog, snapshot_expiry, topic_reader
+from k2_resources import iceberg_catalog, message_gathering, snapshot_expiry
 from k2_resources.raw_view import TableRolledBack
 from k2_sensors import kafka_sensor
 
@@ -163,7 +163,7 @@ class Schedule:
         with ExitStack() as stack:
             for module in (ingest_plan, kafka_sensor):
                 stack.enter_context(patch.object(module, "MAX_MESSAGES_PER_RUN", most_per_run))
-            stack.enter_context(patch.object(topic_reader, "MESSAGES_PER_BATCH", self.random.choice((5, 20, 200))))
+            stack.enter_context(patch.object(message_gathering, "MESSAGES_PER_BATCH", self.random.choice((5, 20, 200))))
             stack.enter_context(patch.object(snapshot_expiry, "KEPT_SNAPSHOTS", self._kept))
             stack.enter_context(patch.dict(iceberg_catalog._PROPERTIES, merged))
             yield

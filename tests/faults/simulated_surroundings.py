@@ -4,6 +4,7 @@ Of pyiceberg, what costs much and decides nothing is left out: copies of values 
 schemas that is the same each time, and Parquet (``real_files`` leaves all of these in).
 """
 
+import contextlib
 import logging
 import random
 import uuid
@@ -27,10 +28,11 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import update_table_metadata
 from pyiceberg.utils.concurrent import ExecutorFactory
-from simulated_files import arrow_data_files
+from simulated_files import arrow_data_files, write_arrow_files
 from simulated_turns import SimulatedTime, Turns
 
-from k2_resources import kafka_topics, topic_reader
+from k2_assets import ingestion
+from k2_resources import day_files, kafka_topics, topic_reader
 
 
 @contextmanager
@@ -46,6 +48,9 @@ def simulated_surroundings(turns: Turns, epoch: float, *, real_files: bool = Fal
             patch.object(uuid, "uuid4", lambda: uuid.UUID(int=turns.random.getrandbits(128), version=4))
         )
         stack.enter_context(patch.object(ExecutorFactory, "get_or_create", _InPlace))
+        # Turns are what interleaves here: no thread of the reader's own, and one collector for all processes.
+        stack.enter_context(patch.object(topic_reader, "read_ahead", contextlib.closing))
+        stack.enter_context(patch.object(ingestion, "collector_paused", contextlib.nullcontext))
         if not real_files:
             for immutable in (Schema, PartitionSpec, SortOrder, Snapshot):
                 stack.enter_context(patch.object(immutable, "__deepcopy__", _itself))
@@ -53,6 +58,7 @@ def simulated_surroundings(turns: Turns, epoch: float, *, real_files: bool = Fal
             stack.enter_context(patch.object(Schema, "as_arrow", _once(Schema.as_arrow)))
             stack.enter_context(patch.object(pyiceberg.io.pyarrow, "_check_pyarrow_schema_compatible", _agree))
             stack.enter_context(patch.object(pyiceberg.io.pyarrow, "_dataframe_to_data_files", arrow_data_files))
+            stack.enter_context(patch.object(day_files, "write_day_files", write_arrow_files))
         random.seed(turns.random.getrandbits(64))
         silenced = logging.root.manager.disable
         logging.disable()  # nobody reads it, and pytest would keep all of it

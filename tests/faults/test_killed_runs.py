@@ -21,9 +21,9 @@ from k2_resources.iceberg_catalog import open_catalog
 
 TRADES = 3_000
 SMALL_BATCHES = f"""
-from k2_resources import topic_reader
+from k2_resources import message_gathering, topic_reader
 
-topic_reader.MESSAGES_PER_BATCH = topic_reader._MESSAGES_PER_CALL = 500
+message_gathering.MESSAGES_PER_BATCH = topic_reader._MESSAGES_PER_CALL = 500
 {CATCH_UP}
 """
 """``k2`` with so small batches that a run has several."""

@@ -1,5 +1,6 @@
 """Ingestion done wrong, in ways that real systems have done it: what the simulated schedules must find."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +27,8 @@ from k2_sensors import kafka_sensor, run_records
 class ReaderThatSkips(SimulatedReader):
     """Leaves out every seventh offset, as if it had been a hole."""
 
-    def _take(self, message: Any, cursor: Any, gathered: Any) -> bool:
-        if message.error() is None and message.offset() % 7 == 6 and message.offset() + 1 < cursor.end:
-            cursor.position = message.offset() + 1
-            return False
-        return super()._take(message, cursor, gathered)
+    def _consumer(self) -> Any:
+        return _SkippingConsumer(self._broker)
 
 
 class ReaderThatKnowsTopicsByName(SimulatedReader):
@@ -43,10 +41,8 @@ class ReaderThatKnowsTopicsByName(SimulatedReader):
 class ReaderThatTrustsTheEnd(SimulatedReader):
     """Takes the end of a log for the end of its range."""
 
-    def _take(self, message: Any, cursor: Any, gathered: Any) -> bool:
-        if message.error() is not None and message.error().code() == KafkaError._PARTITION_EOF:
-            message = SimulatedMessage(message.partition(), cursor.end, fault=message.error())
-        return super()._take(message, cursor, gathered)
+    def _consumer(self) -> Any:
+        return _EndTrustingConsumer(self._broker)
 
 
 class ReaderThatResets(SimulatedReader):
@@ -54,6 +50,25 @@ class ReaderThatResets(SimulatedReader):
 
     def _consumer(self) -> Any:
         return _ResettingConsumer(self._broker)
+
+
+class _SkippingConsumer(SimulatedConsumer):
+    def consume(self, most: int, timeout: float) -> list[SimulatedMessage]:
+        found = super().consume(most, timeout)
+        return [each for each in found if each.error() is not None or each.offset() % 7 < 6]
+
+
+class _EndTrustingConsumer(SimulatedConsumer):
+    def consume(self, most: int, timeout: float) -> list[SimulatedMessage]:
+        return [_later(each) if _is_end(each) else each for each in super().consume(most, timeout)]
+
+
+def _is_end(event: SimulatedMessage) -> bool:
+    return event.fault is not None and event.fault.code() == KafkaError._PARTITION_EOF
+
+
+def _later(event: SimulatedMessage) -> SimulatedMessage:
+    return SimulatedMessage(event.number, sys.maxsize, fault=event.fault)
 
 
 class _ResettingConsumer(SimulatedConsumer):

@@ -11,9 +11,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.topic_state import TopicState
-from k2_resources import topic_reader
+from k2_resources import message_gathering, topic_reader
 from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.topic_reader import OffsetsGone, ReadBatch, TopicReader
+from k2_resources.message_gathering import ReadBatch
+from k2_resources.topic_reader import OffsetsGone, TopicReader
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_exactly_the_offsets_asked_for_are_read_and_covered(kafka, topic: str) -
 def test_batches_are_bounded_disjoint_and_say_what_they_cover(
     kafka, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topic_reader, "MESSAGES_PER_BATCH", 500)
+    monkeypatch.setattr(message_gathering, "MESSAGES_PER_BATCH", 500)
     monkeypatch.setattr(topic_reader, "_MESSAGES_PER_CALL", 100)
     produce(kafka, topic, 2_000)
     wanted = state(kafka, topic).readable

@@ -1,0 +1,1 @@
+"""Apache Iceberg's Kafka Connect sink, run without Docker beside K2."""

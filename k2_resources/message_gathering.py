@@ -1,0 +1,155 @@
+"""Messages taken out of what the Kafka client hands over, as lists, up to where each partition is to be read."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import compress
+from typing import TYPE_CHECKING, Any, cast
+
+from confluent_kafka import KafkaError, Message
+
+from k2_market.message_batch import MessageBatch
+from k2_market.offset_ranges import OffsetRange, RangeSet
+
+if TYPE_CHECKING:
+    from confluent_kafka._types import HeadersType
+
+CORRELATION_HEADER = "correlation_id"
+MESSAGES_PER_BATCH = 200_000
+BYTES_PER_BATCH = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """Messages and the offsets that they account for; holes between and after them are covered too."""
+
+    messages: MessageBatch
+    covered: RangeSet
+
+
+@dataclass
+class Cursor:
+    """Where reading stands within one partition's span; ``start`` moves on when a batch is handed out."""
+
+    start: int
+    end: int
+    position: int = -1
+
+    def __post_init__(self) -> None:
+        """Begin at the span's start."""
+        self.position = self.start
+
+
+@dataclass
+class Gathering:
+    """A batch being filled."""
+
+    topic_id: str
+    partitions: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    timestamps_ms: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    correlation_ids: list[str | None] = field(default_factory=list)
+    size_bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is to be handed out."""
+        return len(self.values) >= MESSAGES_PER_BATCH or self.size_bytes >= BYTES_PER_BATCH
+
+    def take(self, messages: list[Message], reading: dict[int, Cursor]) -> tuple[set[int], list[Message]]:
+        """Take what a call gave, up to each partition's end or failure.
+
+        Args:
+            messages: Messages and the client's events among them, in its order.
+            reading: The partitions that are still to be read; what comes of others is passed over.
+
+        Returns:
+            The partitions that are done with by that, and those of the events that ended one before its span's end.
+        """
+        done: set[int] = set()
+        failures = []
+        start = 0
+        for at in [number for number, message in enumerate(messages) if message.error() is not None]:
+            done |= self._add(messages[start:at], _without(reading, done))
+            start, event, partition = at + 1, messages[at], partition_of(messages[at])
+            if partition not in reading or partition in done:
+                continue
+            done.add(partition)
+            if _is_end(event) and offset_of(event) >= reading[partition].end:
+                reading[partition].position = reading[partition].end
+            else:
+                failures.append(event)
+        return done | self._add(messages[start:], _without(reading, done)), failures
+
+    def _add(self, messages: list[Message], reading: dict[int, Cursor]) -> set[int]:
+        """Take the messages that lie within their partitions' spans; the partitions whose spans they end.
+
+        One pass over all messages for each of their parts costs a third of one pass for all parts, message by message.
+        """
+        partitions: list[Any] = [message.partition() for message in messages]
+        offsets: list[Any] = [message.offset() for message in messages]
+        last = {p: offset for p, offset in zip(partitions, offsets, strict=True) if p in reading}
+        if len(last) < len(set(partitions)) or any(offset >= reading[p].end for p, offset in last.items()):
+            within = [p in last and offset < reading[p].end for p, offset in zip(partitions, offsets, strict=True)]
+            messages, partitions, offsets = (list(compress(each, within)) for each in (messages, partitions, offsets))
+        for partition, offset in last.items():
+            reading[partition].position = min(offset + 1, reading[partition].end)
+        values = [message.value() for message in messages]
+        self.partitions += partitions
+        self.offsets += offsets
+        self.timestamps_ms += [message.timestamp()[1] for message in messages]
+        self.keys += [message.key() for message in messages]
+        self.values += values
+        self.correlation_ids += _correlation_ids([message.headers() for message in messages])
+        self.size_bytes += sum(map(len, filter(None, values)))
+        return {partition for partition in last if reading[partition].position == reading[partition].end}
+
+    def batch(self, cursors: dict[int, Cursor]) -> ReadBatch:
+        """What was gathered; each partition is covered up to where it stands."""
+        covered = []
+        for partition, cursor in cursors.items():
+            if cursor.position > cursor.start:
+                covered.append(OffsetRange(self.topic_id, partition, cursor.start, cursor.position))
+                cursor.start = cursor.position
+        messages = MessageBatch(
+            topic_id=self.topic_id,
+            partitions=self.partitions,
+            offsets=self.offsets,
+            timestamps_ms=self.timestamps_ms,
+            keys=self.keys,
+            values=self.values,
+            correlation_ids=self.correlation_ids,
+        )
+        return ReadBatch(messages, RangeSet.of(covered))
+
+
+def partition_of(message: Message) -> int:
+    """A message's or an event's partition."""
+    return cast("int", message.partition())
+
+
+def offset_of(message: Message) -> int:
+    """A message's offset, or the one that an event tells of."""
+    return cast("int", message.offset())
+
+
+def _is_end(event: Message) -> bool:
+    error = event.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
+
+
+def _without(reading: dict[int, Cursor], done: set[int]) -> dict[int, Cursor]:
+    return {partition: cursor for partition, cursor in reading.items() if partition not in done} if done else reading
+
+
+def _correlation_ids(headers: "list[HeadersType | None]") -> list[str | None]:
+    return [None if each is None else _correlation_id(tuple(each)) for each in headers]
+
+
+@lru_cache(maxsize=1024)
+def _correlation_id(headers: "tuple[tuple[str, str | bytes | None], ...]") -> str | None:
+    for name, value in headers:
+        if name == CORRELATION_HEADER and isinstance(value, bytes):
+            return value.decode("utf-8", errors="replace")
+    return None

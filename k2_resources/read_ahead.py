@@ -1,0 +1,66 @@
+"""Reading ahead: an iterator runs in a thread of its own, a little in front of whoever takes its items."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+
+_POLL_SECONDS = 0.1
+
+
+class _Failed(Generic[_T]):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+_END = object()
+
+
+@contextlib.contextmanager
+def read_ahead(items: Generator[_T, None, None], most: int = 1) -> Iterator[Iterator[_T]]:
+    """The items of an iterator, made in a thread of its own while earlier ones are worked on.
+
+    Args:
+        items: A generator; it is closed in its thread when the block ends, however far it has come.
+        most: How many items may wait to be taken.
+
+    Raises:
+        BaseException: Whatever the iterator raises, when its place comes.
+    """
+    waiting: queue.Queue[object] = queue.Queue(most)
+    given_up = threading.Event()
+
+    def hand_over(item: object) -> bool:
+        while not given_up.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=_POLL_SECONDS)
+                return True
+        return False
+
+    def run() -> None:
+        try:
+            with contextlib.closing(items):
+                for item in items:
+                    if not hand_over(item):
+                        return
+        except BaseException as error:
+            hand_over(_Failed(error))
+        else:
+            hand_over(_END)
+
+    def taken() -> Iterator[_T]:
+        while (item := waiting.get()) is not _END:
+            if isinstance(item, _Failed):
+                raise item.error
+            yield item  # type: ignore[misc]
+
+    reader = threading.Thread(target=run, name="read-ahead", daemon=True)
+    reader.start()
+    try:
+        yield taken()
+    finally:
+        given_up.set()
+        reader.join()
