@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = k2_market k2_resources k2_assets k2_sensors k2_cli tests benchmarks deploy
 
-.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-growth check format up down status lock lock-java clean
+.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-growth bench-ingest check format up down status lock lock-java clean
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ replay: setup ## Run one simulated schedule again and tell it: make replay SCHED
 
 bench-growth: setup ## Measure commit, plan and tick after 10, 1,000 and 10,000 commits and 3,000 days (half an hour)
 	@$(BIN)/python -m benchmarks.growth $${COMMITS:+--commits $$COMMITS} $${DAYS:+--days $$DAYS}
+
+bench-ingest: setup ## Compare ingestion with the Kafka Connect sink and the client alone (needs Java 17 and Maven)
+	@$(BIN)/python -m benchmarks.ingest $(BENCH)
 
 check: setup ## Check format, lint, types and import directions
 	@$(BIN)/ruff format --check $(SOURCES)

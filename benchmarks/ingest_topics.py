@@ -22,7 +22,7 @@ from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.trade_producer import producer_settings
 
 DAY = date(2026, 11, 20)
-_DISTINCT = 500_000
+_ROWS_AT_ONCE = 100_000
 _SYMBOLS = 500
 _SEED = 1
 
@@ -41,48 +41,47 @@ class Shape(StrEnum):
 
 
 def filled(stack: BenchStack, feed: Feed, shape: Shape, topic: str, partitions: int, count: int) -> float:
-    """Create a topic and send messages to it, unless it is there with so many in it.
-
-    Half a million distinct messages go round until there are enough: what is measured here does not look at ids.
+    """Create a topic and send a simulated day's messages to it, unless it is there and full.
 
     Returns:
         Mean size of a message's value in bytes.
     """
     ensure_topic(stack.bootstrap_servers, topic, Topics(trades=topic, partitions=partitions))
     schema_id = SchemaRegistry(stack.registry_url).register(subject_of(topic), schema_of(shape.kind))
-    messages = shaped(feed, shape, schema_id, min(count, _DISTINCT))
-    state = KafkaTopics(stack.bootstrap_servers).state(topic)
-    sent = 0 if state is None else len(state.readable)
-    producer = Producer(producer_settings(stack.bootstrap_servers))
-    while sent < count:
-        sent += _send(producer, topic, messages, min(count - sent, len(messages)))
-    producer.flush()
-    return sum(len(value or b"") for value in messages.values) / len(messages)
-
-
-def shaped(feed: Feed, shape: Shape, schema_id: int, count: int) -> OutgoingMessages:
-    """So many distinct messages of a shape, from a simulated day."""
     trades = simulate_day(feed, TradingCalendar.of(feed).session(DAY), DAY, count, _SEED, _SYMBOLS)
+    state = KafkaTopics(stack.bootstrap_servers).state(topic)
+    there = 0 if state is None else len(state.readable)
+    if there not in (0, count):
+        raise ValueError(f"topic {topic} holds {there} messages, expected none or {count}: give another --keep")
+    if not there:
+        producer = Producer(producer_settings(stack.bootstrap_servers))
+        for start in range(0, count, _ROWS_AT_ONCE):
+            _send(producer, topic, _shaped(trades.slice(start, _ROWS_AT_ONCE), feed, shape, schema_id))
+        producer.flush()
+    sample = _shaped(trades.head(_ROWS_AT_ONCE), feed, shape, schema_id)
+    return sum(len(value or b"") for value in sample.values) / len(sample)
+
+
+def _shaped(trades: pl.DataFrame, feed: Feed, shape: Shape, schema_id: int) -> OutgoingMessages:
     if shape is Shape.QUOTE:
         return _quotes(trades, feed, schema_id)
     if shape is Shape.ATTRIBUTES:
         pairs = [
-            [{"key": "venue", "value": f"V{n % 7}"}, {"key": "latency_us", "value": str(n % 997)}] for n in range(count)
+            [{"key": "venue", "value": f"V{number % 7}"}, {"key": "latency_us", "value": str(number % 997)}]
+            for number in range(trades.height)
         ]
         trades = trades.with_columns(attributes=pl.Series(pairs, dtype=trades.schema["attributes"]))
     return trade_messages(trades, feed, schema_id)
 
 
-def _send(producer: Producer, topic: str, messages: OutgoingMessages, count: int) -> int:
-    for place in range(count):
-        key, value, timestamp_ms = messages.keys[place], messages.values[place], messages.timestamps_ms[place]
+def _send(producer: Producer, topic: str, messages: OutgoingMessages) -> None:
+    for key, value, timestamp_ms in zip(messages.keys, messages.values, messages.timestamps_ms, strict=True):
         while True:
             try:
                 producer.produce(topic, value, key, timestamp=timestamp_ms)
                 break
             except BufferError:
                 producer.poll(0.05)
-    return count
 
 
 def _quotes(trades: pl.DataFrame, feed: Feed, schema_id: int) -> OutgoingMessages:

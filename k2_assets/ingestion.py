@@ -1,9 +1,12 @@
 """Ingestion: read offset ranges, decode them, commit rows and ranges together, say what came for each day."""
 
 import time
+from collections.abc import Generator, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
+
+import pyarrow as pa
 
 from k2_market import block_decoder
 from k2_market.avro_schemas import MessageKind
@@ -12,8 +15,8 @@ from k2_market.day_report import DayReport, merged, reports_by_day
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
 from k2_resources.collector_pause import collector_paused
-from k2_resources.message_gathering import ReadBatch
 from k2_resources.raw_table import Commit, Delivery, RawTable
+from k2_resources.read_ahead import read_ahead
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.structured_logging import get_logger
 from k2_resources.topic_reader import TopicReader
@@ -68,14 +71,12 @@ class Ingestion:
         report = IngestReport()
         log = _log.bind(feed=self.feed, table=self.table.identifier, run_id=self.run_id)
         log.info("ingest run started", messages=len(ranges), ranges=[str(each) for each in ranges])
-        started = time.perf_counter()
-        with collector_paused(), closing(self.reader.read(ranges - self.table.ledger().covered)) as batches:
-            for read in batches:
-                report.read_seconds += time.perf_counter() - started
-                crash_points.reached("polled")
-                report.add(self._commit(read, lost, report))
+        wanted = ranges - self.table.ledger().covered
+        # Three stages at once: the client reads, polars decodes and Parquet is written mostly without the GIL.
+        with collector_paused(), read_ahead(self._decoded(wanted, report)) as batches:
+            for batch in batches:
+                report.add(self._commit(batch, lost, report))
                 lost = NONE
-                started = time.perf_counter()
         if lost or truncated:
             report.add(self._record(lost, truncated))
         log.info(
@@ -93,23 +94,32 @@ class Ingestion:
         nothing = self.table.schema.empty_table()
         return self.table.commit(Delivery(nothing, NONE, names, self.run_id, lost=lost, truncated=truncated))
 
-    def _commit(self, read: ReadBatch, lost: RangeSet, report: "IngestReport") -> Commit:
+    def _decoded(self, ranges: RangeSet, report: "IngestReport") -> Generator["DecodedBatch", None, None]:
         started = time.perf_counter()
-        schemas = self.registry.writer_schemas(block_decoder.schema_ids(read.messages))
-        rows = block_decoder.decode(read.messages, self.kind, schemas, self.window)
-        report.decode_seconds += time.perf_counter() - started
-        crash_points.reached("decoded")
+        with closing(self.reader.read(ranges)) as batches:
+            for read in batches:
+                report.read_seconds += time.perf_counter() - started
+                crash_points.reached("polled")
+                started = time.perf_counter()
+                schemas = self.registry.writer_schemas(block_decoder.schema_ids(read.messages))
+                rows = block_decoder.decode(read.messages, self.kind, schemas, self.window)
+                correlation_ids = {each for each in read.messages.correlation_ids if each is not None}
+                report.decode_seconds += time.perf_counter() - started
+                crash_points.reached("decoded")
+                yield DecodedBatch(rows, read.covered, frozenset(correlation_ids))
+                started = time.perf_counter()
+
+    def _commit(self, batch: "DecodedBatch", lost: RangeSet, report: "IngestReport") -> Commit:
         delivery = Delivery(
-            rows=rows,
-            covered=read.covered,
-            topic_names={topic_id: self.topic for topic_id, _ in read.covered.spans},
+            rows=batch.rows,
+            covered=batch.covered,
+            topic_names={topic_id: self.topic for topic_id, _ in batch.covered.spans},
             run_id=self.run_id,
             lost=lost,
             published_days=self.published_days,
         )
         commit = self.table.commit(delivery)
-        correlation_ids = {each for each in read.messages.correlation_ids if each is not None}
-        report.correlation_ids |= correlation_ids
+        report.correlation_ids |= batch.correlation_ids
         _log.info(
             "raw rows committed",
             feed=self.feed,
@@ -120,11 +130,26 @@ class Ingestion:
             rows=commit.batch.messages,
             dead_letters=commit.batch.dead_letters,
             ranges=[str(each) for each in commit.batch.covered],
-            **_named(correlation_ids),
+            **_named(batch.correlation_ids),
             write_ms=round(commit.write_seconds * 1000, 1),
             commit_ms=round(commit.commit_seconds * 1000, 1),
         )
         return commit
+
+
+@dataclass(frozen=True)
+class DecodedBatch:
+    """Rows that are ready to be committed.
+
+    Attributes:
+        rows: In the raw table's schema.
+        covered: The offsets that they account for.
+        correlation_ids: Those of their producers.
+    """
+
+    rows: pa.Table
+    covered: RangeSet
+    correlation_ids: frozenset[str]
 
 
 @dataclass
@@ -162,7 +187,7 @@ class IngestReport:
         self.commit_seconds += commit.commit_seconds
 
 
-def _named(correlation_ids: set[str]) -> dict[str, object]:
+def _named(correlation_ids: Set[str]) -> dict[str, object]:
     """Correlation ids for a log line, which names so many and counts the others."""
     in_order = sorted(correlation_ids)
     return {

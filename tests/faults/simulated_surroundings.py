@@ -49,7 +49,8 @@ def simulated_surroundings(turns: Turns, epoch: float, *, real_files: bool = Fal
         )
         stack.enter_context(patch.object(ExecutorFactory, "get_or_create", _InPlace))
         # Turns are what interleaves here: no thread of the reader's own, and one collector for all processes.
-        stack.enter_context(patch.object(topic_reader, "read_ahead", contextlib.closing))
+        for module in (topic_reader, ingestion):
+            stack.enter_context(patch.object(module, "read_ahead", contextlib.closing))
         stack.enter_context(patch.object(ingestion, "collector_paused", contextlib.nullcontext))
         if not real_files:
             for immutable in (Schema, PartitionSpec, SortOrder, Snapshot):
