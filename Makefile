@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = k2_market k2_resources k2_assets k2_sensors k2_cli tests benchmarks deploy
 
-.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-bars bench-query bench-start check format up down status lock lock-java clean
+.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-bars bench-query bench-start bench-growth check format up down status lock lock-java clean
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ bench-query: setup ## Measure questions over 250 days and 50 million trades; BEN
 
 bench-start: setup ## Measure how long k2 --help and k2 bars take from the shell; BENCH as above
 	@$(BIN)/python -m benchmarks.start $(BENCH)
+
+bench-growth: setup ## Measure commit, plan and tick after 10, 1,000 and 10,000 commits and 3,000 days (half an hour)
+	@$(BIN)/python -m benchmarks.growth $${COMMITS:+--commits $$COMMITS} $${DAYS:+--days $$DAYS}
 
 bench-ingest: setup ## Compare ingestion with the Kafka Connect sink and the client alone (needs Java 17 and Maven)
 	@$(BIN)/python -m benchmarks.ingest $(BENCH)

@@ -15,7 +15,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from k2_assets.feed_family import IN_PROCESS, feed_family  # noqa: E402
-from k2_assets.schedules import closing_schedule, today_schedule  # noqa: E402
+from k2_assets.schedules import closing_schedule, maintenance_schedule, today_schedule  # noqa: E402
 from k2_market.feed import Feed, load_feeds  # noqa: E402
 from k2_resources.alert_sink import AlertSinkResource  # noqa: E402
 from k2_resources.iceberg_resource import IcebergCatalogResource  # noqa: E402
@@ -50,8 +50,10 @@ def build_defs(
     return dg.Definitions(
         assets=[asset for family in families for asset in family.assets],
         asset_checks=[check for family in families for check in family.checks],
-        jobs=[job for family in families for job in (family.ingest_job, family.build_job)],
-        schedules=[make(family) for family in families for make in (closing_schedule, today_schedule)],
+        jobs=[job for family in families for job in (family.ingest_job, family.build_job, family.maintenance_job)],
+        schedules=[
+            make(family) for family in families for make in (closing_schedule, today_schedule, maintenance_schedule)
+        ],
         sensors=[
             *(make(family) for family in families for make in (kafka_sensor, stale_day_sensor, unchecked_day_sensor)),
             run_watch_sensor,

@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from k2_assets.bars import minute_bars_asset, rolled_up_bars_asset
 from k2_assets.checks import bar_checks, raw_checks, trade_checks
+from k2_assets.maintenance import MAINTENANCE, maintenance_asset
 from k2_assets.partitions import trading_days
 from k2_assets.raw_trades import RAW_TRADES, raw_trades_asset
 from k2_assets.trades import TRADES, trades_asset
@@ -28,6 +29,7 @@ class FeedFamily:
     checks: Sequence[dg.AssetChecksDefinition]
     ingest_job: UnresolvedAssetJobDefinition
     build_job: UnresolvedAssetJobDefinition
+    maintenance_job: UnresolvedAssetJobDefinition
 
 
 def ingest_job_name(feed: Feed) -> str:
@@ -38,6 +40,11 @@ def ingest_job_name(feed: Feed) -> str:
 def build_job_name(feed: Feed) -> str:
     """Name of the job that makes ``trades`` and all bars."""
     return f"{feed.name}_build"
+
+
+def maintenance_job_name(feed: Feed) -> str:
+    """Name of the job that maintains the feed's tables."""
+    return f"{feed.name}_maintenance"
 
 
 def feed_family(feed: Feed) -> FeedFamily:
@@ -51,10 +58,12 @@ def feed_family(feed: Feed) -> FeedFamily:
             trades_asset(feed, days),
             minute_bars_asset(feed, days),
             rolled_up_bars_asset(feed, days),
+            maintenance_asset(feed, days),
         ],
         checks=[raw_checks(feed, days), trade_checks(feed, days), *bar_checks(feed, days)],
         ingest_job=_job(ingest_job_name(feed), feed, [dg.AssetKey([feed.name, RAW_TRADES])]),
         build_job=_job(build_job_name(feed), feed, built),
+        maintenance_job=_job(maintenance_job_name(feed), feed, [dg.AssetKey([feed.name, MAINTENANCE])]),
     )
 
 

@@ -1,4 +1,4 @@
-"""When bars are made by the clock: a day's after its close, today's every few minutes.
+"""What is done by the clock: a day's bars after its close, today's every few minutes, maintenance once a day is made.
 
 The stale-day sensor makes whatever these leave behind (a daemon that was off, trades that came late).
 """
@@ -14,6 +14,9 @@ from k2_market.build_plan import GRACE
 from k2_market.feed import Feed
 from k2_market.table_schemas import DAY
 from k2_market.trading_calendar import TradingCalendar
+
+BUILD_TIME = timedelta(hours=1)
+"""Time that a closed day gets to be built before the tables are maintained and its end is tagged."""
 
 TODAY_MINUTES = 5
 """How often today's bars are made anew while trades come in."""
@@ -57,6 +60,34 @@ def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
     return schedule
 
 
+def maintenance_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
+    """Maintains a feed's tables once a day, when the day that has closed has had time to be built."""
+    feed = family.feed
+    calendar = TradingCalendar.of(feed)
+
+    @dg.schedule(
+        name=f"{feed.name}_maintenance_after_close",
+        job=family.maintenance_job,
+        cron_schedule=closing_cron(feed, calendar, GRACE + BUILD_TIME),
+        execution_timezone=feed.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Small files of closed days put together, the day's end tagged, unreferenced files removed.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        now = context.scheduled_execution_time.astimezone(UTC)
+        return maintain_after_close(feed, calendar, now)
+
+    return schedule
+
+
+def maintain_after_close(feed: Feed, calendar: TradingCalendar, now: datetime) -> dg.RunRequest | dg.SkipReason:
+    """The maintenance of the trading day that closed last, at a moment when it usually has been built."""
+    day = _day_that_closed(calendar, now - GRACE - BUILD_TIME)
+    if not calendar.is_trading_day(day):
+        return dg.SkipReason(f"{day} is no trading day of {calendar.calendar_name}")
+    return dg.RunRequest(run_key=f"maintenance-{day}", partition_key=day.isoformat(), tags={FEED_TAG: feed.name})
+
+
 def request_today(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """The run that makes today's bars anew, if trades came in since they were made."""
     calendar = TradingCalendar.of(feed)
@@ -66,9 +97,9 @@ def request_today(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg
     return _request_if_stale(feed, instance, today, f"today-{today}")
 
 
-def closing_cron(feed: Feed, calendar: TradingCalendar) -> str:
-    """Every day at the usual close and the grace after it, in the exchange's time zone."""
-    usual = calendar.closes_at(calendar.next_trading_day(feed.start_date)) + GRACE
+def closing_cron(feed: Feed, calendar: TradingCalendar, after: timedelta = GRACE) -> str:
+    """Every day some time after the usual close, in the exchange's time zone."""
+    usual = calendar.closes_at(calendar.next_trading_day(feed.start_date)) + after
     local = usual.astimezone(feed.zone)
     return f"{local.minute} {local.hour} * * *"
 
@@ -77,12 +108,16 @@ def build_after_close(
     feed: Feed, calendar: TradingCalendar, instance: dg.DagsterInstance, now: datetime
 ) -> dg.RunRequest | dg.SkipReason:
     """The run for the trading day that closed last, at a moment when a session usually has."""
-    day = calendar.trading_day_of(now - GRACE)
-    if calendar.always_open:
-        day -= timedelta(days=1)  # its day closes at midnight, which begins the next
+    day = _day_that_closed(calendar, now - GRACE)
     if not calendar.is_trading_day(day):
         return dg.SkipReason(f"{day} is no trading day of {calendar.calendar_name}")
     return _request_if_stale(feed, instance, day, f"close-{day}")
+
+
+def _day_that_closed(calendar: TradingCalendar, moment: datetime) -> date:
+    """The day whose usual close a moment is."""
+    day = calendar.trading_day_of(moment)
+    return day - timedelta(days=1) if calendar.always_open else day  # which closes at midnight, where the next begins
 
 
 def _request_if_stale(feed: Feed, instance: dg.DagsterInstance, day: date, key: str) -> dg.RunRequest | dg.SkipReason:

@@ -40,7 +40,8 @@ def pools_of_feeds(settings: Settings) -> tuple[str, ...]:
     Raises:
         FeedFileError: A feed's file is wrong.
     """
-    return tuple(f"{feed}_{stage}" for feed in load_feeds(settings.feed_directories) for stage in ("raw", "build"))
+    stages = ("raw", "build", "maintenance")
+    return tuple(f"{feed}_{stage}" for feed in load_feeds(settings.feed_directories) for stage in stages)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ COMMANDS = {
     "catch-up": "Run what is pending of a feed; no daemon needed.",
     "verify": "Verify a feed's rows against broker, ledger and snapshots.",
     "repair": "Make a feed's raw rows what Kafka and the ledger say.",
+    "maintain": "Compact, tag and tidy a feed's tables.",
     "clean-orphans": "Delete files of the feeds' tables that nothing refers to.",
     "sql": "Ask a question in SQL over the feeds' tables.",
     "bars": "Show a symbol's bars as a table and a chart.",

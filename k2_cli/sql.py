@@ -31,6 +31,12 @@ def sql(
             help="Show the tables as they were at this moment, as 2026-11-24T09:30:00Z.",
         ),
     ] = None,
+    as_of_day: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="DAY", formats=["%Y-%m-%d"], help="Show the tables as they were at the end of this trading day."
+        ),
+    ] = None,
 ) -> None:
     """Ask the tables in SQL (DuckDB's), read-only and in UTC.
 
@@ -47,6 +53,8 @@ def sql(
 
     parsed = parse_statement(sys.stdin.read() if statement == "-" else statement)
     parameters = parse_parameters(param or [])
+    if as_of is not None and as_of_day is not None:
+        raise ParameterError("--as-of and --as-of-day: one of them, a moment or a trading day.")
     settings = Settings.load()
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     with open_query_connection(
@@ -54,7 +62,7 @@ def sql(
         load_feeds(settings.feed_directories),
         spill_directory=settings.home / "spill",
         tables=parsed.tables,
-        as_of=as_of,
+        as_of=as_of if as_of_day is None else as_of_day.date(),
     ) as connection:
         answer = run_statement(connection, parsed, parameters)
         if parsed.explains and form is AnswerFormat.TABLE and output is None:

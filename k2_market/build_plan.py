@@ -61,7 +61,12 @@ class BuildPlan:
 
 def stale_days(facts: BuildFacts) -> list[date]:
     """Days with raw rows newer than what was built from them, oldest first, whoever may build them."""
-    return sorted(day for day, version in facts.raw_versions.items() if version > facts.built_versions.get(day, -1))
+    return behind(facts.raw_versions, facts.built_versions)
+
+
+def behind(raw_versions: Mapping[date, int], built_versions: Mapping[date, int]) -> list[date]:
+    """Days whose raw version is newer than the one that was built from, oldest first."""
+    return sorted(day for day, version in raw_versions.items() if version > built_versions.get(day, -1))
 
 
 def plan_builds(facts: BuildFacts, calendar: TradingCalendar) -> BuildPlan | None:

@@ -27,6 +27,7 @@ from k2_resources.raw_view import RUN_ID
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.staged_day import StagedDay
 from k2_resources.table_errors import CatalogUnavailable, in_words
+from k2_resources.table_transaction import TableTransaction
 
 _ATTEMPTS = 10
 _MOST_SECONDS = 60.0
@@ -167,14 +168,14 @@ class DayTable:
         self, table: Table, staged: StagedDay, now: frozenset[str], file: DataFile | None, run_id: str
     ) -> Published:
         started = time.perf_counter()
-        transaction = table.transaction()
+        transaction = TableTransaction(table)
+        expire_oldest(transaction, table)
         summary = {RUN_ID: run_id}
         if now:
             transaction.delete(of_day(staged.day), snapshot_properties=summary)
         if file is not None:
             with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
                 append.append_data_file(file)
-        expire_oldest(transaction, table)
         written = time.perf_counter()
         crash_points.reached("bars_half")
         staged.keep()  # from here on the file may be the table's, whatever the catalog answers

@@ -43,6 +43,8 @@ _PROPERTIES = {
     "write.metadata.previous-versions-max": "10",
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "20",
+    # Some hundred files each: what a commit reads and writes anew stays as small in a table of thousands of days.
+    "commit.manifest.target-size-bytes": str(64 * 1024),
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
     # pyiceberg counts uncompressed Arrow bytes; files come out several times smaller.
@@ -131,6 +133,11 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
             return transaction.commit_transaction()
         except (TableAlreadyExistsError, CommitFailedException):
             return catalog.load_table((feed, table))
+
+
+def absent_properties(table: Table) -> dict[str, str]:
+    """The properties that a table of an earlier K2 lacks; those that it has are left as they are."""
+    return {name: value for name, value in _PROPERTIES.items() if name not in table.properties}
 
 
 def _require_columns(table: Table, schema: pa.Schema) -> None:

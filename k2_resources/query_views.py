@@ -6,13 +6,15 @@ smallest and largest value of any column in them. A table that nothing was writt
 """
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot, ancestors_of
 
+from k2_market.day_tags import tag_of, tagged_day
 from k2_market.errors import K2Error
 from k2_resources.duckdb_connection import identifier, literal, open_connection, seal
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
@@ -34,7 +36,7 @@ def open_query_connection(
     *,
     spill_directory: Path,
     tables: Collection[tuple[str, str]] | None = None,
-    as_of: datetime | None = None,
+    as_of: date | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A connection that has the views and can reach their tables' files and nothing else.
 
@@ -46,10 +48,10 @@ def open_query_connection(
         spill_directory: Where what does not fit into memory goes meanwhile.
         tables: Names (schema, table) that will be used. If all are views, only those are made: each costs a look
             into the table's metadata. ``None`` makes all.
-        as_of: The moment whose state the tables are shown in; now if absent.
+        as_of: The moment whose state the tables are shown in, or the trading day whose end it is; now if absent.
 
     Raises:
-        SnapshotNotKept: ``as_of`` lies before the oldest snapshot that a table still has.
+        SnapshotNotKept: A table has no snapshot of that time any more.
         DuckDBExtensionError: DuckDB's Iceberg extension is missing.
     """
     connection = open_connection(spill_directory)
@@ -67,7 +69,7 @@ def create_views(
     feeds: Iterable[str],
     *,
     tables: Collection[tuple[str, str]] | None = None,
-    as_of: datetime | None = None,
+    as_of: date | None = None,
 ) -> list[str]:
     """Make the views on a connection that is ready but not sealed yet; arguments as for ``open_query_connection``.
 
@@ -96,7 +98,7 @@ def create_view(
     feed: str,
     table: str,
     *,
-    as_of: datetime | None = None,
+    as_of: date | None = None,
 ) -> str | None:
     """Make one view of one table.
 
@@ -112,7 +114,7 @@ def create_view(
         The table's location; None where there is none and the view is empty.
     """
     found = find_table(catalog, feed, table)
-    snapshot_id = None if found is None or as_of is None else snapshot_as_of(found, as_of)
+    snapshot_id = None if found is None or as_of is None else _snapshot_of(found, as_of)
     if found is None or (as_of is not None and snapshot_id is None):
         connection.from_arrow(TABLE_SCHEMAS[table].empty_table()).create(view)
         return None
@@ -141,19 +143,53 @@ def snapshot_as_of(table: Table, moment: datetime) -> int | None:
     Raises:
         SnapshotNotKept: The table had a snapshot then, but it has expired.
     """
-    found = table.snapshot_as_of_timestamp(int(moment.timestamp() * 1000))
-    if found is not None:
-        return found.snapshot_id
-    history = table.history()
-    oldest = table.snapshot_by_id(history[0].snapshot_id) if history else None
-    # Expiry takes older ones out of the history, and the oldest one's parent with them; its number stays.
-    if oldest is not None and oldest.sequence_number != _FIRST_SEQUENCE_NUMBER:
-        since = datetime.fromtimestamp(oldest.timestamp_ms / 1000, UTC).isoformat()
+    asked = int(moment.timestamp() * 1000)
+    kept = [(entry.timestamp_ms, table.snapshot_by_id(entry.snapshot_id)) for entry in table.history()]
+    before = next((snapshot for since, snapshot in reversed(kept) if since <= asked), None)
+    after = next((snapshot for since, snapshot in kept if since > asked), None)
+    if after is not None and not _is_next(table, before, after):
+        since = datetime.fromtimestamp(after.timestamp_ms / 1000, UTC).isoformat()
+        days = ", ".join(map(str, _tagged_days(table))) or "none"
         raise SnapshotNotKept(
-            f"table {'.'.join(table.name())}: no snapshot as old as {moment.isoformat()} is kept. "
-            f"The oldest is of {since}: ask for a later moment."
+            f"table {'.'.join(table.name())}: no snapshot of {moment.isoformat()} is kept. The next one kept is of "
+            f"{since}: ask for a later moment, or for the end of a trading day (kept of {days})."
         )
-    return None
+    return None if before is None else before.snapshot_id
+
+
+def snapshot_of_day(table: Table, day: date) -> int:
+    """The snapshot that was tagged as the end of a trading day.
+
+    Raises:
+        SnapshotNotKept: There is no such tag, or not any more.
+    """
+    tag = table.metadata.refs.get(tag_of(day))
+    if tag is None:
+        raise SnapshotNotKept(
+            f"table {'.'.join(table.name())}: no tag {tag_of(day)}. Kept are the ends of "
+            f"{', '.join(map(str, _tagged_days(table))) or 'no day'}."
+        )
+    return tag.snapshot_id
+
+
+def _snapshot_of(table: Table, as_of: date) -> int | None:
+    return snapshot_as_of(table, as_of) if isinstance(as_of, datetime) else snapshot_of_day(table, as_of)
+
+
+def _is_next(table: Table, before: Snapshot | None, after: Snapshot) -> bool:
+    """Whether no snapshot that has expired was the table's between two that follow each other in its history.
+
+    Tags keep single snapshots among others that have expired, and the history tells of those that are kept alone.
+    """
+    if before is None:
+        return after.sequence_number == _FIRST_SEQUENCE_NUMBER
+    if (after.sequence_number or 0) <= (before.sequence_number or 0):
+        return True  # the table was rolled back to it
+    return any(each.snapshot_id == before.snapshot_id for each in ancestors_of(after, table.metadata))
+
+
+def _tagged_days(table: Table) -> list[date]:
+    return sorted(day for name in table.metadata.refs if (day := tagged_day(name)) is not None)
 
 
 def view_name(schema: str, table: str) -> str:

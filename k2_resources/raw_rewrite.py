@@ -21,6 +21,7 @@ from k2_resources.raw_view import BATCH_ID, DAYS, RUN_ID, RawView
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
+from k2_resources.table_transaction import TableTransaction
 
 REPAIR = "repair-"
 """How the run id of a repair's snapshots begins."""
@@ -92,7 +93,8 @@ class RawRewriter:
         batch_id = str(uuid.uuid4())
         other_dead = view.offsets_where(f"{of_other_days(rewrite.day)} AND {DEAD}")
         after = ledger.repaired(batch_id, dead_letters_after(rewrite, other_dead, ledger))
-        transaction = view.table.transaction()
+        transaction = TableTransaction(view.table)
+        expire_oldest(transaction, view.table)
         summary = _summary(rewrite, batch_id)
         if day_files(view.table, rewrite.day).files:
             transaction.overwrite(rewrite.in_order, overwrite_filter=of_day(rewrite.day), snapshot_properties=summary)
@@ -100,7 +102,6 @@ class RawRewriter:
             transaction.append(rewrite.in_order, snapshot_properties=summary)
         crash_points.reached("parquet_written")
         transaction.set_properties({PROPERTY: after.to_json()})
-        expire_oldest(transaction, view.table)
         crash_points.reached("before_cas")
         table = settled(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
         crash_points.reached("after_cas")

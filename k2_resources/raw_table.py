@@ -26,6 +26,7 @@ from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import in_words
+from k2_resources.table_transaction import TableTransaction
 
 _STILL_PENDING = "its offsets are still pending and will be planned again"
 
@@ -161,14 +162,14 @@ class RawTable:
             return Commit(None, delivery.rows, Batch(delivery.batch_id, RangeSet(), 0), refused)
         after = ledger.with_batch(batch, dict(delivery.topic_names))
         started = time.perf_counter()
-        transaction = table.transaction()
+        transaction = TableTransaction(table)
+        expire_oldest(transaction, table)
         # Without rows (aborted transactions, losses) it is an empty snapshot: a commit of properties alone would have
         # no guard against another writer.
         with in_words(self.identifier, f"writing {batch.messages} rows of"):
             append_rows(transaction, table.io, delivery.rows, _summary(batch, delivery))
         crash_points.reached("parquet_written")
         transaction.set_properties({PROPERTY: after.to_json()})
-        expire_oldest(transaction, table)
         written = time.perf_counter()
         crash_points.reached("before_cas")
         committed = settled(transaction, self._catalog, self.identifier, batch.batch_id, _STILL_PENDING)

@@ -4,7 +4,7 @@ Late trades come in by the Kafka sensor like any others; their day's raw materia
 build, and this sensor requests that day again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -16,12 +16,14 @@ from k2_assets.feed_family import FeedFamily
 from k2_assets.partitions import day_of
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import VERSION_TAG, days_tag, raw_versions, tagged_days, versions_made_from
-from k2_market.build_plan import BuildFacts, BuildPlan, plan_builds
+from k2_market.build_plan import BuildFacts, BuildPlan, behind, plan_builds
 from k2_market.feed import Feed
 from k2_market.trading_calendar import TradingCalendar
 from k2_sensors.run_records import builds_in_flight, failed_builds, ingests_in_flight, last_table, plan_tags
 
 INTERVAL_SECONDS = 15
+_FEW_DAYS = 500
+"""So many days are asked about one by one; a query takes no more of them than its database allows."""
 
 
 def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
@@ -64,10 +66,12 @@ def build_facts(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> Buil
     # Runs before events: a run that ends in between has left its events by the time they are read.
     ingesting = [day for run in ingests_in_flight(instance, feed) for day in tagged_days(run.tags)]
     building = builds_in_flight(instance, feed)
+    raw = dg.AssetKey([feed.name, RAW_TRADES])
+    raw_numbers, built = _numbers(raw_versions(instance, raw)), _numbers(versions_made_from(instance, last_table(feed)))
     return BuildFacts(
-        raw_versions=_numbers(raw_versions(instance, dg.AssetKey([feed.name, RAW_TRADES]))),
-        built_versions=_numbers(versions_made_from(instance, last_table(feed))),
-        blocked=blocked_days(instance, dg.AssetKey([feed.name, RAW_TRADES])),
+        raw_versions=raw_numbers,
+        built_versions=built,
+        blocked=blocked_days(instance, raw, behind(raw_numbers, built)),
         building=building,
         ingesting_from=min(ingesting, default=None),
         failed=failed_builds(instance, feed),
@@ -79,12 +83,23 @@ def _numbers(versions: Mapping[date, str]) -> dict[date, int]:
     return {day: int(version) for day, version in versions.items()}
 
 
-def blocked_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> frozenset[date]:
-    """Days whose latest result of a blocking check is a failure, and not merely a warning."""
+def blocked_days(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, among: Collection[date] | None = None
+) -> frozenset[date]:
+    """Days whose latest result of a blocking check is a failure, and not merely a warning.
+
+    Args:
+        instance: Dagster's records.
+        asset: Whose checks.
+        among: The days that are asked about; all unless given. Few are answered sooner than all.
+    """
+    if among is not None and not among:
+        return frozenset()
     keys = [dg.AssetCheckKey(asset, name) for name in RAW_CHECKS if name in BLOCKING]
+    few = None if among is None or len(among) > _FEW_DAYS else [day.isoformat() for day in among]
     not_passed = {
         (info.check_key, info.partition_key)
-        for info in instance.event_log_storage.get_asset_check_partition_info(keys)
+        for info in instance.event_log_storage.get_asset_check_partition_info(keys, partition_keys=few)
         if info.partition_key is not None and info.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
     }
     return frozenset(day_of(day) for key, day in not_passed if _is_error(instance, key, day))

@@ -178,10 +178,10 @@ def _about_account(
 
 def _about_order(tables: Iterable[pa.Table]) -> Iterator[str]:
     for table in tables:
-        offsets: dict[int, list[int]] = defaultdict(list)
-        for row in table.select(["kafka_partition", "kafka_offset"]).to_pylist():
-            offsets[row["kafka_partition"]].append(row["kafka_offset"])
-        for partition, each in offsets.items():
+        offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for row in table.select(["kafka_topic_id", "kafka_partition", "kafka_offset"]).to_pylist():
+            offsets[row["kafka_topic_id"], row["kafka_partition"]].append(row["kafka_offset"])
+        for (_, partition), each in offsets.items():
             if any(later <= earlier for earlier, later in pairwise(each)):
                 yield f"rows of partition {partition} out of the broker's order: {each}"
 
@@ -212,7 +212,10 @@ def _about_snapshot(snapshot: Snapshot, after: Account) -> Iterator[str]:
     assert snapshot.summary is not None
     said = snapshot.summary.additional_properties
     added, total = int(said.get("added-records", 0)), int(said.get("total-records", 0))
-    if added != int(said.get("k2.messages", -1)):
+    if "k2.compacted-days" in said:
+        if added != int(said.get("deleted-records", -1)):
+            yield f"compaction {said.get('k2.batch-id')} added {added} rows for {said.get('deleted-records')}"
+    elif added != int(said.get("k2.messages", -1)):
         yield f"batch {said.get('k2.batch-id')} added {added} rows and says {said.get('k2.messages')}"
     if said.get("k2.batch-id") != after.batch_id:
         yield f"snapshot of batch {said.get('k2.batch-id')} came with a ledger of batch {after.batch_id}"

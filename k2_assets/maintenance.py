@@ -1,0 +1,80 @@
+"""``maintenance``: a feed's tables kept small and quick, once a day after the close."""
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+
+from k2_assets.partitions import day_of
+from k2_assets.run_process import sign
+from k2_market.feed import Feed
+from k2_market.orphan_files import bytes_of
+from k2_resources.feed_maintenance import FeedMaintenance, Maintained
+from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.structured_logging import correlation
+
+MAINTENANCE = "maintenance"
+
+
+def maintenance_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The feed's ``maintenance`` asset: a partition is what was done after that trading day's close."""
+
+    @dg.asset(
+        key=dg.AssetKey([feed.name, MAINTENANCE]),
+        partitions_def=days,
+        pool=f"{feed.name}_maintenance",
+        group_name=f"{feed.name}_maintenance",
+        kinds={"iceberg"},
+        description="Small files of closed days put together, the day's end tagged, unreferenced files removed.",
+    )
+    def maintenance(context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource) -> dg.MaterializeResult[None]:
+        sign(context)
+        day = day_of(context.partition_key)
+        with correlation(context.run.run_id):
+            done = FeedMaintenance(iceberg.catalog(), feed, lambda: datetime.now(UTC)).carry_out(day)
+        return dg.MaterializeResult(metadata=maintenance_metadata(done))
+
+    return maintenance
+
+
+def maintenance_metadata(done: Maintained) -> dict[str, Any]:
+    """``maintenance_figures`` as Dagster shows them."""
+    return {
+        name: dg.MetadataValue.json(value) if isinstance(value, dict) else value
+        for name, value in maintenance_figures(done).items()
+    }
+
+
+def maintenance_figures(done: Maintained) -> dict[str, Any]:
+    """What a maintenance did to the raw table's files, to tags, and to files that nothing referred to.
+
+    Keys: ``files_before`` and ``files_after``, the same of ``bytes``, ``manifests`` and ``snapshots``;
+    ``compacted_days``, ``files_replaced``, ``files_written``, ``rows_rewritten``, ``compaction_commits``,
+    ``file_groups_left``;
+    ``tags_set`` and ``tags_removed`` by table; of all tables ``files_removed``, ``bytes_removed``,
+    ``metadata_files_removed`` among them, and ``files_resting`` until a later maintenance.
+    """
+    compacted: set[date] = {day for each in done.compactions for day in each.days}
+    removed = [file for sweep in done.swept.values() for file in sweep.deletable]
+    return {
+        "files_before": done.before.files,
+        "files_after": done.after.files,
+        "bytes_before": done.before.bytes,
+        "bytes_after": done.after.bytes,
+        "manifests_before": done.before.manifests,
+        "manifests_after": done.after.manifests,
+        "snapshots_before": done.before.snapshots,
+        "snapshots_after": done.after.snapshots,
+        "compacted_days": len(compacted),
+        "files_replaced": sum(each.replaced for each in done.compactions),
+        "files_written": sum(each.written for each in done.compactions),
+        "rows_rewritten": sum(each.rows for each in done.compactions),
+        "compaction_commits": len(done.compactions),
+        "file_groups_left": done.compactions[-1].groups_left if done.compactions else 0,
+        "tags_set": {name: plan.added for name, plan in done.tags.items() if plan.added},
+        "tags_removed": {name: list(plan.removed) for name, plan in done.tags.items() if plan.removed},
+        "files_removed": len(removed),
+        "bytes_removed": bytes_of(removed),
+        "metadata_files_removed": sum(file.path.startswith("metadata/") for file in removed),
+        "files_resting": sum(len(sweep.resting) for sweep in done.swept.values()),
+    }

@@ -1,0 +1,96 @@
+"""Compaction in simulated schedules: beside runs, killed and overtaken at any step, with every fault that comes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+from unittest.mock import patch
+
+import pyarrow as pa
+from fault_tally import FaultTally
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from simulated_files import write_arrow_files
+from simulated_ingest import FEED
+from simulated_schedule import Outcome, Schedule
+
+from k2_market.errors import K2Error
+from k2_market.row_offsets import OFFSET_COLUMNS
+from k2_resources import raw_compaction
+from k2_resources.raw_compaction import RawCompactor
+
+SCHEDULES = 100
+
+
+class CompactingSchedule(Schedule):
+    """A schedule in which the table is compacted every now and then, a process each time."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.compacted = 0
+        self._started = 0
+
+    def run(self) -> Outcome:
+        with (
+            patch.object(raw_compaction, "write_day_files", _write_all),
+            patch.object(raw_compaction, "_read", _read_arrow),
+            # The broker's order, since the checker asks it of every file.
+            patch.object(raw_compaction, "SORTED_BY", OFFSET_COLUMNS),
+        ):
+            return super().run()
+
+    def _give_a_turn(self) -> None:
+        if self.random.random() < 0.08 and self._started < 12:
+            self._started += 1
+            self.turns.start(f"compaction-{self._started}", self._compact)
+        super()._give_a_turn()
+
+    def _compact(self) -> None:
+        try:
+            self.compacted += RawCompactor(self.catalog, FEED.name, _all_closed).compact() is not None
+        except K2Error as error:
+            self.turns.tell("compaction", f"fails: {error}")
+
+
+def _all_closed(days: frozenset[date]) -> frozenset[date]:
+    return days
+
+
+def _write_all(metadata: Any, io: Any, rows: pa.Table) -> Iterable[DataFile]:
+    return list(write_arrow_files(metadata, io, rows))
+
+
+def _read_arrow(table: Table, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
+    io: Any = table.io
+    return pa.concat_tables([io.content[each.file_path] for each in files]).select(schema.names).cast(schema)
+
+
+@contextmanager
+def rows_dropped_by_compaction() -> Iterator[None]:
+    """The fault that a compaction writes a row less than it read, and believes what it wrote."""
+    wrong: Callable[..., Any] = lambda metadata, io, rows: _write_all(metadata, io, rows.slice(1))  # noqa: E731
+    with patch.object(RawCompactor, "_written", lambda _, table, __, files: _written_wrong(wrong, table, files)):
+        yield
+
+
+def _written_wrong(write: Callable[..., Any], table: Table, files: list[DataFile]) -> DataFile:
+    (file,) = write(table.metadata, table.io, _read_arrow(table, files, raw_compaction.TABLE_SCHEMAS["raw_trades"]))
+    file.spec_id = table.metadata.default_spec_id
+    return file  # type: ignore[no-any-return]
+
+
+def test_nothing_is_lost_or_doubled_in_any_schedule_with_compactions(tally: FaultTally) -> None:
+    compacted = 0
+    for seed in range(tally.seed, tally.seed + SCHEDULES):
+        schedule = CompactingSchedule(seed)
+        outcome = schedule.run()
+        compacted += schedule.compacted
+        assert not outcome.problems, f"schedule {seed}: {outcome.problems[0]}\n" + "\n".join(outcome.story)
+        tally.simulated_seeds += 1
+    assert compacted > SCHEDULES // 4
+
+
+def test_a_compaction_that_drops_a_row_is_found(tally: FaultTally) -> None:
+    with rows_dropped_by_compaction():
+        outcomes = (CompactingSchedule(seed).run() for seed in range(tally.seed, tally.seed + SCHEDULES))
+        assert any(outcome.problems for outcome in outcomes)
