@@ -10,6 +10,7 @@ import pyarrow as pa
 from k2_market.finding import Finding, Severity
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.repeated_keys import rows_sharing_a_key
 
 OFFSETS_RECONCILE = "offsets_reconcile"
 
@@ -28,7 +29,7 @@ def offsets_reconcile(
             the offsets that are missing.
     """
     offsets = pl.DataFrame(pl.from_arrow(day_rows.select(["kafka_topic_id", "kafka_partition", "kafka_offset"])))
-    repeated = offsets.filter(offsets.is_duplicated()).unique().sort(offsets.columns)
+    repeated = rows_sharing_a_key(offsets, offsets.columns).unique().sort(offsets.columns)
     strays = strays_of(offsets, ledger.covered)
     missing = missing_of(all_offsets(), ledger) if table_rows < ledger.messages else RangeSet()
     lost = lost_before(offsets, ledger)

@@ -1,10 +1,10 @@
 """Quality rules of the raw table: what its messages say about the feed, before anything is made of them.
 
-Each takes rows of ``RAW_TRADES`` of one trading day and returns a ``Finding``. None of them makes bars wrong, since
-cleaning deals with what they find; all of them are reason to look at the feed.
+Each takes rows of ``RAW_TRADES`` of one trading day, at once or in parts of whole symbols, and returns a ``Finding``.
+None of them makes bars wrong, since cleaning deals with what they find; all of them are reason to look at the feed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -19,6 +19,12 @@ MAX_GAPS_SHOWN = 1000
 
 _PLACE = ("kafka_topic_id", "kafka_partition", "kafka_offset")
 _CONTENT = ("exchange_timestamp", "price", "quantity", "side", "conditions", "currency")
+
+COLUMNS_OF_REPEATED = ("symbol", "trade_id", "action", "reject_reason", *_PLACE, *_CONTENT)
+"""What ``duplicate_messages`` reads."""
+
+COLUMNS_OF_SEQUENCES = ("symbol", "sequence_number", "exchange_timestamp", "kafka_topic_id", "kafka_partition")
+"""What ``sequence_gaps`` reads."""
 
 
 def dead_letters(raw: pa.Table) -> Finding:
@@ -47,27 +53,31 @@ def dead_letters(raw: pa.Table) -> Finding:
     )
 
 
-def duplicate_messages(raw: pa.Table) -> Finding:
+def duplicate_messages(parts: Iterable[pa.Table]) -> Finding:
     """Whether every trade was reported once.
+
+    Args:
+        parts: The day's rows, all of a symbol in one part.
 
     Only ``NEW`` messages with a trade_id can be told to repeat one another.
     Numbers: ``duplicates`` (messages beyond the first of their id), ``repeated_ids``, ``conflicting_ids`` (repeated
     with differing content). Examples: an id each, conflicting ones first, with the places of its first and last
     message.
     """
-    rows = _frame(raw, ["symbol", "trade_id", "action", "reject_reason", *_PLACE]).with_row_index("row")
-    reported = pl.col("reject_reason").is_null() & (pl.col("action") == "NEW") & (pl.col("trade_id") != "")
-    repeated = rows_sharing_a_key(rows.filter(reported), ["symbol", "trade_id"])
-    ids = _repeated_ids(repeated, _frame(raw.take(repeated["row"].to_arrow()), _CONTENT))
+    found = list(map(_repeated_in, parts))
+    ids = pl.concat(each for each, _ in found).sort(
+        [pl.col("conflicting"), pl.col("symbol"), pl.col("trade_id")], descending=[True, False, False]
+    )
+    repeated = sum(messages for _, messages in found)
     conflicting = ids.filter("conflicting").height
     return Finding(
         check="duplicate_messages",
         passed=ids.is_empty(),
         severity=Severity.WARN,
-        description=f"{repeated.height - ids.height} messages repeat {ids.height} trades; "
+        description=f"{repeated - ids.height} messages repeat {ids.height} trades; "
         f"{conflicting} ids stand for differing trades.",
         numbers={
-            "duplicates": repeated.height - ids.height,
+            "duplicates": repeated - ids.height,
             "repeated_ids": ids.height,
             "conflicting_ids": conflicting,
         },
@@ -85,13 +95,17 @@ def duplicate_messages(raw: pa.Table) -> Finding:
     )
 
 
-def sequence_gaps(raw: pa.Table, scope: SequenceScope) -> Finding:
+def sequence_gaps(parts: Iterable[pa.Table], scope: SequenceScope) -> Finding:
     """Whether the feed's sequence numbers are complete.
+
+    Args:
+        parts: The day's rows, all within which the feed counts in one part.
+        scope: Within what the feed counts.
 
     Numbers: ``gaps`` (ranges), ``missing`` (numbers), ``keys`` (symbols or partitions with gaps). Examples: every
     missing range, up to ``MAX_GAPS_SHOWN``, with the times of the messages on either side.
     """
-    gaps = missing_ranges(raw, scope)
+    gaps = sorted((gap for part in parts for gap in missing_ranges(part, scope)), key=lambda gap: (gap.key, gap.first))
     missing = sum(gap.count for gap in gaps)
     keys = len({gap.key for gap in gaps})
     description = f"{missing} sequence numbers are missing, in {len(gaps)} ranges of {keys} keys ({scope})."
@@ -117,6 +131,14 @@ def sequence_gaps(raw: pa.Table, scope: SequenceScope) -> Finding:
     )
 
 
+def _repeated_in(part: pa.Table) -> tuple[pl.DataFrame, int]:
+    """The trade ids of a part that several messages report, and how many messages those are."""
+    rows = _frame(part, ["symbol", "trade_id", "action", "reject_reason", *_PLACE]).with_row_index("row")
+    reported = pl.col("reject_reason").is_null() & (pl.col("action") == "NEW") & (pl.col("trade_id") != "")
+    repeated = rows_sharing_a_key(rows.filter(reported), ["symbol", "trade_id"])
+    return _repeated_ids(repeated, _frame(part.take(repeated["row"].to_arrow()), _CONTENT)), repeated.height
+
+
 def _repeated_ids(repeated: pl.DataFrame, content: pl.DataFrame) -> pl.DataFrame:
     differs = pl.any_horizontal(pl.col(column).n_unique() > 1 for column in _CONTENT)
     return (
@@ -129,7 +151,6 @@ def _repeated_ids(repeated: pl.DataFrame, content: pl.DataFrame) -> pl.DataFrame
             pl.col("place").first().alias("first"),
             pl.col("place").last().alias("last"),
         )
-        .sort([pl.col("conflicting"), pl.col("symbol"), pl.col("trade_id")], descending=[True, False, False])
     )
 
 

@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
+    _dataframe_to_data_files,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
     schema_to_pyarrow,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
+from pyiceberg.partitioning import PartitionFieldValue, PartitionKey, PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Transaction
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
@@ -37,7 +39,7 @@ _FEW_VALUES = frozenset({"kafka_partition", "schema_id", PARTITION_COLUMN})
 
 
 def write_day_files(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iterator[DataFile]:
-    """Write rows, each trading day's to a file of its own.
+    """Write rows, each trading day's to a file of its own; in a table that was given other partitions, as those say.
 
     Args:
         metadata: The table's, as it is in the transaction that will commit the files.
@@ -46,10 +48,19 @@ def write_day_files(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iter
     """
     typed = rows.select([field.name for field in metadata.schema().fields]).cast(schema_to_pyarrow(metadata.schema()))
     write_id = uuid.uuid4()
+    if not parted_by_day_alone(metadata.schema(), metadata.spec()):
+        yield from _dataframe_to_data_files(metadata, typed, io, write_id)
+        return
     days = sorted(pc.unique(typed[PARTITION_COLUMN]).to_pylist())
     for number, day in enumerate(days):
         of_day = typed if len(days) == 1 else typed.filter(pc.equal(typed[PARTITION_COLUMN], day))
         yield _write(metadata, io, f"00000-{number}-{write_id}.parquet", day, of_day)
+
+
+def parted_by_day_alone(schema: Schema, spec: PartitionSpec) -> bool:
+    """Whether a table has a partition a trading day and no other, as K2 makes its tables."""
+    columns = [(schema.find_column_name(field.source_id), str(field.transform)) for field in spec.fields]
+    return columns == [(PARTITION_COLUMN, "day")]
 
 
 def append_rows(transaction: Transaction, io: FileIO, rows: pa.Table, summary: Mapping[str, str]) -> None:

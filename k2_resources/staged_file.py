@@ -15,6 +15,9 @@ from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
 from pyiceberg.table.locations import load_location_provider
 
+from k2_resources.day_files import parted_by_day_alone
+from k2_resources.iceberg_catalog import TableMismatch
+
 ROW_GROUP_ROWS = 131_072
 """A symbol's day is in one or two groups of this size; smaller ones make footers longer than what they save."""
 
@@ -35,7 +38,16 @@ class StagedFile:
     """One data file of a table's partition, being written."""
 
     def __init__(self, table: Table, day: date) -> None:
-        """Open a file in a place of the table's choosing; nothing of the table changes."""
+        """Open a file in a place of the table's choosing; nothing of the table changes.
+
+        Raises:
+            TableMismatch: Somebody gave the table other partitions than trading days.
+        """
+        if not parted_by_day_alone(table.schema(), table.spec()):
+            raise TableMismatch(
+                f"{'.'.join(table.name())}: its partitions are {table.spec().fields}, expected a trading day each; "
+                "its days can be replaced as a whole only then"
+            )
         self._table = table
         self._schema = _file_schema(table)
         self.path = _place(table, day)
@@ -69,9 +81,9 @@ class StagedFile:
 
 def _place(table: Table, day: date) -> str:
     spec = table.spec()
-    key = PartitionKey([PartitionFieldValue(field, day) for field in spec.fields[:1]], spec, table.schema())
+    key = PartitionKey([PartitionFieldValue(field, day) for field in spec.fields], spec, table.schema())
     provider = load_location_provider(table.location(), table.properties)
-    return provider.new_data_location(f"00000-0-{uuid.uuid4()}.parquet", key if len(spec.fields) == 1 else None)
+    return provider.new_data_location(f"00000-0-{uuid.uuid4()}.parquet", key)
 
 
 def _file_schema(table: Table) -> pa.Schema:

@@ -1,16 +1,19 @@
 from decimal import Decimal
 
+from hypothesis import given
+from hypothesis import strategies as st
 from market_rows import at, dead_letter, message, raw_table
 
 from k2_market.feed import SequenceScope
 from k2_market.finding import Severity
 from k2_market.raw_rules import dead_letters, duplicate_messages, sequence_gaps
+from k2_market.symbol_parts import symbol_parts
 
 
 def test_a_day_without_messages_passes():
     empty = raw_table([])
 
-    for finding in (dead_letters(empty), duplicate_messages(empty), sequence_gaps(empty, SequenceScope.SYMBOL)):
+    for finding in (dead_letters(empty), duplicate_messages([empty]), sequence_gaps([empty], SequenceScope.SYMBOL)):
         assert finding.passed
         assert finding.severity is Severity.WARN
         assert set(finding.numbers.values()) == {0}
@@ -20,8 +23,8 @@ def test_a_day_in_order_passes():
     raw = raw_table([message(0, sequence_number=1), message(1, sequence_number=2)])
 
     assert dead_letters(raw).passed
-    assert duplicate_messages(raw).passed
-    assert sequence_gaps(raw, SequenceScope.SYMBOL).passed
+    assert duplicate_messages([raw]).passed
+    assert sequence_gaps([raw], SequenceScope.SYMBOL).passed
 
 
 def test_dead_letters_are_counted_by_reason_with_the_first_place_of_each():
@@ -58,7 +61,7 @@ def test_dead_letters_of_many_reasons_are_all_counted_and_some_shown():
 
 
 def test_a_trade_sent_twice_is_found_with_both_places():
-    finding = duplicate_messages(raw_table([message(5), message(8, trade_id="t5"), message(6)]))
+    finding = duplicate_messages([raw_table([message(5), message(8, trade_id="t5"), message(6)])])
 
     assert not finding.passed
     assert finding.numbers == {"duplicates": 1, "repeated_ids": 1, "conflicting_ids": 0}
@@ -85,7 +88,7 @@ def test_ids_that_stand_for_differing_trades_are_shown_first():
         ]
     )
 
-    finding = duplicate_messages(raw)
+    finding = duplicate_messages([raw])
 
     assert finding.numbers == {"duplicates": 4, "repeated_ids": 3, "conflicting_ids": 2}
     assert [(row["trade_id"], row["conflicting"]) for row in finding.examples] == [
@@ -109,13 +112,13 @@ def test_what_cannot_repeat_is_no_duplicate():
         ]
     )
 
-    assert duplicate_messages(raw).passed
+    assert duplicate_messages([raw]).passed
 
 
 def test_every_missing_range_is_named_with_its_neighbours():
     raw = raw_table(message(i, sequence_number=n, exchange_timestamp=at(n)) for i, n in enumerate([1, 2, 5, 9]))
 
-    finding = sequence_gaps(raw, SequenceScope.SYMBOL)
+    finding = sequence_gaps([raw], SequenceScope.SYMBOL)
 
     assert not finding.passed
     assert finding.numbers == {"gaps": 2, "missing": 5, "keys": 1}
@@ -130,7 +133,7 @@ def test_every_missing_range_is_named_with_its_neighbours():
 
 
 def test_a_thousand_missing_ranges_are_shown_and_all_counted():
-    finding = sequence_gaps(raw_table(message(i, sequence_number=2 * i) for i in range(1_101)), SequenceScope.SYMBOL)
+    finding = sequence_gaps([raw_table(message(i, sequence_number=2 * i) for i in range(1_101))], SequenceScope.SYMBOL)
 
     assert finding.numbers["gaps"] == 1_100
     assert len(finding.examples) == 1_000
@@ -138,7 +141,7 @@ def test_a_thousand_missing_ranges_are_shown_and_all_counted():
 
 def test_a_feed_that_does_not_count_passes_and_says_so():
     finding = sequence_gaps(
-        raw_table([message(0, sequence_number=1), message(1, sequence_number=9)]), SequenceScope.NONE
+        [raw_table([message(0, sequence_number=1), message(1, sequence_number=9)])], SequenceScope.NONE
     )
 
     assert finding.passed
@@ -151,5 +154,24 @@ def test_the_order_of_rows_does_not_change_a_finding():
     forward, backward = raw_table(rows), raw_table(rows[::-1])
 
     assert dead_letters(forward) == dead_letters(backward)
-    assert duplicate_messages(forward) == duplicate_messages(backward)
-    assert sequence_gaps(forward, SequenceScope.SYMBOL) == sequence_gaps(backward, SequenceScope.SYMBOL)
+    assert duplicate_messages([forward]) == duplicate_messages([backward])
+    assert sequence_gaps([forward], SequenceScope.SYMBOL) == sequence_gaps([backward], SequenceScope.SYMBOL)
+
+
+said = st.fixed_dictionaries(
+    {
+        "symbol": st.sampled_from(["BHP", "RIO", "CBA"]),
+        "trade_id": st.sampled_from(["1", "2", "3", ""]),
+        "sequence_number": st.none() | st.integers(1, 9),
+        "price": st.sampled_from([Decimal(1), Decimal(2)]),
+    }
+)
+
+
+@given(st.lists(said, max_size=25), st.integers(1, 10))
+def test_a_day_in_parts_of_whole_symbols_says_what_it_says_at_once(rows, rows_a_part):
+    raw = raw_table([*(message(n, **row) for n, row in enumerate(rows)), dead_letter(99)])
+    parts = [part for (part,) in symbol_parts(raw, rows_a_part=rows_a_part)]
+
+    assert duplicate_messages(parts) == duplicate_messages([raw])
+    assert sequence_gaps(parts, SequenceScope.SYMBOL) == sequence_gaps([raw], SequenceScope.SYMBOL)

@@ -38,7 +38,7 @@ def test_topics_are_named_after_asset_class_kind_and_exchange_and_asx_has_thirty
 
 
 def test_a_gap_in_sequence_numbers_warns_and_blocks_nothing():
-    finding = sequence_gaps(RAW_TRADES.empty_table(), SequenceScope.SYMBOL)
+    finding = sequence_gaps([RAW_TRADES.empty_table()], SequenceScope.SYMBOL)
 
     assert "sequence_gaps" in RAW_CHECKS
     assert "sequence_gaps" not in BLOCKING
