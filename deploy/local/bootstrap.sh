@@ -51,4 +51,8 @@ if ! cmp -s requirements.lock "$VENV/requirements.lock"; then
 fi
 "$VENV/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e . ||
     refuse "K2 itself could not be installed into $VENV; pip's last lines say why."
+# Kept compiled even where PYTHONDONTWRITEBYTECODE is set, for every run is a process that imports all of this again.
+PYTHONDONTWRITEBYTECODE='' "$VENV/bin/python" -c \
+    'import dagster._cli, dagster._daemon.cli, dagster_webserver.cli, k2_assets.definitions, k2_cli.pending_work' ||
+    refuse "K2 itself can't be imported from $VENV; the last lines say why."
 echo "k2: $VENV is ready"
