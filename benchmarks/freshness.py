@@ -7,17 +7,9 @@ new statement reads it. Every fiftieth message is followed by its partition and 
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +17,7 @@ import polars as pl
 from confluent_kafka import Producer
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from benchmarks.bench_stack import free_ports
+from benchmarks.own_home import k2, own_home
 from benchmarks.results_file import write_results
 from k2_market.avro_schemas import MessageKind, schema_of, subject_of
 from k2_market.feed import Feed, load_feeds
@@ -59,7 +51,8 @@ def main() -> None:
     chosen = arguments.parse_args()
     found = {}
     for pace in chosen.paces:
-        with _local_stack() as settings:
+        with own_home() as settings:
+            k2(settings, "up")
             found[str(pace)] = once = _freshness(settings, pace, chosen.seconds)
             print(f"  {pace:,} messages/s: {once}", flush=True)
     write_results("freshness", {"sensor_interval_seconds": INTERVAL_SECONDS, "paces_per_second": found})
@@ -147,7 +140,7 @@ def _rows(settings: Settings, feed: Feed) -> int:
 
 
 def _count_by_sql(settings: Settings, feed: Feed) -> int:
-    answer = _k2(settings, "sql", f"select count(*) as n from {feed.name}.raw_trades", "--format", "json")
+    answer = k2(settings, "sql", f"select count(*) as n from {feed.name}.raw_trades", "--format", "json")
     return int(json.loads(answer)[0]["n"])
 
 
@@ -155,32 +148,6 @@ def _await(is_not_yet: Any, what: str) -> None:
     waiting = Retrying(retry=retry_if_result(bool), wait=wait_fixed(1), stop=stop_after_delay(_PATIENCE_SECONDS))
     print(f"  waiting for {what}", flush=True)
     waiting(is_not_yet)
-
-
-@contextmanager
-def _local_stack() -> Iterator[Settings]:
-    """A home of its own with all parts running, its Java programs those of the usual home."""
-    directory = Path(tempfile.mkdtemp(prefix="k2-bench-freshness-"))
-    names = ("kafka_port", "kafka_controller_port", "registry_port", "dagster_port", "code_server_port", "metrics_port")
-    settings = Settings(home=directory, **dict(zip(names, free_ports(len(names)), strict=True)))
-    usual = Settings.load().home / "java"
-    if usual.exists():
-        (directory / "java").symlink_to(usual)
-    try:
-        _k2(settings, "up")
-        yield settings
-    finally:
-        _k2(settings, "down")
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _k2(settings: Settings, *arguments: str) -> str:
-    command = [sys.executable, "-c", "from k2_cli.main import app; app()", *arguments]
-    environment = {**os.environ, **settings.environment_variables()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"k2 {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":
