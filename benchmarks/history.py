@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import psutil
 from confluent_kafka import Producer
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from benchmarks.own_home import k2, own_home
@@ -100,7 +101,7 @@ def _fill(settings: Settings, feed: Feed, days: list[date], trades: int) -> None
 
 
 def _until_built(settings: Settings, feed: Feed, days: list[date]) -> int:
-    """Wait for the last bars of every day; the most memory that one of the home's processes held, in bytes."""
+    """Wait for every day's last bars and the end of all runs; the most memory that a process of the home held."""
     last = dg.AssetKey([feed.name, BAR_INTERVALS[-1].table])
     wanted = {day.isoformat() for day in days}
     peak = 0
@@ -109,7 +110,8 @@ def _until_built(settings: Settings, feed: Feed, days: list[date]) -> int:
         def look() -> int:
             nonlocal peak
             peak = max(peak, _largest_process(settings))
-            return len(wanted - instance.get_materialized_partitions(last))
+            under_way = instance.get_runs_count(dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES)))
+            return len(wanted - instance.get_materialized_partitions(last)) + under_way
 
         waiting = Retrying(
             retry=retry_if_result(bool), wait=wait_fixed(_LOOK_SECONDS), stop=stop_after_delay(_MOST_SECONDS)
