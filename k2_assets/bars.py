@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from k2_assets.day_build import BuiltDay, Extent, Gate, publish_days
+from k2_assets.day_build import BuiltDay, Extent, Gate
 from k2_assets.day_chart import day_chart_markdown
 from k2_assets.run_process import sign
 from k2_assets.run_scope import days_of_run, materialized, versions_made_from
@@ -50,7 +50,7 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
         with correlation(context.run.run_id):
             run_days = days_of_run(context)
             build = partial(build_minute_bars, feed, trades, len(run_days) <= MOST_CHARTED_DAYS)
-            made = publish_days(gate, run_days, build)
+            made = gate.publish(run_days, build)
         yield from materialized(context, key, made, versions)
         gate.close()
 
@@ -92,7 +92,7 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
             run_days = days_of_run(context)
             build = partial(build_rolled_up, feed, interval, minutes, trades, len(run_days) <= MOST_CHARTED_DAYS)
             with correlation(context.run.run_id):
-                made = publish_days(gate, run_days, build)
+                made = gate.publish(run_days, build)
             yield from materialized(context, key, made, versions)
             gate.close()
 

@@ -1,7 +1,8 @@
 """How a derived day is made: built, gated, and only then published; shared by ``trades`` and the bars."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,8 +14,12 @@ import pyarrow.compute as pc
 from k2_assets.run_scope import evaluations
 from k2_market.finding import Finding, Severity
 from k2_resources.day_table import DayTable, Published
+from k2_resources.iceberg_catalog import DayFiles
 from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import get_logger
+
+ROWS_A_COMMIT = 2_000_000
+"""Days are published together up to so many rows: a large day by itself, a history in few commits."""
 
 _log = get_logger("build")
 
@@ -45,28 +50,45 @@ class Gate:
         self._table = table
         self._refused: list[str] = []
 
-    def publish(self, day: date, build: Build) -> dict[str, Any] | None:
-        """Build a day and publish it if its findings allow; the day's metadata, or None when they don't."""
-        started = time.perf_counter()
-        with self._table.stage(day) as staged:
-            built = build(day, staged)
-            if not self._let_through(day, built.findings):
-                return None
-            build_seconds = time.perf_counter() - started
-            published = self._table.publish(staged, self._context.run.run_id)
+    def publish(self, days: Iterable[date], build: Build) -> dict[date, dict[str, Any]]:
+        """Build days and publish those whose findings allow, many in one commit; the metadata of each that was."""
+        made: dict[date, dict[str, Any]] = {}
+        with ExitStack() as stack:
+            ready: list[_Ready] = []
+            for day in days:
+                started = time.perf_counter()
+                staged = stack.enter_context(self._table.stage(day))
+                built = build(day, staged)
+                if self._let_through(day, built.findings):
+                    staged.end()
+                    ready.append(_Ready(staged, built, time.perf_counter() - started))
+                if sum(each.staged.rows for each in ready) >= ROWS_A_COMMIT:
+                    made |= self._publish(ready)
+                    ready = []
+            return made | self._publish(ready)
+
+    def _publish(self, ready: Sequence["_Ready"]) -> dict[date, dict[str, Any]]:
+        if not ready:
+            return {}
+        published = self._table.publish([each.staged for each in ready], self._context.run.run_id)
+        files = self._table.files_by_day([each.staged.day for each in ready])
+        for each in ready:
+            self._log_published(each, published[each.staged.day])
+        return {each.staged.day: _described(each, published[each.staged.day], files[each.staged.day]) for each in ready}
+
+    def _log_published(self, ready: "_Ready", published: Published) -> None:
         _log.info(
             "day published",
             table=self._asset.to_user_string(),
-            trade_date=day.isoformat(),
+            trade_date=ready.staged.day.isoformat(),
             run_id=self._context.run.run_id,
-            rows=staged.rows,
+            rows=ready.staged.rows,
             changed=published.changed,
             snapshot_id=published.snapshot_id,
-            build_ms=round(build_seconds * 1000, 1),
+            build_ms=round(ready.build_seconds * 1000, 1),
             write_ms=round(published.write_seconds * 1000, 1),
             commit_ms=round(published.commit_seconds * 1000, 1),
         )
-        return {**self._describe(day, staged.rows, published), "build_seconds": build_seconds, **built.metadata}
 
     def _let_through(self, day: date, findings: Iterable[Finding]) -> bool:
         blockers = [each for each in findings if blocks(each)]
@@ -88,17 +110,28 @@ class Gate:
                 allow_retries=False,
             )
 
-    def _describe(self, day: date, rows: int, published: Published) -> dict[str, Any]:
-        files = self._table.files(day)
-        return {
-            "dagster/row_count": rows,
-            "bytes": files.bytes,
-            "files": files.files,
-            "snapshot_id": str(published.snapshot_id),
-            "changed": published.changed,
-            "write_seconds": published.write_seconds,
-            "commit_seconds": published.commit_seconds,
-        }
+
+@dataclass(frozen=True)
+class _Ready:
+    """A day that the gate let through: its rows, what it says of itself, and how long it took to make."""
+
+    staged: StagedDay
+    built: BuiltDay
+    build_seconds: float
+
+
+def _described(ready: _Ready, published: Published, files: DayFiles) -> dict[str, Any]:
+    return {
+        "dagster/row_count": ready.staged.rows,
+        "bytes": files.bytes,
+        "files": files.files,
+        "snapshot_id": str(published.snapshot_id),
+        "changed": published.changed,
+        "write_seconds": published.write_seconds,
+        "commit_seconds": published.commit_seconds,
+        "build_seconds": ready.build_seconds,
+        **ready.built.metadata,
+    }
 
 
 def blocks(finding: Finding) -> bool:
@@ -136,9 +169,3 @@ class Extent:
         """As it is told of a materialization."""
         first, last = ("" if each is None else each.isoformat() for each in (self.first, self.last))
         return {"symbols": self.symbols, "first_timestamp": first, "last_timestamp": last}
-
-
-def publish_days(gate: Gate, days: Iterable[date], build: Build) -> dict[date, dict[str, Any]]:
-    """Publish days one after the other; the metadata of each that was let through."""
-    made = {day: gate.publish(day, build) for day in days}
-    return {day: metadata for day, metadata in made.items() if metadata is not None}

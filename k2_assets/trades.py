@@ -8,7 +8,7 @@ from operator import add
 
 import dagster as dg
 
-from k2_assets.day_build import BuiltDay, Extent, Gate, publish_days
+from k2_assets.day_build import BuiltDay, Extent, Gate
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_process import sign
 from k2_assets.run_scope import days_of_run, materialized, raw_versions
@@ -45,7 +45,7 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
         raw = iceberg.raw_table(feed.name, RAW_TRADES).view()
         gate = Gate(context, key, iceberg.day_table(feed.name, TRADES))
         with correlation(context.run.run_id):
-            made = publish_days(gate, days_of_run(context), partial(build_trades, feed, raw))
+            made = gate.publish(days_of_run(context), partial(build_trades, feed, raw))
         yield from materialized(context, key, made, versions)
         gate.close()
 

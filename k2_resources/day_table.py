@@ -1,7 +1,7 @@
 """A derived table's door: a trading day is replaced whole, other days' files are not touched."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -9,7 +9,6 @@ from datetime import date
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from tenacity import (
     Retrying,
@@ -22,7 +21,16 @@ from tenacity import (
 
 from k2_resources import crash_points
 from k2_resources.day_rows import read_compactly
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, DayFiles, day_files, day_paths, ensure_table, find_table, of_day
+from k2_resources.iceberg_catalog import (
+    TABLE_SCHEMAS,
+    DayFiles,
+    day_paths,
+    ensure_table,
+    files_by_day,
+    find_table,
+    of_days,
+    paths_by_day,
+)
 from k2_resources.raw_view import RUN_ID
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.staged_day import StagedDay
@@ -90,7 +98,11 @@ class DayTable:
 
     def files(self, day: date) -> DayFiles:
         """The files of a trading day's published version."""
-        return day_files(find_table(self._catalog, self._feed, self._name), day)
+        return self.files_by_day([day])[day]
+
+    def files_by_day(self, days: Sequence[date]) -> Mapping[date, DayFiles]:
+        """The files of trading days' published versions."""
+        return files_by_day(find_table(self._catalog, self._feed, self._name), days)
 
     def replace_day(self, day: date, rows: pa.Table, run_id: str) -> Published:
         """Make ``rows`` the day's published version; see ``stage`` and ``publish``.
@@ -102,7 +114,7 @@ class DayTable:
         """
         with self.stage(day) as staged:
             staged.add(rows)
-            return self.publish(staged, run_id)
+            return self.publish([staged], run_id)[day]
 
     @contextmanager
     def stage(self, day: date) -> Iterator[StagedDay]:
@@ -120,22 +132,24 @@ class DayTable:
             finally:
                 staged.close()
 
-    def publish(self, staged: StagedDay, run_id: str) -> Published:
-        """Make a staged day the published version, in one commit; readers see the old or the new day.
+    def publish(self, days: Sequence[StagedDay], run_id: str) -> dict[date, Published]:
+        """Make staged days the published versions, in one commit; readers see the old or the new days.
 
-        A commit whose answer was lost is simply tried again: where it landed, the file is the table's already.
+        A commit whose answer was lost is simply tried again: where it landed, the files are the table's already.
 
         Args:
-            staged: All of the day's rows.
+            days: Each with all of its rows.
             run_id: The run that publishes, for the snapshot's summary.
 
         Raises:
             CatalogUnavailable: The catalog does not answer, or others commit first each time.
             WarehouseUnavailable: A file of the table can't be read or written.
         """
+        named = _named([staged.day for staged in days])
         started = time.perf_counter()
-        with in_words(self.identifier, f"publishing {staged.day} in"):
-            file = staged.end()
+        with in_words(self.identifier, f"publishing {named} in"):
+            for staged in days:
+                staged.end()
         ended = time.perf_counter()
         retrying = Retrying(
             retry=retry_if_exception_type((CommitFailedException, CatalogUnavailable)),
@@ -144,41 +158,48 @@ class DayTable:
             reraise=True,
         )
         try:
-            published = retrying(self._attempt, staged, file, run_id)
+            published = retrying(self._attempt, days, named, run_id)
         except CommitFailedException as conflict:
             raise CatalogUnavailable(
-                f"{self.identifier}: {staged.day} was not published: other writers committed first each time: "
-                f"{conflict}"
+                f"{self.identifier}: {named} was not published: other writers committed first each time: {conflict}"
             ) from conflict
-        return replace(published, write_seconds=published.write_seconds + ended - started)
+        return {
+            day: replace(each, write_seconds=each.write_seconds + ended - started) for day, each in published.items()
+        }
 
-    def _attempt(self, staged: StagedDay, file: DataFile | None, run_id: str) -> Published:
+    def _attempt(self, days: Sequence[StagedDay], named: str, run_id: str) -> dict[date, Published]:
         table = ensure_table(self._catalog, self._feed, self._name)
         snapshot = table.current_snapshot()
-        now = day_paths(table, staged.day)
-        if file is not None and file.file_path in now:
-            return Published(None if snapshot is None else snapshot.snapshot_id, changed=True)
-        unchanged = (not now and file is None) or (now == staged.published and staged.same_as_published)
-        if unchanged:
-            return Published(None if snapshot is None else snapshot.snapshot_id, changed=False)
-        with in_words(self.identifier, f"publishing {staged.day} in"):
-            return self._replaced(table, staged, now, file, run_id)
+        as_it_is = None if snapshot is None else snapshot.snapshot_id
+        now = paths_by_day(table, [staged.day for staged in days])
+        done = {staged.day: Published(as_it_is, changed=staged.is_in(now[staged.day])) for staged in days}
+        new = [
+            staged
+            for staged in days
+            if not staged.is_in(now[staged.day]) and not staged.says_the_same_as(now[staged.day])
+        ]
+        if new:
+            with in_words(self.identifier, f"publishing {named} in"):
+                replaced = self._replaced(table, new, [staged.day for staged in new if now[staged.day]], run_id)
+            done |= {staged.day: replaced for staged in new}
+        return done
 
-    def _replaced(
-        self, table: Table, staged: StagedDay, now: frozenset[str], file: DataFile | None, run_id: str
-    ) -> Published:
+    def _replaced(self, table: Table, days: list[StagedDay], there: list[date], run_id: str) -> Published:
         started = time.perf_counter()
         transaction = TableTransaction(table)
         expire_oldest(transaction, table)
         summary = {RUN_ID: run_id}
-        if now:
-            transaction.delete(of_day(staged.day), snapshot_properties=summary)
-        if file is not None:
+        if there:
+            transaction.delete(of_days(there), snapshot_properties=summary)
+        files = [staged.data_file for staged in days if staged.data_file is not None]
+        if files:
             with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
-                append.append_data_file(file)
+                for file in files:
+                    append.append_data_file(file)
         written = time.perf_counter()
         crash_points.reached("bars_half")
-        staged.keep()  # from here on the file may be the table's, whatever the catalog answers
+        for staged in days:
+            staged.keep()  # from here on the files may be the table's, whatever the catalog answers
         committed = transaction.commit_transaction().current_snapshot()
         return Published(
             snapshot_id=None if committed is None else committed.snapshot_id,
@@ -189,3 +210,7 @@ class DayTable:
 
     def _schema_of(self, columns: tuple[str, ...]) -> pa.Schema:
         return pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema
+
+
+def _named(days: Sequence[date]) -> str:
+    return str(days[0]) if len(days) == 1 else f"{len(days)} days from {min(days)} to {max(days)}"

@@ -1,8 +1,10 @@
 """The Iceberg catalog and the tables K2 keeps in it."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlparse
@@ -11,7 +13,8 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
-from pyiceberg.expressions import BooleanExpression, EqualTo
+from pyiceberg.expressions import BooleanExpression, EqualTo, Or
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 from sqlalchemy import make_url
@@ -168,6 +171,11 @@ def of_day(day: date) -> BooleanExpression:
     return cast("BooleanExpression", equal_to(PARTITION_COLUMN, day.isoformat()))
 
 
+def of_days(days: Sequence[date]) -> BooleanExpression:
+    """The filter for the rows of some trading days, which whole files satisfy; at least one day."""
+    return reduce(Or, map(of_day, days))
+
+
 def of_other_days(day: date) -> str:
     """The filter for the rows of all trading days but one, as text."""
     return f"({PARTITION_COLUMN} < '{day}' OR {PARTITION_COLUMN} > '{day}')"
@@ -184,18 +192,47 @@ class DayFiles:
 
 def day_files(table: Table | None, day: date) -> DayFiles:
     """How many files, rows and bytes a table holds for a trading day; reads manifests, no data."""
-    if table is None or table.current_snapshot() is None:
-        return DayFiles()
-    files = [task.file for task in table.scan(row_filter=of_day(day)).plan_files()]
-    return DayFiles(
-        files=len(files),
-        rows=sum(file.record_count for file in files),
-        bytes=sum(file.file_size_in_bytes for file in files),
-    )
+    return files_by_day(table, [day])[day]
+
+
+def files_by_day(table: Table | None, days: Sequence[date]) -> dict[date, DayFiles]:
+    """How many files, rows and bytes a table holds for each of some trading days."""
+    found = dict.fromkeys(days, DayFiles())
+    for day, files in _data_files(table, days).items():
+        found[day] = DayFiles(
+            files=len(files),
+            rows=sum(file.record_count for file in files),
+            bytes=sum(file.file_size_in_bytes for file in files),
+        )
+    return found
 
 
 def day_paths(table: Table, day: date) -> frozenset[str]:
     """The paths of the data files that hold a trading day's rows; reads manifests, no data."""
-    if table.current_snapshot() is None:
-        return frozenset()
-    return frozenset(task.file.file_path for task in table.scan(row_filter=of_day(day)).plan_files())
+    return paths_by_day(table, [day])[day]
+
+
+def paths_by_day(table: Table, days: Sequence[date]) -> dict[date, frozenset[str]]:
+    """The paths of the data files that hold the rows of each of some trading days."""
+    found = _data_files(table, days)
+    return {day: frozenset(file.file_path for file in found.get(day, ())) for day in days}
+
+
+def _data_files(table: Table | None, days: Sequence[date]) -> dict[date, list[DataFile]]:
+    if table is None or table.current_snapshot() is None or not days:
+        return {}
+    if len(days) == 1:
+        return {days[0]: [task.file for task in table.scan(row_filter=of_day(days[0])).plan_files()]}
+    found: dict[date, list[DataFile]] = {day: [] for day in days}
+    for task in table.scan(row_filter=_between(min(days), max(days))).plan_files():
+        day = _EPOCH + timedelta(days=task.file.partition[0])
+        if day in found:
+            found[day].append(task.file)
+    return found
+
+
+_EPOCH = date(1970, 1, 1)
+
+
+def _between(first: date, last: date) -> str:
+    return f"{PARTITION_COLUMN} >= '{first}' AND {PARTITION_COLUMN} <= '{last}'"

@@ -19,7 +19,7 @@ class StagedDay:
         day: The trading day.
         rows: How many there are so far.
         published: The paths of the files that held the day when it was staged.
-        same_as_published: Whether the rows are those of that version, in their order; known at the end.
+        data_file: What Iceberg has to know of the file; None before the end, and where there are no rows.
     """
 
     def __init__(self, table: Table, day: date, schema: pa.Schema, published: frozenset[str]) -> None:
@@ -34,7 +34,9 @@ class StagedDay:
         self.day = day
         self.rows = 0
         self.published = published
-        self.same_as_published = False
+        self.data_file: DataFile | None = None
+        self._same_as_published = False
+        self._ended = False
         self.file = StagedFile(table, day)
         self._schema = schema
         self._before = _Before(row_batches(table, day, schema) if published else iter(()), schema)
@@ -50,11 +52,24 @@ class StagedDay:
         if rows.num_rows:
             self._written = self._thread.submit(self._write, rows)
 
-    def end(self) -> DataFile | None:
-        """See that all is written; what Iceberg has to know of the file, None where it has no rows."""
+    def end(self) -> None:
+        """See that all is written; from then on it is known what Iceberg has to know of the file. Once is enough."""
+        if self._ended:
+            return
         self._wait()
-        self.same_as_published = bool(self.published) == bool(self.rows) and self._before.all_equal()
-        return self.file.close() if self.rows else None
+        self._same_as_published = bool(self.published) == bool(self.rows) and self._before.all_equal()
+        self.data_file = self.file.close() if self.rows else None
+        self._ended = True
+
+    def is_in(self, paths: frozenset[str]) -> bool:
+        """Whether the file is among those that hold the day: its commit landed."""
+        return self.data_file is not None and self.data_file.file_path in paths
+
+    def says_the_same_as(self, paths: frozenset[str]) -> bool:
+        """Whether the day's files, as they are, say what the rows say."""
+        if not paths and self.data_file is None:
+            return True
+        return paths == self.published and self._same_as_published
 
     def keep(self) -> None:
         """Say that the file is the table's now, or may be."""

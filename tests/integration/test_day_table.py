@@ -1,5 +1,6 @@
 """A day on its way into a derived table: seen when it is published and not before, read back as it was written."""
 
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import day_paths, find_table, open_catalog
 from k2_resources.query_views import open_query_connection
 
-MONDAY, TUESDAY = date(2014, 3, 10), date(2014, 3, 11)
+MONDAY, TUESDAY, WEDNESDAY, THURSDAY = (date(2014, 3, day) for day in range(10, 14))
 SYMBOLS = ["ANZ", "BHP", "CBA", "RIO"]
 TRADES_A_SYMBOL = 50_000
 
@@ -63,7 +64,7 @@ def test_a_staged_day_is_seen_when_it_is_published_and_not_before(catalog: Catal
         staged.add(trades(MONDAY, "ANZ"))
         staged.add(trades(MONDAY, "BHP"))
         assert table.read_day(MONDAY).num_rows == 0
-        assert table.publish(staged, "run").changed
+        assert table.publish([staged], "run")[staged.day].changed
 
     assert table.read_day(MONDAY).equals(pa.concat_tables([trades(MONDAY, "ANZ"), trades(MONDAY, "BHP")]))
     assert data_files(catalog) == paths(catalog, MONDAY)
@@ -87,7 +88,7 @@ def test_the_same_rows_again_in_other_parts_change_nothing(catalog: Catalog, cut
     with table.stage(MONDAY) as staged:
         staged.add(rows.slice(0, cut))
         staged.add(rows.slice(cut))
-        again = table.publish(staged, "run")
+        again = table.publish([staged], "run")[staged.day]
 
     assert (first.changed, again.changed, again.snapshot_id) == (True, False, first.snapshot_id)
     assert data_files(catalog) == paths(catalog, MONDAY)
@@ -114,13 +115,36 @@ def test_no_rows_empty_the_day(catalog: Catalog) -> None:
     assert paths(catalog, MONDAY) == frozenset()
 
 
+def test_days_published_together_are_one_change_and_each_is_told_of_by_itself(catalog: Catalog) -> None:
+    table = DayTable(catalog, "asx", "trades")
+    table.replace_day(MONDAY, trades(MONDAY, count=6), "run")
+    table.replace_day(TUESDAY, trades(TUESDAY, count=3), "run")
+    rows = {MONDAY: trades(MONDAY, count=6), TUESDAY: trades(TUESDAY, "RIO", 4), WEDNESDAY: trades(WEDNESDAY)}
+    with ExitStack() as stack:
+        staged = [stack.enter_context(table.stage(day)) for day in (*rows, THURSDAY)]
+        for each in staged[:-1]:
+            each.add(rows[each.day])
+        published = table.publish(staged, "run")
+
+    assert {day: each.changed for day, each in published.items()} == {
+        MONDAY: False, TUESDAY: True, WEDNESDAY: True, THURSDAY: False,
+    }  # fmt: skip
+    assert published[TUESDAY].snapshot_id == published[WEDNESDAY].snapshot_id
+    assert all(table.read_day(day).equals(rows[day]) for day in rows)
+    found = table.files_by_day([*rows, THURSDAY])
+    assert {day: (files.files, files.rows) for day, files in found.items()} == {
+        MONDAY: (1, 6), TUESDAY: (1, 4), WEDNESDAY: (1, rows[WEDNESDAY].num_rows), THURSDAY: (0, 0),
+    }  # fmt: skip
+    assert len(data_files(catalog)) == 4  # the three of now, and the one that Tuesday had before
+
+
 def test_a_commit_that_landed_unseen_is_not_made_again(catalog: Catalog) -> None:
     table = DayTable(catalog, "asx", "trades")
     with table.stage(MONDAY) as staged:
         staged.add(trades(MONDAY))
-        file = staged.end()
-        landed = table._attempt(staged, file, "run")
-        again = table._attempt(staged, file, "run")
+        staged.end()
+        landed = table._attempt([staged], "monday", "run")[MONDAY]
+        again = table._attempt([staged], "monday", "run")[MONDAY]
 
     assert (landed.changed, again.changed, again.snapshot_id) == (True, True, landed.snapshot_id)
     assert table.read_day(MONDAY).equals(trades(MONDAY))
@@ -157,7 +181,7 @@ def test_a_symbols_trades_are_in_the_row_groups_of_its_name_alone(catalog: Catal
         with table.stage(day) as staged:
             for symbol in SYMBOLS:
                 staged.add(trades(day, symbol, TRADES_A_SYMBOL))
-            table.publish(staged, "run")
+            table.publish([staged], "run")
 
     (path,) = paths(catalog, MONDAY)
     metadata = pq.read_metadata(path.removeprefix("file://"))
