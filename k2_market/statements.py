@@ -26,10 +26,16 @@ def run_statement(name: str, tables: Mapping[str, pa.Table], parameters: Mapping
     Returns:
         The statement's columns and rows, in its own order.
     """
-    with duckdb.connect(":memory:", config=_ALONE) as connection:
+    with _database().cursor() as connection:
         for table_name, table in tables.items():
             connection.register(table_name, table)
         return connection.execute(_statement(name), dict(parameters)).to_arrow_table()
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One for all statements, since starting it costs more than most of them; a cursor sees its own tables alone."""
+    return duckdb.connect(":memory:", config=_ALONE)
 
 
 @cache

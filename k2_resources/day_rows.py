@@ -9,9 +9,9 @@ from datetime import date
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.table import FileScanTask, Table
 
+from k2_resources.day_files import parted_by_day_alone
 from k2_resources.iceberg_catalog import of_day
 
 _OF_FEW_VALUES = ("symbol", "side", "currency", "action", "kafka_topic_id", "reject_reason")
@@ -55,13 +55,14 @@ def _own_files(table: Table, day: date, schema: pa.Schema) -> list[str] | None:
     """The files that hold the day's rows and nothing else, column by column as the table has them; None if not so."""
     tasks = list(table.scan(row_filter=of_day(day)).plan_files())
     wanted = {name: str(table.schema().find_field(name).field_id).encode() for name in schema.names}
-    if all(_holds_the_day_alone(task) and _field_ids(table, task, wanted) == wanted for task in tasks):
+    if all(_holds_the_day_alone(table, task) and _field_ids(table, task, wanted) == wanted for task in tasks):
         return [task.file.file_path for task in tasks]
     return None
 
 
-def _holds_the_day_alone(task: FileScanTask) -> bool:
-    return not task.delete_files and task.residual == AlwaysTrue()
+def _holds_the_day_alone(table: Table, task: FileScanTask) -> bool:
+    """Whether nothing of a planned file is left out: its partition is a trading day, so it was planned as a whole."""
+    return not task.delete_files and parted_by_day_alone(table.schema(), table.specs()[task.file.spec_id])
 
 
 def _field_ids(table: Table, task: FileScanTask, wanted: dict[str, bytes]) -> dict[str, bytes | None]:

@@ -10,12 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.types import StringType
+from raw_deliveries import delivered
 
 from k2_market.table_schemas import TRADES
+from k2_resources import day_rows
 from k2_resources.day_rows import read_compactly, row_batches
 from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import day_paths, find_table, open_catalog
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, day_paths, find_table, open_catalog
 from k2_resources.query_views import open_query_connection
+from k2_resources.raw_table import RawTable
 
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = (date(2014, 3, day) for day in range(10, 14))
 SYMBOLS = ["ANZ", "BHP", "CBA", "RIO"]
@@ -149,6 +152,15 @@ def test_a_commit_that_landed_unseen_is_not_made_again(catalog: Catalog) -> None
     assert (landed.changed, again.changed, again.snapshot_id) == (True, True, landed.snapshot_id)
     assert table.read_day(MONDAY).equals(trades(MONDAY))
     assert data_files(catalog) == paths(catalog, MONDAY)
+
+
+def test_a_day_of_ours_is_read_without_pyicebergs_reader(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    DayTable(catalog, "asx", "trades").replace_day(MONDAY, trades(MONDAY), "run")
+    RawTable(catalog, "asx").commit(delivered(0, 5, day=MONDAY))
+    monkeypatch.delattr(day_rows, "_by_pyiceberg")
+
+    for name, rows in (("trades", 3), ("raw_trades", 5)):
+        assert read_compactly(catalog.load_table(f"asx.{name}"), MONDAY, TABLE_SCHEMAS[name]).num_rows == rows
 
 
 def test_a_day_is_read_the_same_in_little_memory_in_batches_and_by_pyiceberg(catalog: Catalog) -> None:
