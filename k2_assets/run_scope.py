@@ -44,16 +44,23 @@ def days_of_run(context: _Context) -> tuple[date, ...]:
 
 def days_materialized(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> tuple[date, ...]:
     """The days of an asset that this run has materialized; its own partition when it only checks."""
+    return tuple(sorted(_materializations_of_run(context, asset))) or days_of_run(context)
+
+
+def _materializations_of_run(
+    context: _Context, asset: dg.AssetKey
+) -> dict[date, AssetCheckEvaluationTargetMaterializationData]:
     records = context.instance.get_records_for_run(
         context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
     ).records
-    events = [record.event_log_entry.dagster_event for record in records]
-    days = {
-        day_of(event.partition)
-        for event in events
+    events = [(record, record.event_log_entry.dagster_event) for record in records]
+    return {
+        day_of(event.partition): AssetCheckEvaluationTargetMaterializationData(
+            run_id=context.run.run_id, storage_id=record.storage_id, timestamp=record.event_log_entry.timestamp
+        )
+        for record, event in events
         if event is not None and event.asset_key == asset and event.partition is not None
     }
-    return tuple(sorted(days)) or days_of_run(context)
 
 
 def materialized(
@@ -107,11 +114,13 @@ def checked(
 ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
     """Report each day's findings: the run's own partition as results, the others as evaluations of their day."""
     own = day_of(context.partition_key)
+    made = _materializations_of_run(context, asset)
     for day, findings in by_day.items():
         if day == own:
             yield from (dg.AssetCheckResult(asset_key=asset, **_said(finding)) for finding in findings)
         else:
-            yield from evaluations(context, asset, day, findings, blocking)
+            judged = made.get(day) or _latest_materialization(context, asset, day)
+            yield from (_evaluation(asset, day, each, each.check in blocking, judged) for each in findings)
 
 
 def evaluations(
