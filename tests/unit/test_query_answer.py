@@ -75,12 +75,15 @@ def test_ctrl_c_stops_a_statement_that_takes_too_long(
 @contextmanager
 def pressed_after(seconds: float) -> Iterator[None]:
     """Ctrl-C, so many seconds from now."""
+    # A shell that starts the tests in the background has SIGINT ignored, and Python keeps that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     pressing = threading.Timer(seconds, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
     pressing.start()
     try:
         yield
     finally:
         pressing.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def ask(connection: duckdb.DuckDBPyConnection, sql: str, **values: object) -> Answer:
