@@ -205,14 +205,15 @@ def test_iceberg_13536_what_was_there_before_the_first_start_is_ingested(scene: 
     scene.assert_all_well()
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2, 3])
 def test_iceberg_5846_expired_snapshots_take_no_proof_with_them(
-    scene: SimulatedScene, monkeypatch: pytest.MonkeyPatch
+    scene: SimulatedScene, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
-    monkeypatch.setattr(snapshot_expiry, "KEPT_SNAPSHOTS", 1)
+    monkeypatch.setattr(snapshot_expiry, "KEPT_SNAPSHOTS", kept)
     for _ in range(4):
         scene.produce(5)
         scene.catch_up()
-    assert len(scene.catalog.committed[-1].snapshots) == 1
+    assert len(scene.catalog.committed[-1].snapshots) == max(kept, 2)  # what is new, and what it builds on
     assert scene.catch_up() == 0
     assert len(scene.rows()) == 20
     scene.assert_all_well()
