@@ -14,6 +14,7 @@ from k2_market.block_decoder import DayWindow
 from k2_market.day_report import DayReport, merged, reports_by_day
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
+from k2_resources.arrow_memory import arrow_from_system
 from k2_resources.collector_pause import collector_paused
 from k2_resources.raw_table import Commit, Delivery, RawTable
 from k2_resources.read_ahead import read_ahead
@@ -73,7 +74,7 @@ class Ingestion:
         log.info("ingest run started", messages=len(ranges), ranges=[str(each) for each in ranges])
         wanted = ranges - self.table.ledger().covered
         # Three stages at once: the client reads, polars decodes and Parquet is written mostly without the GIL.
-        with collector_paused(), read_ahead(self._decoded(wanted, report)) as batches:
+        with arrow_from_system(), collector_paused(), read_ahead(self._decoded(wanted, report)) as batches:
             for batch in batches:
                 report.add(self._commit(batch, lost, report))
                 lost = NONE

@@ -48,7 +48,7 @@ def decode(
     """
     decoded: list[DecodedRows] = []
     dead: dict[int, str] = {}
-    groups = list(_groups(batch.values))
+    groups = list(_groups(batch))
     for group in groups:
         plan = _plan_for(group.header, kind, writer_schemas)
         if isinstance(plan, ReadingPlan):
@@ -62,7 +62,7 @@ def decode(
 
 def schema_ids(batch: MessageBatch) -> frozenset[int]:
     """The ids of all writer schemas that a batch's headers name; negative ones, which no registry has, left out."""
-    found = {schema_id_of(header) for header in set(_headers(batch.values)) if header is not None}
+    found = {schema_id_of(header) for header in batch.headers if header is not None}
     return frozenset(each for each in found if each is not None and each >= 0)
 
 
@@ -79,23 +79,16 @@ class _Group:
         return None if self.header is None else schema_id_of(self.header)
 
 
-def _headers(values: Sequence[bytes | None]) -> list[bytes | None]:
-    try:
-        return [value[:HEADER_BYTES] for value in values]  # type: ignore[index]  # seldom is one of them None
-    except TypeError:
-        return [None if value is None else value[:HEADER_BYTES] for value in values]
-
-
-def _groups(values: list[bytes | None]) -> Iterator[_Group]:
-    headers = _headers(values)
-    if len(set(headers)) == 1:
-        yield _Group(headers[0], np.arange(len(values)), values)  # type: ignore[arg-type]  # all None or none
+def _groups(batch: MessageBatch) -> Iterator[_Group]:
+    if len(batch.headers) == 1:
+        (header,) = batch.headers
+        yield _Group(header, np.arange(len(batch)), batch.values)  # type: ignore[arg-type]  # all None or none
         return
     positions: dict[bytes | None, list[int]] = {}
-    for position, header in enumerate(headers):
-        positions.setdefault(header, []).append(position)
+    for position, value in enumerate(batch.values):
+        positions.setdefault(None if value is None else value[:HEADER_BYTES], []).append(position)
     for header, places in positions.items():
-        yield _Group(header, np.array(places, np.int64), [values[place] for place in places])  # type: ignore[misc]
+        yield _Group(header, np.array(places, np.int64), [batch.values[place] for place in places])  # type: ignore[misc]
 
 
 def _plan_for(header: bytes | None, kind: MessageKind, writer_schemas: Mapping[int, Any]) -> ReadingPlan | str:

@@ -5,6 +5,12 @@ but neither bytes nor integers.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+
+from k2_market.message_framing import HEADER_BYTES
+
+_header = itemgetter(slice(HEADER_BYTES))
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,14 @@ class MessageBatch:
         }
         if len(set(lengths.values())) > 1:
             raise ValueError(f"a batch's lists must be of equal length, found {lengths}")
+
+    @cached_property
+    def headers(self) -> frozenset[bytes | None]:
+        """The distinct first bytes of the values, as many as a frame's header has; None for a null value."""
+        try:
+            return frozenset(map(_header, self.values))  # type: ignore[arg-type]  # seldom is one of them None
+        except TypeError:
+            return frozenset(None if value is None else _header(value) for value in self.values)
 
     def __len__(self) -> int:
         """Number of messages."""

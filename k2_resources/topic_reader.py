@@ -145,6 +145,7 @@ class TopicReader:
                 "queued.max.messages.kbytes": 32 * 1024,
                 "queued.min.messages": 1_000_000,
                 "fetch.max.bytes": 16 * 1024**2,
+                "fetch.queue.backoff.ms": 20,  # a full queue is empty again in less than the default of a second
             },
             logger=kafka_client_logger("kafka-reader"),
         )

@@ -51,7 +51,8 @@ def simulated_surroundings(turns: Turns, epoch: float, *, real_files: bool = Fal
         # Turns are what interleaves here: no thread of the reader's own, and one collector for all processes.
         for module in (topic_reader, ingestion):
             stack.enter_context(patch.object(module, "read_ahead", contextlib.closing))
-        stack.enter_context(patch.object(ingestion, "collector_paused", contextlib.nullcontext))
+        for name in ("collector_paused", "arrow_from_system"):
+            stack.enter_context(patch.object(ingestion, name, contextlib.nullcontext))
         if not real_files:
             for immutable in (Schema, PartitionSpec, SortOrder, Snapshot):
                 stack.enter_context(patch.object(immutable, "__deepcopy__", _itself))
