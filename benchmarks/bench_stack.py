@@ -33,7 +33,7 @@ def bench_stack(directory: Path) -> Iterator[BenchStack]:
     kafka_port, controller_port, registry_port = free_ports(3)
     kafka = LocalKafka(directory / "kafka", kafka_port, controller_port, artifacts)
     registry = LocalRegistry(directory / "registry", registry_port, artifacts)
-    supervisor = Supervisor(directory / "run", directory / "logs")
+    supervisor = Supervisor(directory / "run", directory / "logs", until_parent_ends=True)
     with ExitStack() as stack:
         for service in (kafka, registry):
             stack.enter_context(supervisor.running(service))

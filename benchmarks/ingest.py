@@ -155,6 +155,8 @@ def _of_runs(runs: Sequence[Run]) -> Ingested:
 
 def _of_runs_at_once(runs: Sequence[Run]) -> Ingested:
     together = _of_runs(runs)
+    if len(runs) == 1:  # too few messages for two
+        return together
     commits = sorted(commit for run in runs for commit in run.commits)
     first, last = commits[0][0], commits[-1][0]
     return Ingested(

@@ -13,6 +13,7 @@ import psutil
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from benchmarks.bench_stack import BenchStack, free_ports
 
@@ -111,14 +112,34 @@ def run_sink(stack: BenchStack, topic: str, messages: int, archives: Path, direc
 
 
 def _await(catalog: SqlCatalog, process: psutil.Process, started: float, messages: int, directory: Path) -> SinkRun:
-    while time.time() - started < _PATIENCE_SECONDS and process.status() != psutil.STATUS_ZOMBIE:
+    def all_visible() -> SinkRun | None:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            raise RuntimeError(f"the sink ended before all {messages} messages were visible; {_end_of_log(directory)}")
         commits = _commits(catalog)
-        if commits and commits[-1][1] >= messages:
-            times = process.cpu_times()
-            return SinkRun(commits, started, times.user + times.system, _peak_rss_bytes(process.pid))
-        time.sleep(_POLL_SECONDS)
+        if not commits or commits[-1][1] < messages:
+            return None
+        times = process.cpu_times()
+        return SinkRun(commits, started, times.user + times.system, _peak_rss_bytes(process.pid))
+
+    waiting = Retrying(
+        retry=retry_if_result(lambda run: run is None),
+        wait=wait_fixed(_POLL_SECONDS),
+        stop=stop_after_delay(_PATIENCE_SECONDS),
+    )
+    try:
+        found = waiting(all_visible)
+    except RetryError as error:
+        raise RuntimeError(
+            f"the sink has not come to the end of {messages} messages in {_PATIENCE_SECONDS:.0f} s; "
+            f"{_end_of_log(directory)}"
+        ) from error
+    assert found is not None
+    return found
+
+
+def _end_of_log(directory: Path) -> str:
     log = (directory / "sink.log").read_text(encoding="utf-8", errors="replace")
-    raise RuntimeError(f"the sink has not come to the end of {messages} messages; its log ends with\n{log[-3000:]}")
+    return f"its log ends with\n{log[-3000:]}"
 
 
 def _commits(catalog: SqlCatalog) -> list[list[float]]:
