@@ -22,11 +22,12 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Transaction
+from pyiceberg.table import Table, Transaction
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 
 from k2_market.table_schemas import PARTITION_COLUMN
+from k2_resources.iceberg_catalog import TableMismatch
 
 ROWS_PER_GROUP = 1_000_000
 
@@ -61,6 +62,19 @@ def parted_by_day_alone(schema: Schema, spec: PartitionSpec) -> bool:
     """Whether a table has a partition a trading day and no other, as K2 makes its tables."""
     columns = [(schema.find_column_name(field.source_id), str(field.transform)) for field in spec.fields]
     return columns == [(PARTITION_COLUMN, "day")]
+
+
+def require_parted_by_day(table: Table) -> None:
+    """See that a table has a partition a trading day, so that a day's files can be replaced as a whole.
+
+    Raises:
+        TableMismatch: Somebody gave it other partitions.
+    """
+    if not parted_by_day_alone(table.schema(), table.spec()):
+        raise TableMismatch(
+            f"{'.'.join(table.name())}: its partitions are {', '.join(map(str, table.spec().fields)) or 'none'}, "
+            "expected a trading day each; its days can be replaced as a whole only then"
+        )
 
 
 def append_rows(transaction: Transaction, io: FileIO, rows: pa.Table, summary: Mapping[str, str]) -> None:

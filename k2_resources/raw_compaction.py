@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
@@ -21,7 +22,7 @@ from k2_market.compaction_plan import CompactionPlan, FileFacts, FileGroup, plan
 from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY, Ledger
 from k2_resources import crash_points
-from k2_resources.day_files import write_day_files
+from k2_resources.day_files import require_parted_by_day, write_day_files
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.kept_files import Placed, day_of_file
 from k2_resources.raw_view import BATCH_ID, ledger_of
@@ -129,6 +130,7 @@ class RawCompactor:
 
         Raises:
             LedgerError: The table's ledger can't be trusted, or the table was rolled back behind it.
+            TableMismatch: Somebody gave the table other partitions than trading days.
             RowsChanged: A file that was written does not hold the rows that were read.
             CatalogUnavailable: The catalog does not answer.
             WarehouseUnavailable: A file can't be read or written.
@@ -145,6 +147,7 @@ class RawCompactor:
         table = find_table(self._catalog, self._feed, self._name)
         if table is None:
             return None
+        require_parted_by_day(table)
         ledger = ledger_of(table)
         placed = live_files(table)
         plan = self._plan(placed)
@@ -190,7 +193,7 @@ class RawCompactor:
                 f"{self._identifier}: the {len(files)} files of {group.day} hold {rows.num_rows} rows, the metadata "
                 f"says {group.rows}. {_UNCHANGED.capitalize()}; `k2 verify ledger --feed {self._feed}` says more"
             )
-        order = pa.compute.sort_indices(rows, [(name, "ascending") for name in SORTED_BY])
+        order = pc.sort_indices(rows, [(name, "ascending") for name in SORTED_BY])
         in_order = rows.take(order)
         del rows
         (file,) = write_day_files(table.metadata, table.io, in_order)

@@ -15,8 +15,7 @@ from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
 from pyiceberg.table.locations import load_location_provider
 
-from k2_resources.day_files import parted_by_day_alone
-from k2_resources.iceberg_catalog import TableMismatch
+from k2_resources.day_files import require_parted_by_day
 
 ROW_GROUP_ROWS = 131_072
 """A symbol's day is in one or two groups of this size; smaller ones make footers longer than what they save."""
@@ -43,11 +42,7 @@ class StagedFile:
         Raises:
             TableMismatch: Somebody gave the table other partitions than trading days.
         """
-        if not parted_by_day_alone(table.schema(), table.spec()):
-            raise TableMismatch(
-                f"{'.'.join(table.name())}: its partitions are {table.spec().fields}, expected a trading day each; "
-                "its days can be replaced as a whole only then"
-            )
+        require_parted_by_day(table)
         self._table = table
         self._schema = _file_schema(table)
         self.path = _place(table, day)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
+from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import StringType
 from raw_deliveries import delivered
 
@@ -16,7 +17,7 @@ from k2_market.table_schemas import TRADES
 from k2_resources import day_rows
 from k2_resources.day_rows import read_compactly, row_batches
 from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, day_paths, find_table, open_catalog
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, TableMismatch, day_paths, find_table, open_catalog
 from k2_resources.query_views import open_query_connection
 from k2_resources.raw_table import RawTable
 
@@ -139,6 +140,15 @@ def test_days_published_together_are_one_change_and_each_is_told_of_by_itself(ca
         MONDAY: (1, 6), TUESDAY: (1, 4), WEDNESDAY: (1, rows[WEDNESDAY].num_rows), THURSDAY: (0, 0),
     }  # fmt: skip
     assert len(data_files(catalog)) == 4  # the three of now, and the one that Tuesday had before
+
+
+def test_a_table_that_was_given_other_partitions_takes_no_day_and_says_why(catalog: Catalog) -> None:
+    table = DayTable(catalog, "asx", "trades")
+    table.replace_day(MONDAY, trades(MONDAY), "run")
+    with catalog.load_table("asx.trades").update_spec() as spec:
+        spec.add_field("symbol", IdentityTransform(), "symbol")
+    with pytest.raises(TableMismatch, match=r"asx\.trades: its partitions are .*, expected a trading day each"):
+        table.replace_day(TUESDAY, trades(TUESDAY), "run")
 
 
 def test_a_commit_that_landed_unseen_is_not_made_again(catalog: Catalog) -> None:

@@ -15,12 +15,13 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
+from pyiceberg.transforms import IdentityTransform
 from raw_deliveries import DAY, delivered, raw_row
 
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources import raw_compaction
-from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.iceberg_catalog import TableMismatch, open_catalog
 from k2_resources.ledger_proof import prove_ledger
 from k2_resources.orphan_cleaner import OrphanCleaner
 from k2_resources.raw_compaction import Compaction, RawCompactor, RowsChanged, live_files
@@ -171,6 +172,16 @@ def assert_compacted(catalog: Catalog) -> None:
     assert compactor(catalog).compact() is not None
 
 
+def test_a_table_that_was_given_other_partitions_is_left_alone_in_words(catalog: Catalog) -> None:
+    small_files(catalog)
+    with catalog.load_table(TABLE).update_spec() as spec:
+        spec.add_field("symbol", IdentityTransform(), "symbol")
+    before = files_of(catalog, DAY)
+    with pytest.raises(TableMismatch, match="expected a trading day each"):
+        compact(catalog)
+    assert files_of(catalog, DAY) == before
+
+
 def test_what_a_refused_attempt_had_written_is_removed(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     small_files(catalog)
     storage = TableStorage(catalog.load_table(TABLE))
@@ -285,7 +296,7 @@ def test_the_files_of_a_compacted_day_go_once_no_snapshot_needs_them(
 
 PROGRAM = """
 import sys
-from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.iceberg_catalog import TableMismatch, open_catalog
 from k2_resources.raw_compaction import RawCompactor
 RawCompactor(open_catalog(sys.argv[1], sys.argv[2]), "asx", lambda days: days).compact()
 """
