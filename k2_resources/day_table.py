@@ -96,10 +96,6 @@ class DayTable:
         with in_words(self.identifier, f"reading {day} of"):
             return read_compactly(table, day, schema)
 
-    def files(self, day: date) -> DayFiles:
-        """The files of a trading day's published version."""
-        return self.files_by_day([day])[day]
-
     def files_by_day(self, days: Sequence[date]) -> Mapping[date, DayFiles]:
         """The files of trading days' published versions."""
         return files_by_day(find_table(self._catalog, self._feed, self._name), days)

@@ -58,7 +58,8 @@ def test_a_derived_day_is_one_file_however_often_it_was_built(catalog: Catalog) 
         for day in DAYS:
             table.replace_day(day, bars(day, rows), "run")
 
-    assert [(table.files(day).files, table.files(day).rows) for day in DAYS] == [(1, 7)] * 3
+    found = table.files_by_day(DAYS)
+    assert [(found[day].files, found[day].rows) for day in DAYS] == [(1, 7)] * 3
 
 
 def test_an_ingest_commit_adds_one_file_to_each_day_that_it_has_rows_for(catalog: Catalog) -> None:
