@@ -69,7 +69,7 @@ def candle_chart(bars: pa.Table, width: int) -> Text:
     lines = [
         *_price_lines(candles, low, high, step, margin, digits),
         *_volume_lines(candles, step, margin),
-        _time_line(candles, step, margin),
+        _time_line(candles, step, margin, columns),
     ]
     if len(candles) < len(every):
         lines.append(Text(f"{'':{margin + 2}}a candle is {-(-len(every) // columns)} bars", style=_AXIS))
@@ -149,12 +149,13 @@ def _volume_lines(candles: list[Candle], step: int, margin: int) -> list[Text]:
     return lines
 
 
-def _time_line(candles: list[Candle], step: int, margin: int) -> Text:
+def _time_line(candles: list[Candle], step: int, margin: int, columns: int) -> Text:
     one_day = candles[0].day == candles[-1].day
     line = ""
     for at in range(0, len(candles), max(1, _TICK_COLUMNS // step)):
         label = f"{candles[at].start:%H:%M}" if one_day else str(candles[at].day)
-        line = line.ljust(at * step) + f"{label} "
+        if at * step + len(label) <= columns:
+            line = line.ljust(at * step) + f"{label} "
     return Text(f"{'':{margin}}  {line}", style=_AXIS)
 
 

@@ -3,7 +3,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 from bar_rows import bar, bar_table, unpriced
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from k2_cli.terminal_chart import as_candles, candle_chart, merge
@@ -12,7 +12,11 @@ prices = st.integers(1, 10**6).map(lambda units: Decimal(units).scaleb(-2))
 walks = st.lists(st.tuples(prices, prices, prices, prices, st.integers(0, 10**9)), min_size=1, max_size=200)
 
 
+CENT, HUNDRED = Decimal("0.01"), Decimal(100)
+
+
 @given(walks, st.integers(30, 200))
+@example([(CENT, CENT, CENT, CENT, 0)] * 8 + [(CENT, CENT, CENT, HUNDRED, 0)], 30)  # the last label is at the edge
 def test_a_chart_fits_the_terminal(walk: list[tuple[Decimal, ...]], width: int) -> None:
     chart = candle_chart(bars_of(walk), width)
     assert max(len(line.rstrip()) for line in chart.plain.splitlines()) <= width
