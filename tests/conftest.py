@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from free_ports import free_ports
 
@@ -12,6 +13,10 @@ from k2_cli.kafka_process import LocalKafka
 from k2_cli.process_supervision import Supervisor
 from k2_cli.registry_process import LocalRegistry
 from k2_resources.settings import Settings
+
+# Machines are noisy and first examples import what they need: no property is about time.
+hypothesis.settings.register_profile("k2", deadline=None)
+hypothesis.settings.load_profile("k2")
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
