@@ -6,6 +6,7 @@ alone on any day.
 
 from collections.abc import Iterator
 from datetime import date
+from functools import partial
 
 import dagster as dg
 import pyarrow as pa
@@ -15,16 +16,10 @@ from k2_assets.run_scope import checked, days_materialized
 from k2_assets.trades import TRADES
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
 from k2_market.errors import CalendarError, K2Error
-from k2_market.feed import Feed, SequenceScope
+from k2_market.feed import Feed
 from k2_market.finding import Finding, Severity
 from k2_market.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
-from k2_market.raw_rules import (
-    COLUMNS_OF_REPEATED,
-    COLUMNS_OF_SEQUENCES,
-    dead_letters,
-    duplicate_messages,
-    sequence_gaps,
-)
+from k2_market.raw_rules import dead_letters, duplicate_messages, sequence_gaps
 from k2_market.structure_rules import LEDGER_VERIFIED, ledger_verified
 from k2_market.symbol_parts import symbol_parts
 from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
@@ -60,8 +55,6 @@ BAR_INVARIANTS = "bar_invariants"
 ROLL_UP_IDENTITY = "roll_up_identity"
 _BAR_CHECKS = {BAR_INVARIANTS: "low <= open, close, vwap <= high; one bar an interval; nothing negative."}
 _DAY_BAR_CHECKS = {**_BAR_CHECKS, ROLL_UP_IDENTITY: "The daily bar equals the ticks, computed another way."}
-
-_RAW_COLUMNS = tuple(dict.fromkeys((*COLUMNS_OF_REPEATED, *COLUMNS_OF_SEQUENCES)))
 
 BLOCKING = frozenset(
     {LEDGER_VERIFIED, OFFSETS_RECONCILE, "unique_trades", "complete_against_raw", BAR_INVARIANTS, ROLL_UP_IDENTITY}
@@ -128,29 +121,21 @@ def _bar_checks_of(feed: Feed, days: dg.DailyPartitionsDefinition, interval: Bar
 
 
 def raw_findings(feed: Feed, view: RawView, day: date) -> tuple[Finding, ...]:
-    """What the rules say of a day's raw rows; of rows that can't be read, or trusted, just that.
-
-    The rows are gone through in parts of whole symbols: a backlog's day may be larger than memory allows at once.
-    """
+    """What the rules say of a day's raw rows; of rows that can't be read, or trusted, just that."""
     verified = ledger_verified(day, *structure(view.table, day))
-    scope = feed.sequence.scope
+    rows = partial(view.day_batches, day)
     try:
-        ledger, rows = view.ledger, view.read_day_compactly(day, *_RAW_COLUMNS)
+        return (
+            verified,
+            offsets_reconcile(day, rows, view.rows, view.ledger, view.all_offsets),
+            dead_letters(rows),
+            duplicate_messages(rows),
+            sequence_gaps(rows, feed.sequence.scope),
+        )
     except (K2Error, OSError, pa.ArrowException) as error:
         if verified.passed:
             raise
         return (verified, *(_not_evaluated(name, error) for name in RAW_CHECKS if name != LEDGER_VERIFIED))
-    return (
-        verified,
-        offsets_reconcile(day, rows, view.rows, ledger, view.all_offsets),
-        dead_letters(rows),
-        duplicate_messages(_parts(rows.select(COLUMNS_OF_REPEATED))),
-        sequence_gaps(_parts(rows.select(COLUMNS_OF_SEQUENCES), whole=scope is SequenceScope.PARTITION), scope),
-    )
-
-
-def _parts(rows: pa.Table, *, whole: bool = False) -> Iterator[pa.Table]:
-    return iter([rows]) if whole else (part for (part,) in symbol_parts(rows))
 
 
 def _not_evaluated(check: str, error: Exception) -> Finding:

@@ -7,35 +7,44 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from k2_market.day_batches import DayBatches, frames
 from k2_market.finding import Finding, Severity
 from k2_market.ledger import Ledger
+from k2_market.number_runs import runs_of, union_of
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.repeated_keys import rows_sharing_a_key
+from k2_market.row_offsets import OFFSET_COLUMNS
 
 OFFSETS_RECONCILE = "offsets_reconcile"
 
+_LOG = ["kafka_topic_id", "kafka_partition"]
+_NONE = pl.DataFrame(schema={"kafka_topic_id": pl.String, "kafka_partition": pl.Int32, "kafka_offset": pl.Int64})
+
 
 def offsets_reconcile(
-    day: date, day_rows: pa.Table, table_rows: int, ledger: Ledger, all_offsets: Callable[[], pa.Table]
+    day: date, day_rows: DayBatches, table_rows: int, ledger: Ledger, all_offsets: Callable[[], pa.Table]
 ) -> Finding:
     """Whether every offset in the ledger is a row of the table exactly once, and every row's offset is in the ledger.
 
     Args:
         day: The trading day looked at.
-        day_rows: ``kafka_topic_id``, ``kafka_partition``, ``kafka_offset`` of the day's rows.
+        day_rows: ``kafka_topic_id``, ``kafka_partition``, ``kafka_offset`` of the day's rows; gone through once where
+            all is well, and looked at row by row where it is not.
         table_rows: Rows of the whole table, by its metadata.
         ledger: The table's ledger.
         all_offsets: Gives the same three columns of the whole table; asked only when the counts differ, to name
             the offsets that are missing.
     """
-    offsets = pl.DataFrame(pl.from_arrow(day_rows.select(["kafka_topic_id", "kafka_partition", "kafka_offset"])))
-    repeated = rows_sharing_a_key(offsets, offsets.columns).unique().sort(offsets.columns)
+    rows, seen = _seen(day_rows)
+    sound = rows == len(seen) and not seen - ledger.covered
+    offsets = _NONE if sound else pl.concat([_NONE, *frames(day_rows, OFFSET_COLUMNS)])
+    repeated = rows_sharing_a_key(offsets, OFFSET_COLUMNS).unique().sort(OFFSET_COLUMNS)
     strays = strays_of(offsets, ledger.covered)
     missing = missing_of(all_offsets(), ledger) if table_rows < ledger.messages else RangeSet()
-    lost = lost_before(offsets, ledger)
+    lost = lost_before(seen, ledger)
     difference = table_rows - ledger.messages
     wrong = bool(difference or repeated.height or strays.height)
-    topics = offsets["kafka_topic_id"].n_unique()
+    topics = len({topic_id for topic_id, _ in seen.spans})
     return Finding(
         check=OFFSETS_RECONCILE,
         passed=not (wrong or lost or topics > 1),
@@ -43,7 +52,7 @@ def offsets_reconcile(
         severity=Severity.ERROR if wrong else Severity.WARN,
         description=_describe(day, difference, repeated.height, strays.height, len(lost), topics, ledger),
         numbers={
-            "rows_of_day": offsets.height,
+            "rows_of_day": rows,
             "rows_of_table": table_rows,
             "messages_in_ledger": ledger.messages,
             "offsets_in_ledger": len(ledger.covered),
@@ -64,10 +73,24 @@ def offsets_reconcile(
     )
 
 
-def lost_before(offsets: pl.DataFrame, ledger: Ledger) -> RangeSet:
+def _seen(day_rows: DayBatches) -> tuple[int, RangeSet]:
+    """How many rows a day has, and the offsets that they have."""
+    rows, runs = 0, [runs_of(_NONE, _LOG, "kafka_offset")]
+    for offsets in frames(day_rows, OFFSET_COLUMNS):
+        rows += offsets.height
+        runs.append(runs_of(offsets, _LOG, "kafka_offset"))
+    return rows, RangeSet.of(
+        OffsetRange(t, p, first, last + 1) for t, p, first, last in union_of(runs, _LOG).iter_rows()
+    )
+
+
+def lost_before(seen: RangeSet, ledger: Ledger) -> RangeSet:
     """The ranges lost to retention just before a row of the day: those that its trades may be missing from."""
-    rows = set(offsets.iter_rows()) if ledger.lost else set()
-    return RangeSet.of(each for each in ledger.lost if (each.topic_id, each.partition, each.end) in rows)
+    return RangeSet.of(
+        each
+        for each in ledger.lost
+        if not RangeSet.of([OffsetRange(each.topic_id, each.partition, each.end, each.end + 1)]).isdisjoint(seen)
+    )
 
 
 def strays_of(offsets: pl.DataFrame, covered: RangeSet) -> pl.DataFrame:

@@ -1,39 +1,43 @@
 """Quality rules of the raw table: what its messages say about the feed, before anything is made of them.
 
-Each takes rows of ``RAW_TRADES`` of one trading day, at once or in parts of whole symbols, and returns a ``Finding``.
+Each goes through the rows of ``RAW_TRADES`` of one trading day and returns a ``Finding``. What is kept is digests, runs
+and what was found, so that the memory does not grow with the day as its rows do.
+
 None of them makes bars wrong, since cleaning deals with what they find; all of them are reason to look at the feed.
 """
 
-from collections.abc import Iterable, Sequence
-
 import polars as pl
-import pyarrow as pa
 
+from k2_market.day_batches import DayBatches, frames
 from k2_market.feed import SequenceScope
 from k2_market.finding import MAX_EXAMPLES, Example, Finding, Severity
 from k2_market.repeated_keys import rows_sharing_a_key
 from k2_market.sequences import missing_ranges
+from k2_market.table_schemas import RAW_TRADES
 
 MAX_GAPS_SHOWN = 1000
 """Missing ranges a finding lists: enough to ask the exchange for all of them on any but a broken day."""
 
+ROWS_AT_ONCE = 500_000
+"""Repeated messages that are compared at once; of more, a part after the other."""
+
 _PLACE = ("kafka_topic_id", "kafka_partition", "kafka_offset")
 _CONTENT = ("exchange_timestamp", "price", "quantity", "side", "conditions", "currency")
-
-COLUMNS_OF_REPEATED = ("symbol", "trade_id", "action", "reject_reason", *_PLACE, *_CONTENT)
-"""What ``duplicate_messages`` reads."""
-
-COLUMNS_OF_SEQUENCES = ("symbol", "sequence_number", "exchange_timestamp", "kafka_topic_id", "kafka_partition")
-"""What ``sequence_gaps`` reads."""
+_REPORTED = ("symbol", "trade_id", "action", "reject_reason")
+_KEY = ("symbol", "trade_id")
 
 
-def dead_letters(raw: pa.Table) -> Finding:
+def dead_letters(day: DayBatches) -> Finding:
     """Whether every message decoded.
 
     Numbers: ``raw_rows``, ``dead_letters``, ``reasons``. Examples: a reason each, the most frequent first, with its
     count and the place of its first message.
     """
-    dead = _frame(raw, ["reject_reason", *_PLACE]).filter(pl.col("reject_reason").is_not_null()).sort(_PLACE)
+    raw_rows, found = 0, [_NO_DEAD_LETTERS]
+    for rows in frames(day, ["reject_reason", *_PLACE]):
+        raw_rows += rows.height
+        found.append(rows.filter(pl.col("reject_reason").is_not_null()))
+    dead = pl.concat(found).sort(_PLACE)
     reasons = (
         dead.group_by("reject_reason")
         .agg(pl.len().alias("messages"), pl.col(_PLACE).first())
@@ -43,8 +47,8 @@ def dead_letters(raw: pa.Table) -> Finding:
         check="dead_letters",
         passed=dead.is_empty(),
         severity=Severity.WARN,
-        description=f"{dead.height} of {raw.num_rows} messages would not decode, for {reasons.height} reasons.",
-        numbers={"raw_rows": raw.num_rows, "dead_letters": dead.height, "reasons": reasons.height},
+        description=f"{dead.height} of {raw_rows} messages would not decode, for {reasons.height} reasons.",
+        numbers={"raw_rows": raw_rows, "dead_letters": dead.height, "reasons": reasons.height},
         examples=tuple(
             {"reason": row["reject_reason"], "messages": row["messages"], "first": _place(row)}
             for row in reasons.head(MAX_EXAMPLES).iter_rows(named=True)
@@ -53,18 +57,21 @@ def dead_letters(raw: pa.Table) -> Finding:
     )
 
 
-def duplicate_messages(parts: Iterable[pa.Table]) -> Finding:
+def duplicate_messages(day: DayBatches, rows_at_once: int = ROWS_AT_ONCE) -> Finding:
     """Whether every trade was reported once.
 
     Args:
-        parts: The day's rows, all of a symbol in one part.
+        day: The day's rows; first their keys are read, then all of the rows that may repeat one another.
+        rows_at_once: Of so many such rows about are compared at once.
 
     Only ``NEW`` messages with a trade_id can be told to repeat one another.
     Numbers: ``duplicates`` (messages beyond the first of their id), ``repeated_ids``, ``conflicting_ids`` (repeated
     with differing content). Examples: an id each, conflicting ones first, with the places of its first and last
     message.
     """
-    found = list(map(_repeated_in, parts))
+    suspects = _repeated_digests(day)
+    parts = 1 + len(suspects) // rows_at_once
+    found = [_repeated_in(day, suspects.filter(suspects % parts == part).unique()) for part in range(parts)]
     ids = pl.concat(each for each, _ in found).sort(
         [pl.col("conflicting"), pl.col("symbol"), pl.col("trade_id")], descending=[True, False, False]
     )
@@ -95,17 +102,17 @@ def duplicate_messages(parts: Iterable[pa.Table]) -> Finding:
     )
 
 
-def sequence_gaps(parts: Iterable[pa.Table], scope: SequenceScope) -> Finding:
+def sequence_gaps(day: DayBatches, scope: SequenceScope) -> Finding:
     """Whether the feed's sequence numbers are complete.
 
     Args:
-        parts: The day's rows, all within which the feed counts in one part.
+        day: The day's rows.
         scope: Within what the feed counts.
 
     Numbers: ``gaps`` (ranges), ``missing`` (numbers), ``keys`` (symbols or partitions with gaps). Examples: every
     missing range, up to ``MAX_GAPS_SHOWN``, with the times of the messages on either side.
     """
-    gaps = sorted((gap for part in parts for gap in missing_ranges(part, scope)), key=lambda gap: (gap.key, gap.first))
+    gaps = missing_ranges(day, scope)
     missing = sum(gap.count for gap in gaps)
     keys = len({gap.key for gap in gaps})
     description = f"{missing} sequence numbers are missing, in {len(gaps)} ranges of {keys} keys ({scope})."
@@ -131,20 +138,37 @@ def sequence_gaps(parts: Iterable[pa.Table], scope: SequenceScope) -> Finding:
     )
 
 
-def _repeated_in(part: pa.Table) -> tuple[pl.DataFrame, int]:
-    """The trade ids of a part that several messages report, and how many messages those are."""
-    rows = _frame(part, ["symbol", "trade_id", "action", "reject_reason", *_PLACE]).with_row_index("row")
-    reported = pl.col("reject_reason").is_null() & (pl.col("action") == "NEW") & (pl.col("trade_id") != "")
-    repeated = rows_sharing_a_key(rows.filter(reported), ["symbol", "trade_id"])
-    return _repeated_ids(repeated, _frame(part.take(repeated["row"].to_arrow()), _CONTENT)), repeated.height
+def _repeated_digests(day: DayBatches) -> pl.Series:
+    """The digests of keys, as often as messages have them, that more than one message has.
+
+    Digests have 64 bits. Messages with distinct ones have distinct keys; what shares one is still to be compared.
+    """
+    digests = pl.concat([_NO_DIGESTS, *(_reported(rows)["digest"] for rows in frames(day, _REPORTED))])
+    return digests.clear() if digests.n_unique() == len(digests) else digests.filter(digests.is_duplicated())
 
 
-def _repeated_ids(repeated: pl.DataFrame, content: pl.DataFrame) -> pl.DataFrame:
+def _reported(rows: pl.DataFrame) -> pl.DataFrame:
+    """The messages that report a trade by its id, each with its key's digest."""
+    reports = pl.col("reject_reason").is_null() & (pl.col("action") == "NEW") & (pl.col("trade_id") != "")
+    return rows.filter(reports).with_columns(pl.struct(_KEY).hash().alias("digest"))
+
+
+def _repeated_in(day: DayBatches, digests: pl.Series) -> tuple[pl.DataFrame, int]:
+    """The trade ids, among keys of some digests, that several messages report, and how many messages those are."""
+    found = [_NO_MESSAGES]
+    if len(digests):
+        columns = (*_REPORTED, *_PLACE, *_CONTENT)
+        found += [_reported(rows).filter(pl.col("digest").is_in(digests.implode())) for rows in frames(day, columns)]
+    repeated = rows_sharing_a_key(pl.concat(each.select(*_KEY, *_PLACE, *_CONTENT) for each in found), _KEY)
+    return _repeated_ids(repeated), repeated.height
+
+
+def _repeated_ids(repeated: pl.DataFrame) -> pl.DataFrame:
     differs = pl.any_horizontal(pl.col(column).n_unique() > 1 for column in _CONTENT)
     return (
-        pl.concat([repeated.with_columns(pl.struct(_PLACE).alias("place")), content], how="horizontal")
+        repeated.with_columns(pl.struct(_PLACE).alias("place"))
         .sort(_PLACE)
-        .group_by("symbol", "trade_id")
+        .group_by(_KEY)
         .agg(
             pl.len().alias("messages"),
             differs.alias("conflicting"),
@@ -158,7 +182,12 @@ def _place(row: Example) -> str:
     return "{}/{}/{}".format(*(row[column] for column in _PLACE))
 
 
-def _frame(table: pa.Table, columns: Sequence[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(table.select(columns))
+def _no_rows(*columns: str) -> pl.DataFrame:
+    frame = pl.from_arrow(RAW_TRADES.empty_table().select(columns))
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+_NO_DIGESTS = pl.Series("digest", dtype=pl.UInt64)
+_NO_DEAD_LETTERS = _no_rows("reject_reason", *_PLACE)
+_NO_MESSAGES = _no_rows(*_KEY, *_PLACE, *_CONTENT)

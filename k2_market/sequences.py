@@ -8,14 +8,17 @@ to start at 1. They give the same answer, as far as the tracker's bounds on memo
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
-import pyarrow as pa
 
+from k2_market.day_batches import DayBatches, frames
 from k2_market.feed import SequenceScope
+from k2_market.number_runs import runs_of, union_of
+
+_NUMBER = "sequence_number"
 
 
 @dataclass(frozen=True)
@@ -42,53 +45,43 @@ class MissingRange:
         return self.last - self.first + 1
 
 
-def missing_ranges(messages: pa.Table, scope: SequenceScope) -> list[MissingRange]:
+def missing_ranges(day: DayBatches, scope: SequenceScope) -> list[MissingRange]:
     """Every range of numbers that a day lacks, in order of key and number.
 
     Args:
-        messages: Rows of one trading day with ``symbol``, ``sequence_number``, ``exchange_timestamp``,
+        day: Rows of one trading day with ``symbol``, ``sequence_number``, ``exchange_timestamp``,
             ``kafka_topic_id`` and ``kafka_partition``: raw rows rather than trades, since cancels have numbers too.
             Rows without a number, dead letters among them, count for nothing.
         scope: Within what the feed counts; where it does not, nothing is known to be missing.
     """
     if scope is SequenceScope.NONE:
         return []
-    seen = _numbers_seen(messages, scope)
-    holes = _holes(seen.join(_keys_with_holes(seen), on="key", how="semi"))
-    beside = pl.concat(holes.select("key", pl.col(column).alias("number")) for column in ("before", "after"))
-    times = seen.join(beside, on=["key", "number"], how="semi").group_by("key", "number").agg(pl.col("time").min())
-    with_times = holes.join(times, left_on=["key", "before"], right_on=["key", "number"]).join(
-        times, left_on=["key", "after"], right_on=["key", "number"], suffix="_after"
+    key = ["symbol"] if scope is SequenceScope.SYMBOL else ["kafka_topic_id", "kafka_partition"]
+    seen = [runs_of(numbers.drop_nulls(_NUMBER), key, _NUMBER) for numbers in frames(day, [*key, _NUMBER])]
+    holes = _holes(union_of(seen, key), key) if seen else pl.DataFrame()
+    if holes.is_empty():
+        return []
+    times = _times_beside(holes, frames(day, [*key, _NUMBER, "exchange_timestamp"]), key)
+    with_times = holes.join(times, left_on=[*key, "before"], right_on=[*key, _NUMBER]).join(
+        times, left_on=[*key, "after"], right_on=[*key, _NUMBER], suffix="_after"
     )
-    in_order = with_times.sort("key", "before").select(
-        "key", pl.col("before") + 1, pl.col("after") - 1, "time", "time_after"
-    )
+    in_order = with_times.select(
+        pl.concat_str(key, separator="/").alias("key"), pl.col("before") + 1, pl.col("after") - 1, "time", "time_after"
+    ).sort("key", "before")
     return [MissingRange(*hole) for hole in in_order.iter_rows()]
 
 
-def _numbers_seen(messages: pa.Table, scope: SequenceScope) -> pl.DataFrame:
-    by = ["symbol"] if scope is SequenceScope.SYMBOL else ["kafka_topic_id", "kafka_partition"]
-    rows = pl.from_arrow(messages.select([*by, "sequence_number", "exchange_timestamp"]))
-    assert isinstance(rows, pl.DataFrame)
-    return rows.filter(pl.col("sequence_number").is_not_null()).select(
-        pl.concat_str(by, separator="/").alias("key"),
-        pl.col("sequence_number").alias("number"),
-        pl.col("exchange_timestamp").alias("time"),
-    )
-
-
-def _keys_with_holes(seen: pl.DataFrame) -> pl.DataFrame:
-    """Most keys of most days have none, which is much cheaper to find out than to sort them."""
-    number = pl.col("number")
-    extent = number.max().cast(pl.Int128) - number.min().cast(pl.Int128) + 1
-    return seen.group_by("key").agg((extent > number.n_unique()).alias("has_holes")).filter("has_holes")
-
-
-def _holes(seen: pl.DataFrame) -> pl.DataFrame:
+def _holes(runs: pl.DataFrame, key: list[str]) -> pl.DataFrame:
     """Neighbours ``before`` and ``after`` with nothing seen between them, by key."""
-    ordered = seen.group_by("key").agg(pl.col("number").sort().alias("after")).explode("after")
-    before = pl.col("after").shift().over("key")
-    return ordered.with_columns(before.alias("before")).filter(pl.col("after") > pl.col("before") + 1)
+    before = pl.col("last").shift(1).over(key)
+    return runs.select(*key, before.alias("before"), pl.col("first").alias("after")).drop_nulls("before")
+
+
+def _times_beside(holes: pl.DataFrame, messages: Iterable[pl.DataFrame], key: list[str]) -> pl.DataFrame:
+    """The earliest ``time`` of each number on either side of a hole."""
+    beside = pl.concat(holes.select(*key, pl.col(side).alias(_NUMBER)) for side in ("before", "after"))
+    found = [each.join(beside, on=[*key, _NUMBER], how="semi") for each in messages]
+    return pl.concat(found).group_by(*key, _NUMBER).agg(pl.col("exchange_timestamp").min().alias("time"))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A raw table as it is at one snapshot: rows, the ledger that belongs to them, and the commits it remembers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -11,7 +12,7 @@ from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.row_offsets import OFFSET_COLUMNS
-from k2_resources.day_rows import read_compactly
+from k2_resources.day_rows import read_compactly, row_batches
 from k2_resources.iceberg_catalog import of_day
 from k2_resources.table_errors import in_words
 
@@ -93,6 +94,12 @@ class RawView:
             return schema.empty_table()
         with in_words(".".join(self.table.name()), f"reading {day} of"):
             return read_compactly(self.table, day, schema)
+
+    def day_batches(self, day: date, *columns: str) -> Iterator[pa.Table]:
+        """The same a batch at a time, texts plain, in the order in which they were written."""
+        if self.table is not None and self.table.current_snapshot() is not None:
+            with in_words(".".join(self.table.name()), f"reading {day} of"):
+                yield from row_batches(self.table, day, pa.schema([self.schema.field(name) for name in columns]))
 
     def all_offsets(self) -> pa.Table:
         """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""

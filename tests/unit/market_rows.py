@@ -1,6 +1,6 @@
 """Builders of rows for tests of the domain, and generators of whole days: say what matters, get the rest."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from k2_market.day_batches import DayBatches
 from k2_market.table_schemas import PRICE, QUANTITY, RAW_TRADES, TRADES
 
 DAY = date(2026, 3, 10)
@@ -59,6 +60,16 @@ def dead_letter(offset: int, reason: str = "truncated body", **said: Any) -> Row
 def raw_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """``RAW_TRADES`` of some rows."""
     return pa.Table.from_pylist(list(rows), schema=RAW_TRADES)
+
+
+def batches(rows: pa.Table, rows_a_batch: int = 1_000) -> DayBatches:
+    """A day's rows as rules go through them."""
+
+    def read(*columns: str) -> Iterator[pa.Table]:
+        for start in range(0, rows.num_rows, rows_a_batch):
+            yield rows.slice(start, rows_a_batch).select(columns)
+
+    return read
 
 
 def trade(offset: int, **said: Any) -> Row:

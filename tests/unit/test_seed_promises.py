@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from market_rows import batches
 
 from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_market.feed import SequenceScope, load_feeds
@@ -38,7 +39,7 @@ def test_topics_are_named_after_asset_class_kind_and_exchange_and_asx_has_thirty
 
 
 def test_a_gap_in_sequence_numbers_warns_and_blocks_nothing():
-    finding = sequence_gaps([RAW_TRADES.empty_table()], SequenceScope.SYMBOL)
+    finding = sequence_gaps(batches(RAW_TRADES.empty_table()), SequenceScope.SYMBOL)
 
     assert "sequence_gaps" in RAW_CHECKS
     assert "sequence_gaps" not in BLOCKING

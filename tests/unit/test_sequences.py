@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_rows import Row, at, dead_letter, message, raw_table
+from market_rows import Row, at, batches, dead_letter, message, raw_table
 
 from k2_market.feed import SequenceScope
 from k2_market.sequences import (
@@ -51,18 +51,21 @@ def missing_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
 def test_a_missing_range_names_its_symbol_and_its_neighbours():
     rows = raw_table(numbered([1, 2, 5]))
 
-    assert missing_ranges(rows, SequenceScope.SYMBOL) == [MissingRange("BHP", 3, 4, at(2), at(5))]
-    assert missing_ranges(rows, SequenceScope.SYMBOL)[0].count == 2
+    assert missing_ranges(batches(rows), SequenceScope.SYMBOL) == [MissingRange("BHP", 3, 4, at(2), at(5))]
+    assert missing_ranges(batches(rows), SequenceScope.SYMBOL)[0].count == 2
 
 
 def test_numbers_before_the_first_seen_are_not_known_to_be_missing():
-    assert missing_ranges(raw_table(numbered([500, 501])), SequenceScope.SYMBOL) == []
+    assert missing_ranges(batches(raw_table(numbered([500, 501]))), SequenceScope.SYMBOL) == []
 
 
 def test_each_symbol_counts_for_itself():
     rows = raw_table(numbered([1, 3], symbol="ANZ") + numbered([2, 4], symbol="BHP"))
 
-    assert [(gap.key, gap.first) for gap in missing_ranges(rows, SequenceScope.SYMBOL)] == [("ANZ", 2), ("BHP", 3)]
+    assert [(gap.key, gap.first) for gap in missing_ranges(batches(rows), SequenceScope.SYMBOL)] == [
+        ("ANZ", 2),
+        ("BHP", 3),
+    ]
 
 
 def test_a_feed_that_counts_by_partition_is_judged_by_partition():
@@ -70,26 +73,26 @@ def test_a_feed_that_counts_by_partition_is_judged_by_partition():
         numbered([1], symbol="ANZ") + numbered([2, 4], symbol="BHP") + numbered([9], symbol="BHP", kafka_partition=3)
     )
 
-    assert [(gap.key, gap.first, gap.last) for gap in missing_ranges(rows, SequenceScope.PARTITION)] == [
+    assert [(gap.key, gap.first, gap.last) for gap in missing_ranges(batches(rows), SequenceScope.PARTITION)] == [
         ("topic-a/0", 3, 3)
     ]
 
 
 def test_of_a_feed_that_does_not_count_nothing_is_missing():
-    assert missing_ranges(raw_table(numbered([1, 9])), SequenceScope.NONE) == []
+    assert missing_ranges(batches(raw_table(numbered([1, 9]))), SequenceScope.NONE) == []
 
 
 def test_rows_without_a_number_fill_nothing():
     rows = raw_table([*numbered([1, 3]), message(7), dead_letter(8)])
 
-    assert [(gap.first, gap.last) for gap in missing_ranges(rows, SequenceScope.SYMBOL)] == [(2, 2)]
+    assert [(gap.first, gap.last) for gap in missing_ranges(batches(rows), SequenceScope.SYMBOL)] == [(2, 2)]
 
 
 def test_the_extremes_of_64_bits_are_no_overflow():
     lowest, highest = -(2**63), 2**63 - 1
     rows = raw_table([message(i, sequence_number=n) for i, n in enumerate([lowest, highest])])
 
-    (gap,) = missing_ranges(rows, SequenceScope.SYMBOL)
+    (gap,) = missing_ranges(batches(rows), SequenceScope.SYMBOL)
     assert (gap.first, gap.last, gap.count) == (lowest + 1, highest - 1, 2**64 - 2)
 
 
@@ -212,9 +215,9 @@ def test_a_tracker_without_room_is_refused(bounds):
 ARRIVALS = st.lists(st.tuples(st.sampled_from(["ANZ", "BHP", "CBA"]), st.integers(1, 60)), max_size=60)
 
 
-@given(ARRIVALS)
+@given(ARRIVALS, st.integers(1, 20))
 @settings(max_examples=150, deadline=None)
-def test_in_whatever_order_messages_come_tracker_and_day_agree(arrivals):
+def test_in_whatever_order_messages_come_tracker_and_day_agree(arrivals, rows_a_batch):
     tracker = SequenceTracker()
     seen: dict[str, list[int]] = defaultdict(list)
     rows = []
@@ -223,7 +226,7 @@ def test_in_whatever_order_messages_come_tracker_and_day_agree(arrivals):
         seen[symbol].append(number)
         rows.append(message(place, symbol=symbol, sequence_number=number))
 
-    found = missing_ranges(raw_table(rows), SequenceScope.SYMBOL)
+    found = missing_ranges(batches(raw_table(rows), rows_a_batch), SequenceScope.SYMBOL)
 
     for symbol in ("ANZ", "BHP", "CBA"):
         by_hand = missing_of(seen[symbol])
