@@ -21,16 +21,16 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from benchmarks.measured_process import Measured, in_turns, measure, medians
 from benchmarks.results_file import write_results
-from benchmarks.simulated_tables import catalog_in, raw_day, simulated_feed, write_raw_day
+from benchmarks.simulated_tables import TOPIC_ID, catalog_in, raw_day, simulated_feed, write_raw_day
 from k2_assets.bars import build_minute_bars, build_rolled_up
 from k2_assets.checks import bar_findings, trade_findings
 from k2_assets.day_build import Build
 from k2_assets.trades import build_trades
 from k2_market.table_schemas import BAR_INTERVALS, DAY, MINUTE, RAW_TRADES, ROLLED_UP
 from k2_market.trade_cleaning import COLUMNS_READ
+from k2_resources.day_reader import DayReader
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import day_paths, find_table
-from k2_resources.raw_view import RawView
 
 TRADING_DAY = date(2026, 11, 20)
 SETTINGS = {"rounds": 5, "trades": 10_000_000, "symbols": 2_000}
@@ -93,21 +93,22 @@ def make_day(directory: str, trades: int, symbols: int) -> None:
 
 def k2_trades(directory: str) -> int:
     """Raw rows to published trades, as the asset ``trades`` makes them."""
-    raw = _raw(directory)
-    return _published(directory, "trades", lambda day, staged: build_trades(simulated_feed(), raw, day, staged))
+    raw, feed = _raw(directory), simulated_feed()
+    return _published(directory, "trades", lambda day, staged: build_trades(feed, (TOPIC_ID,), raw, day, staged))
 
 
 def k2_trades_checks(directory: str) -> int:
     """The checks of the published trades."""
-    found = trade_findings(simulated_feed(), _raw(directory), _table(directory, "trades"), TRADING_DAY)
+    found = trade_findings(simulated_feed(), _raw(directory), _reader(directory, "trades"), TRADING_DAY)
     assert all(finding.passed for finding in found), found
     return len(found)
 
 
 def k2_bars(directory: str) -> int:
     """Trades to published bars of every width, each with its gate, as the assets make them."""
-    feed, trades, minutes = simulated_feed(), _table(directory, "trades"), _table(directory, MINUTE.table)
+    feed, trades = simulated_feed(), _reader(directory, "trades")
     rows = _published(directory, MINUTE.table, lambda day, staged: build_minute_bars(feed, trades, False, day, staged))
+    minutes = _reader(directory, MINUTE.table)
     for interval in ROLLED_UP:
 
         def build(day: date, staged: Any, interval: Any = interval) -> Any:
@@ -119,9 +120,9 @@ def k2_bars(directory: str) -> int:
 
 def k2_bars_checks(directory: str) -> int:
     """The checks of all published bars."""
-    trades = _table(directory, "trades")
+    trades = _reader(directory, "trades")
     for interval in BAR_INTERVALS:
-        found = bar_findings(interval, _table(directory, interval.table), trades, TRADING_DAY)
+        found = bar_findings(interval, _reader(directory, interval.table), trades, TRADING_DAY)
         assert all(finding.passed for finding in found), found
     return len(BAR_INTERVALS)
 
@@ -185,16 +186,20 @@ GROUP BY symbol, time_bucket($width::INTERVAL, bar_start)
 
 def _published(directory: str, name: str, build: Build) -> int:
     table = _table(directory, name)
-    with table.stage(TRADING_DAY) as staged:
+    with table.stager([TRADING_DAY]).stage(TRADING_DAY) as staged:
         built = build(TRADING_DAY, staged)
         assert all(finding.passed for finding in built.findings), built.findings
-        table.publish(staged, "benchmark")
+        table.publish([staged], "benchmark")
     return staged.rows
 
 
-def _raw(directory: str) -> RawView:
+def _raw(directory: str) -> DayReader:
     table = find_table(catalog_in(Path(directory)), simulated_feed().name, "raw_trades")
-    return RawView(table, RAW_TRADES)
+    return DayReader(table, RAW_TRADES, [TRADING_DAY])
+
+
+def _reader(directory: str, name: str) -> DayReader:
+    return _table(directory, name).reader([TRADING_DAY])
 
 
 def _table(directory: str, name: str) -> DayTable:

@@ -18,7 +18,7 @@ from k2_market.bars import READ_FROM_TRADES, minute_bars, roll_up
 from k2_market.feed import Feed
 from k2_market.table_schemas import DAY, MINUTE, ROLLED_UP, BarInterval
 from k2_market.trading_calendar import TradingCalendar
-from k2_resources.day_table import DayTable
+from k2_resources.day_reader import DayReader
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import correlation
@@ -45,10 +45,10 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
         versions = versions_made_from(context.instance, dg.AssetKey([feed.name, TRADES]))
-        trades = iceberg.day_table(feed.name, TRADES)
+        run_days = days_of_run(context)
+        trades = iceberg.day_table(feed.name, TRADES).reader(run_days)
         gate = Gate(context, key, iceberg.day_table(feed.name, MINUTE.table))
         with correlation(context.run.run_id):
-            run_days = days_of_run(context)
             build = partial(build_minute_bars, feed, trades, len(run_days) <= MOST_CHARTED_DAYS)
             made = gate.publish(run_days, build)
         yield from materialized(context, key, made, versions)
@@ -83,13 +83,13 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
         versions = versions_made_from(context.instance, dg.AssetKey([feed.name, MINUTE.table]))
-        minutes = iceberg.day_table(feed.name, MINUTE.table)
-        trades = iceberg.day_table(feed.name, TRADES)
+        run_days = days_of_run(context)
+        minutes = iceberg.day_table(feed.name, MINUTE.table).reader(run_days)
+        trades = iceberg.day_table(feed.name, TRADES).reader(run_days)
         for interval, key in keys.items():
             if key not in context.selected_asset_keys:
                 continue
             gate = Gate(context, key, iceberg.day_table(feed.name, interval.table))
-            run_days = days_of_run(context)
             build = partial(build_rolled_up, feed, interval, minutes, trades, len(run_days) <= MOST_CHARTED_DAYS)
             with correlation(context.run.run_id):
                 made = gate.publish(run_days, build)
@@ -99,7 +99,7 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
     return ohlcv_rolled_up
 
 
-def build_minute_bars(feed: Feed, trades: DayTable, charted: bool, day: date, staged: StagedDay) -> BuiltDay:
+def build_minute_bars(feed: Feed, trades: DayReader, charted: bool, day: date, staged: StagedDay) -> BuiltDay:
     """A day's one-minute bars from its published trades."""
     read = trades.read_day_compactly(day, *READ_FROM_TRADES)
     bars = minute_bars(read, TradingCalendar.of(feed).day_start(day))
@@ -108,7 +108,13 @@ def build_minute_bars(feed: Feed, trades: DayTable, charted: bool, day: date, st
 
 
 def build_rolled_up(
-    feed: Feed, interval: BarInterval, minutes: DayTable, trades: DayTable, charted: bool, day: date, staged: StagedDay
+    feed: Feed,
+    interval: BarInterval,
+    minutes: DayReader,
+    trades: DayReader,
+    charted: bool,
+    day: date,
+    staged: StagedDay,
 ) -> BuiltDay:
     """A day's bars of an interval from its published one-minute bars; 1d is held to the trades themselves."""
     calendar = TradingCalendar.of(feed)

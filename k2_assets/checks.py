@@ -33,7 +33,8 @@ from k2_market.trade_rules import (
     inside_session_rule,
 )
 from k2_market.trading_calendar import Session, TradingCalendar
-from k2_resources.day_table import DayTable
+from k2_resources.arrow_memory import arrow_from_system
+from k2_resources.day_reader import DayReader
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kept_files import structure
 from k2_resources.raw_view import RawView
@@ -76,7 +77,10 @@ def raw_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChecks
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         view = iceberg.raw_table(feed.name, RAW_TRADES).view()
-        findings = {day: raw_findings(feed, view, day) for day in days_materialized(context, asset)}
+        with arrow_from_system():
+            run_days = days_materialized(context, asset)
+            rows = view.reader(run_days)
+            findings = {day: raw_findings(feed, view, rows, day) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
 
     return raw_trades_checks
@@ -91,8 +95,9 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         view = iceberg.raw_table(feed.name, RAW_TRADES).view()
-        trades = iceberg.day_table(feed.name, TRADES)
-        findings = {day: trade_findings(feed, view, trades, day) for day in days_materialized(context, asset)}
+        run_days = days_materialized(context, asset)
+        raw, trades = view.reader(run_days), iceberg.day_table(feed.name, TRADES).reader(run_days)
+        findings = {day: trade_findings(feed, raw, trades, day) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
 
     return trades_checks
@@ -112,18 +117,25 @@ def _bar_checks_of(feed: Feed, days: dg.DailyPartitionsDefinition, interval: Bar
     def bars_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
-        bars = iceberg.day_table(feed.name, interval.table)
-        trades = iceberg.day_table(feed.name, TRADES)
-        findings = {day: bar_findings(interval, bars, trades, day) for day in days_materialized(context, asset)}
+        run_days = days_materialized(context, asset)
+        bars, trades = (iceberg.day_table(feed.name, name).reader(run_days) for name in (interval.table, TRADES))
+        findings = {day: bar_findings(interval, bars, trades, day) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
 
     return bars_checks
 
 
-def raw_findings(feed: Feed, view: RawView, day: date) -> tuple[Finding, ...]:
-    """What the rules say of a day's raw rows; of rows that can't be read, or trusted, just that."""
+def raw_findings(feed: Feed, view: RawView, reader: DayReader, day: date) -> tuple[Finding, ...]:
+    """What the rules say of a day's raw rows; of rows that can't be read, or trusted, just that.
+
+    Args:
+        feed: The feed.
+        view: The raw table.
+        reader: Reads its rows.
+        day: The trading day.
+    """
     verified = ledger_verified(day, *structure(view.table, day))
-    rows = partial(view.day_batches, day)
+    rows = partial(reader.day_batches, day)
     try:
         return (
             verified,
@@ -143,7 +155,7 @@ def _not_evaluated(check: str, error: Exception) -> Finding:
     return Finding(check, False, severity, f"Not evaluated, see {LEDGER_VERIFIED}: {error}", numbers={})
 
 
-def trade_findings(feed: Feed, raw: RawView, trades: DayTable, day: date) -> tuple[Finding, ...]:
+def trade_findings(feed: Feed, raw: DayReader, trades: DayReader, day: date) -> tuple[Finding, ...]:
     """What the rules say of a day's published trades."""
     in_session = inside_session_rule(_session(feed, day), feed.session.minutes_before, feed.session.minutes_after)
     judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, PRICES_POSITIVE, in_session))
@@ -153,7 +165,7 @@ def trade_findings(feed: Feed, raw: RawView, trades: DayTable, day: date) -> tup
     return judgement.findings()
 
 
-def bar_findings(interval: BarInterval, bars: DayTable, trades: DayTable, day: date) -> tuple[Finding, ...]:
+def bar_findings(interval: BarInterval, bars: DayReader, trades: DayReader, day: date) -> tuple[Finding, ...]:
     """What the rules say of a day's published bars."""
     rows = bars.read_day(day)
     if interval is DAY:

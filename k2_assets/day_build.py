@@ -50,14 +50,15 @@ class Gate:
         self._table = table
         self._refused: list[str] = []
 
-    def publish(self, days: Iterable[date], build: Build) -> dict[date, dict[str, Any]]:
+    def publish(self, days: Sequence[date], build: Build) -> dict[date, dict[str, Any]]:
         """Build days and publish those whose findings allow, many in one commit; the metadata of each that was."""
         made: dict[date, dict[str, Any]] = {}
+        stager = self._table.stager(days)
         with ExitStack() as stack:
             ready: list[_Ready] = []
             for day in days:
                 started = time.perf_counter()
-                staged = stack.enter_context(self._table.stage(day))
+                staged = stack.enter_context(stager.stage(day))
                 built = build(day, staged)
                 if self._let_through(day, built.findings):
                     staged.end()

@@ -16,8 +16,8 @@ from k2_market.feed import Feed
 from k2_market.symbol_parts import symbol_parts
 from k2_market.trade_cleaning import COLUMNS_READ, clean_day
 from k2_market.trade_rules import COMPLETE_AGAINST_RAW, PRICES_POSITIVE, UNIQUE_TRADES, Judgement
+from k2_resources.day_reader import DayReader
 from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_view import RawView
 from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import correlation
 
@@ -45,20 +45,29 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
         raw = iceberg.raw_table(feed.name, RAW_TRADES).view()
         gate = Gate(context, key, iceberg.day_table(feed.name, TRADES))
         with correlation(context.run.run_id):
-            made = gate.publish(days_of_run(context), partial(build_trades, feed, raw))
+            run_days = days_of_run(context)
+            topics = tuple(raw.ledger.topic_names)
+            made = gate.publish(run_days, partial(build_trades, feed, topics, raw.reader(run_days)))
         yield from materialized(context, key, made, versions)
         gate.close()
 
     return trades
 
 
-def build_trades(feed: Feed, raw: RawView, day: date, staged: StagedDay) -> BuiltDay:
-    """A feed's clean trades of a day, with what the gate asks: each once, all of them, none wrongly eligible."""
-    topics = tuple(raw.ledger.topic_names)
+def build_trades(feed: Feed, topic_order: tuple[str, ...], raw: DayReader, day: date, staged: StagedDay) -> BuiltDay:
+    """A feed's clean trades of a day, with what the gate asks: each once, all of them, none wrongly eligible.
+
+    Args:
+        feed: The feed.
+        topic_order: The ids of its topics, the oldest first.
+        raw: Reads the raw rows.
+        day: The trading day.
+        staged: Takes the trades.
+    """
     judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, PRICES_POSITIVE))
     parts = []
     for (messages,) in symbol_parts(raw.read_day_compactly(day, *COLUMNS_READ)):
-        clean = clean_day(messages, feed.conditions, topic_order=topics)
+        clean = clean_day(messages, feed.conditions, topic_order=topic_order)
         staged.add(clean.trades)
         judgement.see(messages, clean.trades)
         parts.append((clean.counts, Extent.of(clean.trades, "exchange_timestamp")))

@@ -4,7 +4,7 @@ The code server is a process of its own, so that the definitions are loaded once
 each; runs are its children.
 """
 
-import shutil
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +17,14 @@ from k2_cli.port_owners import is_taken
 from k2_cli.process_supervision import Command, Port
 
 _DAGSTER_YAML = Path(__file__).resolve().parent.parent / "deploy" / "local" / "dagster.yaml"
+_EVENT_STORAGE = """
+# Added by `k2 up`: where Dagster keeps its events anyway, through connections that are kept.
+event_log_storage:
+  module: k2_resources.kept_event_storage
+  class: KeptEventStorage
+  config:
+    base_dir: {base_dir}
+"""
 _DAEMONS_QUERY = "{instance{daemonHealth{allDaemonStatuses{required healthy lastHeartbeatTime}}}}"
 _WORKSPACE = """\
 # Written by `k2 up`.
@@ -45,9 +53,11 @@ class DagsterHome:
         return self.directory / "workspace.yaml"
 
     def write(self) -> None:
-        """Write both files; the settings are the ones that ship, whatever was there."""
+        """Write both files; the settings are the ones that ship, and where events lie, whatever was there."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_DAGSTER_YAML, self.directory / "dagster.yaml")
+        events = _EVENT_STORAGE.format(base_dir=json.dumps(str(self.directory / "history" / "runs")))
+        shipped = _DAGSTER_YAML.read_text(encoding="utf-8")
+        (self.directory / "dagster.yaml").write_text(shipped + events, encoding="utf-8")
         self.workspace.write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
 
     def command(self, module: str, *arguments: str) -> Command:

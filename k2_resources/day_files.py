@@ -20,14 +20,13 @@ from pyiceberg.io.pyarrow import (
     schema_to_pyarrow,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import PartitionFieldValue, PartitionKey, PartitionSpec
-from pyiceberg.schema import Schema
+from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 
 from k2_market.table_schemas import PARTITION_COLUMN
-from k2_resources.iceberg_catalog import TableMismatch
+from k2_resources.iceberg_catalog import TableMismatch, parted_by_day_alone
 
 ROWS_PER_GROUP = 1_000_000
 
@@ -56,12 +55,6 @@ def write_day_files(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iter
     for number, day in enumerate(days):
         of_day = typed if len(days) == 1 else typed.filter(pc.equal(typed[PARTITION_COLUMN], day))
         yield _write(metadata, io, f"00000-{number}-{write_id}.parquet", day, of_day)
-
-
-def parted_by_day_alone(schema: Schema, spec: PartitionSpec) -> bool:
-    """Whether a table has a partition a trading day and no other, as K2 makes its tables."""
-    columns = [(schema.find_column_name(field.source_id), str(field.transform)) for field in spec.fields]
-    return columns == [(PARTITION_COLUMN, "day")]
 
 
 def require_parted_by_day(table: Table) -> None:

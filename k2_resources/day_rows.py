@@ -4,40 +4,41 @@ pyiceberg's reader is asked where a file is not as K2 wrote it: columns that the
 apart, a file of several days.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import FileScanTask, Table
 
-from k2_resources.day_files import parted_by_day_alone
-from k2_resources.iceberg_catalog import of_day
+from k2_resources.iceberg_catalog import of_day, parted_by_day_alone
 
 _OF_FEW_VALUES = ("symbol", "side", "currency", "action", "kafka_topic_id", "reject_reason")
 _BATCH_ROWS = 131_072
 _FIELD_ID = b"PARQUET:field_id"
 
 
-def read_compactly(table: Table, day: date, schema: pa.Schema) -> pa.Table:
+def read_compactly(table: Table, day: date, tasks: Sequence[FileScanTask], schema: pa.Schema) -> pa.Table:
     """A day's rows with the columns of a schema; texts of few values are dictionaries, to be made plain where needed.
 
     Args:
         table: The table at some snapshot.
         day: The trading day.
+        tasks: The files that may hold rows of it, as planned.
         schema: Some of the table's columns.
     """
     compact = pa.schema([_compact(field) for field in schema])
-    files = _own_files(table, day, schema)
+    files = _own_files(table, tasks, schema)
     if files is None:
         return _by_pyiceberg(table, day, schema).cast(compact)
     parts = [_opened(table, file, compact).read(schema.names, use_threads=True).cast(compact) for file in files]
     return pa.concat_tables([compact.empty_table(), *parts]).unify_dictionaries()
 
 
-def row_batches(table: Table, day: date, schema: pa.Schema) -> Iterator[pa.Table]:
-    """A day's rows a batch at a time, in the order in which they were written."""
-    files = _own_files(table, day, schema)
+def row_batches(table: Table, day: date, tasks: Sequence[FileScanTask], schema: pa.Schema) -> Iterator[pa.Table]:
+    """A day's rows a batch at a time, in the order in which they were written; arguments as above."""
+    files = _own_files(table, tasks, schema)
     if files is None:
         yield _by_pyiceberg(table, day, schema)
         return
@@ -51,13 +52,24 @@ def _by_pyiceberg(table: Table, day: date, schema: pa.Schema) -> pa.Table:
     return scan.to_arrow().select(schema.names).cast(schema)
 
 
-def _own_files(table: Table, day: date, schema: pa.Schema) -> list[str] | None:
-    """The files that hold the day's rows and nothing else, column by column as the table has them; None if not so."""
-    tasks = list(table.scan(row_filter=of_day(day)).plan_files())
+@dataclass(frozen=True)
+class _File:
+    path: str
+    footer: pq.FileMetaData
+
+
+def _own_files(table: Table, tasks: Sequence[FileScanTask], schema: pa.Schema) -> list[_File] | None:
+    """The files, if they hold the day's rows and nothing else, column by column as the table has them; else None."""
     wanted = {name: str(table.schema().find_field(name).field_id).encode() for name in schema.names}
-    if all(_holds_the_day_alone(table, task) and _field_ids(table, task, wanted) == wanted for task in tasks):
-        return [task.file.file_path for task in tasks]
-    return None
+    found = []
+    for task in tasks:
+        if not _holds_the_day_alone(table, task):
+            return None
+        file = _File(task.file.file_path, _footer(table, task.file.file_path))
+        if _field_ids(file.footer, wanted) != wanted:
+            return None
+        found.append(file)
+    return found
 
 
 def _holds_the_day_alone(table: Table, task: FileScanTask) -> bool:
@@ -65,16 +77,21 @@ def _holds_the_day_alone(table: Table, task: FileScanTask) -> bool:
     return not task.delete_files and parted_by_day_alone(table.schema(), table.specs()[task.file.spec_id])
 
 
-def _field_ids(table: Table, task: FileScanTask, wanted: dict[str, bytes]) -> dict[str, bytes | None]:
-    with table.io.new_input(task.file.file_path).open() as stream:
-        found = pq.read_schema(stream)
+def _footer(table: Table, path: str) -> pq.FileMetaData:
+    with table.io.new_input(path).open() as stream:
+        return pq.read_metadata(stream)
+
+
+def _field_ids(footer: pq.FileMetaData, wanted: dict[str, bytes]) -> dict[str, bytes | None]:
+    found = footer.schema.to_arrow_schema()
     fields = {name: found.field(name) for name in wanted if found.get_field_index(name) >= 0}
     return {name: (field.metadata or {}).get(_FIELD_ID) for name, field in fields.items()}
 
 
-def _opened(table: Table, path: str, schema: pa.Schema) -> pq.ParquetFile:
+def _opened(table: Table, file: _File, schema: pa.Schema) -> pq.ParquetFile:
     dictionaries = [field.name for field in schema if pa.types.is_dictionary(field.type)]
-    return pq.ParquetFile(table.io.new_input(path).open(), read_dictionary=dictionaries)
+    stream = table.io.new_input(file.path).open()
+    return pq.ParquetFile(stream, metadata=file.footer, read_dictionary=dictionaries)
 
 
 def _compact(field: pa.Field) -> pa.Field:

@@ -20,11 +20,10 @@ from tenacity import (
 )
 
 from k2_resources import crash_points
-from k2_resources.day_rows import read_compactly
+from k2_resources.day_reader import DayReader
 from k2_resources.iceberg_catalog import (
     TABLE_SCHEMAS,
     DayFiles,
-    day_paths,
     ensure_table,
     files_by_day,
     find_table,
@@ -73,6 +72,14 @@ class DayTable:
         """Catalog name, as ``asx.trades``."""
         return f"{self._feed}.{self._name}"
 
+    def reader(self, days: Sequence[date]) -> DayReader:
+        """Reads some trading days as they are published now, one after the other.
+
+        Raises:
+            CatalogUnavailable: The catalog does not answer.
+        """
+        return DayReader(find_table(self._catalog, self._feed, self._name), self.schema, days)
+
     def read_day(self, day: date, *columns: str) -> pa.Table:
         """The published rows of a trading day, in the order in which they were written.
 
@@ -84,49 +91,32 @@ class DayTable:
             CatalogUnavailable: The catalog does not answer.
             WarehouseUnavailable: A file of the table can't be read.
         """
-        schema = self._schema_of(columns)
-        return self.read_day_compactly(day, *columns).cast(schema)
-
-    def read_day_compactly(self, day: date, *columns: str) -> pa.Table:
-        """As ``read_day``, but texts of few values are dictionaries: a large day takes less memory."""
-        schema = self._schema_of(columns)
-        table = find_table(self._catalog, self._feed, self._name)
-        if table is None or table.current_snapshot() is None:
-            return schema.empty_table()
-        with in_words(self.identifier, f"reading {day} of"):
-            return read_compactly(table, day, schema)
+        return self.reader([day]).read_day(day, *columns)
 
     def files_by_day(self, days: Sequence[date]) -> Mapping[date, DayFiles]:
         """The files of trading days' published versions."""
         return files_by_day(find_table(self._catalog, self._feed, self._name), days)
 
     def replace_day(self, day: date, rows: pa.Table, run_id: str) -> Published:
-        """Make ``rows`` the day's published version; see ``stage`` and ``publish``.
+        """Make ``rows`` the day's published version; see ``Stager`` and ``publish``.
 
         Args:
             day: The trading day.
             rows: All of the day's rows, in the table's schema; may be empty.
             run_id: The run that publishes, for the snapshot's summary.
         """
-        with self.stage(day) as staged:
+        with self.stager([day]).stage(day) as staged:
             staged.add(rows)
             return self.publish([staged], run_id)[day]
 
-    @contextmanager
-    def stage(self, day: date) -> Iterator[StagedDay]:
-        """Write a day's rows part by part, without a reader seeing them; what is not published is taken away again.
+    def stager(self, days: Sequence[date]) -> "Stager":
+        """Stages some trading days, one after the other.
 
         Raises:
             CatalogUnavailable: The catalog does not answer.
-            WarehouseUnavailable: A file of the table can't be read or written.
         """
         table = ensure_table(self._catalog, self._feed, self._name)
-        with in_words(self.identifier, f"writing {day} of"):
-            staged = StagedDay(table, day, self.schema, day_paths(table, day))
-            try:
-                yield staged
-            finally:
-                staged.close()
+        return Stager(table, self.schema, paths_by_day(table, days))
 
     def publish(self, days: Sequence[StagedDay], run_id: str) -> dict[date, Published]:
         """Make staged days the published versions, in one commit; readers see the old or the new days.
@@ -204,8 +194,34 @@ class DayTable:
             commit_seconds=time.perf_counter() - written,
         )
 
-    def _schema_of(self, columns: tuple[str, ...]) -> pa.Schema:
-        return pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema
+
+@dataclass(frozen=True)
+class Stager:
+    """Writes days for a table without a reader seeing them.
+
+    Attributes:
+        table: The table at the snapshot that the days are held against.
+        schema: Its columns.
+        published: For each day the paths of the files that hold it there.
+    """
+
+    table: Table
+    schema: pa.Schema
+    published: Mapping[date, frozenset[str]]
+
+    @contextmanager
+    def stage(self, day: date) -> Iterator[StagedDay]:
+        """Write a day's rows part by part; what is not published is taken away again.
+
+        Raises:
+            WarehouseUnavailable: A file of the table can't be read or written.
+        """
+        with in_words(".".join(self.table.name()), f"writing {day} of"):
+            staged = StagedDay(self.table, day, self.schema, self.published[day])
+            try:
+                yield staged
+            finally:
+                staged.close()
 
 
 def _named(days: Sequence[date]) -> str:

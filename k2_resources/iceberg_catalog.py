@@ -15,7 +15,9 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.expressions import BooleanExpression, EqualTo, Or
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import FileScanTask, Table
 from pyiceberg.transforms import DayTransform
 from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -218,17 +220,25 @@ def paths_by_day(table: Table, days: Sequence[date]) -> dict[date, frozenset[str
     return {day: frozenset(file.file_path for file in found.get(day, ())) for day in days}
 
 
-def _data_files(table: Table | None, days: Sequence[date]) -> dict[date, list[DataFile]]:
-    if table is None or table.current_snapshot() is None or not days:
-        return {}
-    if len(days) == 1:
-        return {days[0]: [task.file for task in table.scan(row_filter=of_day(days[0])).plan_files()]}
-    found: dict[date, list[DataFile]] = {day: [] for day in days}
+def tasks_by_day(table: Table, days: Sequence[date]) -> dict[date, list[FileScanTask]]:
+    """The files to read for each of some trading days, of which there is one at least; reads manifests, no data.
+
+    In a table that somebody gave other partitions a file may hold rows of further days.
+    """
+    if len(days) == 1 or not all(parted_by_day_alone(table.schema(), spec) for spec in table.specs().values()):
+        return {day: list(table.scan(row_filter=of_day(day)).plan_files()) for day in days}
+    found: dict[date, list[FileScanTask]] = {day: [] for day in days}
     for task in table.scan(row_filter=_between(min(days), max(days))).plan_files():
         day = _EPOCH + timedelta(days=task.file.partition[0])
         if day in found:
-            found[day].append(task.file)
+            found[day].append(task)
     return found
+
+
+def _data_files(table: Table | None, days: Sequence[date]) -> dict[date, list[DataFile]]:
+    if table is None or table.current_snapshot() is None or not days:
+        return {}
+    return {day: [task.file for task in tasks] for day, tasks in tasks_by_day(table, days).items()}
 
 
 _EPOCH = date(1970, 1, 1)
@@ -236,3 +246,9 @@ _EPOCH = date(1970, 1, 1)
 
 def _between(first: date, last: date) -> str:
     return f"{PARTITION_COLUMN} >= '{first}' AND {PARTITION_COLUMN} <= '{last}'"
+
+
+def parted_by_day_alone(schema: Schema, spec: PartitionSpec) -> bool:
+    """Whether a table has a partition a trading day and no other, as K2 makes its tables."""
+    columns = [(schema.find_column_name(field.source_id), str(field.transform)) for field in spec.fields]
+    return columns == [(PARTITION_COLUMN, "day")]

@@ -1,6 +1,6 @@
 """A raw table as it is at one snapshot: rows, the ledger that belongs to them, and the commits it remembers."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -12,9 +12,7 @@ from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.row_offsets import OFFSET_COLUMNS
-from k2_resources.day_rows import read_compactly, row_batches
-from k2_resources.iceberg_catalog import of_day
-from k2_resources.table_errors import in_words
+from k2_resources.day_reader import DayReader
 
 # What an ingest commit writes into its snapshot's summary.
 BATCH_ID = "k2.batch-id"
@@ -78,28 +76,13 @@ class RawView:
             if RUN_ID in summary
         ]
 
+    def reader(self, days: Sequence[date]) -> DayReader:
+        """Reads some trading days, one after the other."""
+        return DayReader(self.table, self.schema, days)
+
     def read_day(self, day: date, *columns: str) -> pa.Table:
         """A trading day's rows, all columns unless some are named; only the day's files are opened."""
-        schema = pa.schema([self.schema.field(name) for name in columns]) if columns else self.schema
-        if self.table is None:
-            return schema.empty_table()
-        with in_words(".".join(self.table.name()), f"reading {day} of"):
-            scan = self.table.scan(row_filter=of_day(day), selected_fields=columns or ("*",))
-            return scan.to_arrow().select(schema.names).cast(schema)
-
-    def read_day_compactly(self, day: date, *columns: str) -> pa.Table:
-        """As ``read_day`` of some columns, but texts of few values are dictionaries: a large day takes less memory."""
-        schema = pa.schema([self.schema.field(name) for name in columns])
-        if self.table is None or self.table.current_snapshot() is None:
-            return schema.empty_table()
-        with in_words(".".join(self.table.name()), f"reading {day} of"):
-            return read_compactly(self.table, day, schema)
-
-    def day_batches(self, day: date, *columns: str) -> Iterator[pa.Table]:
-        """The same a batch at a time, texts plain, in the order in which they were written."""
-        if self.table is not None and self.table.current_snapshot() is not None:
-            with in_words(".".join(self.table.name()), f"reading {day} of"):
-                yield from row_batches(self.table, day, pa.schema([self.schema.field(name) for name in columns]))
+        return self.reader([day]).read_day(day, *columns)
 
     def all_offsets(self) -> pa.Table:
         """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""

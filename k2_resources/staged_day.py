@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_resources.day_rows import row_batches
+from k2_resources.day_reader import DayReader
 from k2_resources.staged_file import StagedFile
 
 
@@ -39,7 +39,7 @@ class StagedDay:
         self._ended = False
         self.file = StagedFile(table, day)
         self._schema = schema
-        self._before = _Before(row_batches(table, day, schema) if published else iter(()), schema)
+        self._before = _Before(DayReader(table, schema, [day]).day_batches(day) if published else iter(()), schema)
         self._thread = ThreadPoolExecutor(1)
         self._written: Future[None] | None = None
         self._kept = False

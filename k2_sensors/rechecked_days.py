@@ -1,6 +1,6 @@
 """Raw rows checked again outside of a run, once a repair has written them: else their days would stay blocked."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import date
 
 import dagster as dg
@@ -13,7 +13,7 @@ from k2_market.finding import Finding
 from k2_resources.raw_view import RawView
 
 
-def recheck(feed: Feed, raw: RawView, instance: dg.DagsterInstance, days: Iterable[date]) -> None:
+def recheck(feed: Feed, raw: RawView, instance: dg.DagsterInstance, days: Sequence[date]) -> None:
     """Report what the checks say of some days' raw rows now.
 
     Args:
@@ -22,8 +22,9 @@ def recheck(feed: Feed, raw: RawView, instance: dg.DagsterInstance, days: Iterab
         instance: Dagster's records.
         days: The trading days to look at.
     """
+    reader = raw.reader(days)
     for day in days:
-        for finding in raw_findings(feed, raw, day):
+        for finding in raw_findings(feed, raw, reader, day):
             instance.report_runless_asset_event(_evaluation(feed, day, finding))
 
 

@@ -15,7 +15,7 @@ from raw_deliveries import delivered
 
 from k2_market.table_schemas import TRADES
 from k2_resources import day_rows
-from k2_resources.day_rows import read_compactly, row_batches
+from k2_resources.day_reader import DayReader
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, TableMismatch, day_paths, find_table, open_catalog
 from k2_resources.query_views import open_query_connection
@@ -57,14 +57,18 @@ def paths(catalog: Catalog, day: date) -> frozenset[str]:
 
 
 def stage_and_fail(table: DayTable) -> None:
-    with table.stage(MONDAY) as staged:
+    with table.stager([MONDAY]).stage(MONDAY) as staged:
         staged.add(trades(MONDAY))
         raise ArithmeticError
 
 
+def reader(catalog: Catalog, name: str = "trades") -> DayReader:
+    return DayReader(catalog.load_table(f"asx.{name}"), TABLE_SCHEMAS[name], [MONDAY])
+
+
 def test_a_staged_day_is_seen_when_it_is_published_and_not_before(catalog: Catalog) -> None:
     table = DayTable(catalog, "asx", "trades")
-    with table.stage(MONDAY) as staged:
+    with table.stager([MONDAY]).stage(MONDAY) as staged:
         staged.add(trades(MONDAY, "ANZ"))
         staged.add(trades(MONDAY, "BHP"))
         assert table.read_day(MONDAY).num_rows == 0
@@ -76,7 +80,7 @@ def test_a_staged_day_is_seen_when_it_is_published_and_not_before(catalog: Catal
 
 def test_a_staged_day_that_is_not_published_leaves_nothing(catalog: Catalog) -> None:
     table = DayTable(catalog, "asx", "trades")
-    with table.stage(MONDAY) as staged:
+    with table.stager([MONDAY]).stage(MONDAY) as staged:
         staged.add(trades(MONDAY))
     with pytest.raises(ArithmeticError):
         stage_and_fail(table)
@@ -89,7 +93,7 @@ def test_a_staged_day_that_is_not_published_leaves_nothing(catalog: Catalog) -> 
 def test_the_same_rows_again_in_other_parts_change_nothing(catalog: Catalog, cut: int) -> None:
     table, rows = DayTable(catalog, "asx", "trades"), trades(MONDAY, count=6)
     first = table.replace_day(MONDAY, rows, "run")
-    with table.stage(MONDAY) as staged:
+    with table.stager([MONDAY]).stage(MONDAY) as staged:
         staged.add(rows.slice(0, cut))
         staged.add(rows.slice(cut))
         again = table.publish([staged], "run")[staged.day]
@@ -125,7 +129,7 @@ def test_days_published_together_are_one_change_and_each_is_told_of_by_itself(ca
     table.replace_day(TUESDAY, trades(TUESDAY, count=3), "run")
     rows = {MONDAY: trades(MONDAY, count=6), TUESDAY: trades(TUESDAY, "RIO", 4), WEDNESDAY: trades(WEDNESDAY)}
     with ExitStack() as stack:
-        staged = [stack.enter_context(table.stage(day)) for day in (*rows, THURSDAY)]
+        staged = [stack.enter_context(table.stager([day]).stage(day)) for day in (*rows, THURSDAY)]
         for each in staged[:-1]:
             each.add(rows[each.day])
         published = table.publish(staged, "run")
@@ -153,7 +157,7 @@ def test_a_table_that_was_given_other_partitions_takes_no_day_and_says_why(catal
 
 def test_a_commit_that_landed_unseen_is_not_made_again(catalog: Catalog) -> None:
     table = DayTable(catalog, "asx", "trades")
-    with table.stage(MONDAY) as staged:
+    with table.stager([MONDAY]).stage(MONDAY) as staged:
         staged.add(trades(MONDAY))
         staged.end()
         landed = table._attempt([staged], "monday", "run")[MONDAY]
@@ -170,7 +174,7 @@ def test_a_day_of_ours_is_read_without_pyicebergs_reader(catalog: Catalog, monke
     monkeypatch.delattr(day_rows, "_by_pyiceberg")
 
     for name, rows in (("trades", 3), ("raw_trades", 5)):
-        assert read_compactly(catalog.load_table(f"asx.{name}"), MONDAY, TABLE_SCHEMAS[name]).num_rows == rows
+        assert reader(catalog, name).read_day_compactly(MONDAY).num_rows == rows
 
 
 def test_a_day_is_read_the_same_in_little_memory_in_batches_and_by_pyiceberg(catalog: Catalog) -> None:
@@ -178,10 +182,10 @@ def test_a_day_is_read_the_same_in_little_memory_in_batches_and_by_pyiceberg(cat
     table.replace_day(MONDAY, trades(MONDAY, count=20), "run")
     loaded = catalog.load_table("asx.trades")
 
-    compact = read_compactly(loaded, MONDAY, TRADES)
+    compact = reader(catalog).read_day_compactly(MONDAY)
     assert pa.types.is_dictionary(compact.schema.field("symbol").type)
     assert compact.cast(TRADES).equals(trades(MONDAY, count=20))
-    assert pa.concat_tables(row_batches(loaded, MONDAY, TRADES)).equals(trades(MONDAY, count=20))
+    assert pa.concat_tables(reader(catalog).day_batches(MONDAY)).equals(trades(MONDAY, count=20))
     assert loaded.scan().to_arrow().cast(TRADES).equals(trades(MONDAY, count=20))
 
 
@@ -192,7 +196,7 @@ def test_a_column_that_the_table_got_later_is_read_as_empty_from_older_files(cat
         update.rename_column("side", "aggressor")
     schema = pa.schema([pa.field("aggressor", pa.string()), pa.field("venue", pa.string())])
 
-    found = read_compactly(catalog.load_table("asx.trades"), MONDAY, schema)
+    found = DayReader(catalog.load_table("asx.trades"), schema, [MONDAY]).read_day_compactly(MONDAY)
 
     assert found.to_pylist() == [{"aggressor": "BUY", "venue": None}] * 3
 
@@ -200,7 +204,7 @@ def test_a_column_that_the_table_got_later_is_read_as_empty_from_older_files(cat
 def test_a_symbols_trades_are_in_the_row_groups_of_its_name_alone(catalog: Catalog, tmp_path: Path) -> None:
     table = DayTable(catalog, "asx", "trades")
     for day in (MONDAY, TUESDAY):
-        with table.stage(day) as staged:
+        with table.stager([day]).stage(day) as staged:
             for symbol in SYMBOLS:
                 staged.add(trades(day, symbol, TRADES_A_SYMBOL))
             table.publish([staged], "run")

@@ -10,12 +10,13 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import CreateTableTransaction, Transaction
 
+from k2_market.finding import Finding
 from k2_market.ledger_rules import offsets_reconcile
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TableMismatch, open_catalog
 from k2_resources.raw_table import Delivery, RawTable
-from k2_resources.raw_view import TableRolledBack
+from k2_resources.raw_view import RawView, TableRolledBack
 from k2_resources.settled_commit import CommitOutcomeUnknown
 from k2_resources.snapshot_expiry import expire_oldest
 
@@ -236,14 +237,23 @@ def test_rows_for_published_days_are_counted_as_late(catalog: Catalog) -> None:
     assert table.ledger().late_rows == 2
 
 
+def reconciled(view: RawView) -> Finding:
+    rows = partial(view.reader([DAY]).day_batches, DAY)
+    return offsets_reconcile(DAY, rows, view.rows, view.ledger, view.all_offsets)
+
+
 def test_offsets_reconcile_finds_rows_that_were_deleted_by_hand_and_names_their_range(catalog: Catalog) -> None:
     table = RawTable(catalog, "asx")
     table.commit(delivery(0, 10))
     view = table.view()
-    assert offsets_reconcile(DAY, partial(view.day_batches, DAY), view.rows, view.ledger, view.all_offsets).passed
+    assert offsets_reconcile(
+        DAY, partial(view.reader([DAY]).day_batches, DAY), view.rows, view.ledger, view.all_offsets
+    ).passed
     catalog.load_table(("asx", "raw_trades")).delete("kafka_offset >= 4 and kafka_offset < 7")
     view = table.view()
-    found = offsets_reconcile(DAY, partial(view.day_batches, DAY), view.rows, view.ledger, view.all_offsets)
+    found = offsets_reconcile(
+        DAY, partial(view.reader([DAY]).day_batches, DAY), view.rows, view.ledger, view.all_offsets
+    )
     assert not found.passed
     assert {"kind": "missing or hole", "range": "t/0[4,7)"} in found.examples
 
@@ -253,7 +263,9 @@ def test_offsets_reconcile_finds_a_doubled_row(catalog: Catalog) -> None:
     table.commit(delivery(0, 4))
     catalog.load_table(("asx", "raw_trades")).append(delivery(2, 3).rows)
     view = table.view()
-    found = offsets_reconcile(DAY, partial(view.day_batches, DAY), view.rows, view.ledger, view.all_offsets)
+    found = offsets_reconcile(
+        DAY, partial(view.reader([DAY]).day_batches, DAY), view.rows, view.ledger, view.all_offsets
+    )
     assert (found.passed, found.numbers["repeated_offsets"]) == (False, 1)
 
 

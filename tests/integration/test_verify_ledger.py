@@ -22,6 +22,7 @@ from k2_cli.main import app
 from k2_market.avro_schemas import MessageKind, schema_of, subject_of
 from k2_market.day_window import DayWindow
 from k2_market.feed import Feed, load_feeds
+from k2_market.finding import Finding
 from k2_market.invariants import Invariant
 from k2_market.market_simulator import simulate_day
 from k2_market.outgoing_messages import OutgoingMessages, trade_messages
@@ -276,8 +277,13 @@ def two_commits(verified: Verified) -> Verified:
     return verified
 
 
+def found_by_the_checks(verified: Verified) -> dict[str, Finding]:
+    view = verified.raw().view()
+    return {each.check: each for each in raw_findings(verified.feed, view, view.reader([DAY]), DAY)}
+
+
 def test_the_check_passes_a_table_as_it_should_be(two_commits: Verified) -> None:
-    by_check = {each.check: each for each in raw_findings(two_commits.feed, two_commits.raw().view(), DAY)}
+    by_check = found_by_the_checks(two_commits)
     assert list(by_check) == list(RAW_CHECKS)
     assert by_check[LEDGER_VERIFIED].passed
     assert by_check[LEDGER_VERIFIED].numbers["files_of_day"] == 2
@@ -286,7 +292,7 @@ def test_the_check_passes_a_table_as_it_should_be(two_commits: Verified) -> None
 def test_the_check_names_the_ranges_of_a_table_that_was_rolled_back(two_commits: Verified) -> None:
     table = two_commits.table()
     table.manage_snapshots().rollback_to_snapshot(table.history()[0].snapshot_id).commit()
-    findings = {each.check: each for each in raw_findings(two_commits.feed, two_commits.raw().view(), DAY)}
+    findings = found_by_the_checks(two_commits)
     assert set(findings) == set(RAW_CHECKS)
     assert not findings[LEDGER_VERIFIED].passed
     assert str(findings[LEDGER_VERIFIED].examples[0]["where"]).endswith("/0[10,20)")
@@ -296,7 +302,7 @@ def test_the_check_names_the_ranges_of_a_table_that_was_rolled_back(two_commits:
 def test_the_check_names_a_file_that_was_deleted(two_commits: Verified) -> None:
     file = next(iter(two_commits.table().scan().plan_files())).file.file_path
     Path(file.removeprefix("file://")).unlink()
-    findings = {each.check: each for each in raw_findings(two_commits.feed, two_commits.raw().view(), DAY)}
+    findings = found_by_the_checks(two_commits)
     assert set(findings) == set(RAW_CHECKS)
     example = findings[LEDGER_VERIFIED].examples[0]
     assert (example["invariant"], f"{file} is not there" in str(example["where"])) == (Invariant.READABLE.value, True)

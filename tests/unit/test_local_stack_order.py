@@ -2,9 +2,12 @@ import fcntl
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
+from dagster._core.storage.event_log import SqliteEventLogStorage
 from free_ports import free_ports
 from script_service import DIES, SERVER, ScriptService
 
@@ -168,7 +171,11 @@ def test_dagsters_home_gets_our_settings_and_the_code_servers_address(tmp_path: 
     home.write()
     home.write()
     shipped = Path(__file__).resolve().parents[2] / "deploy" / "local" / "dagster.yaml"
-    assert (home.directory / "dagster.yaml").read_text(encoding="utf-8") == shipped.read_text(encoding="utf-8")
+    written = (home.directory / "dagster.yaml").read_text(encoding="utf-8")
+    assert written.startswith(shipped.read_text(encoding="utf-8"))
+    storage = yaml.safe_load(written)["event_log_storage"]
+    assert storage["config"] == {"base_dir": str(home.directory / "history" / "runs")}
+    assert issubclass(getattr(import_module(storage["module"]), storage["class"]), SqliteEventLogStorage)
     assert "port: 24266" in home.workspace.read_text(encoding="utf-8")
 
 
