@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from k2_market.ingest_plan import is_resting
 from k2_market.trading_calendar import TradingCalendar
 
-MAX_DAYS_PER_RUN = 60
+MAX_DAYS_PER_RUN = 200
 GRACE = timedelta(minutes=30)
 """Time that a day gets after its close for its last trades to arrive; the closing schedule runs then."""
 

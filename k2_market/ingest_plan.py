@@ -14,9 +14,9 @@ from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.topic_state import TopicState
 
-MAX_MESSAGES_PER_RUN = 10_000_000
-"""Some twenty seconds of reading, beside which the start of a run counts little. More would keep the feed's pool busy
-for minutes without a check; memory does not depend on it."""
+MAX_MESSAGES_PER_RUN = 4_000_000
+"""Some seconds of reading, beside which the start of a run counts little. More would keep the feed's pool, and the days
+that are to be built, waiting for longer; memory does not depend on it."""
 
 MAX_RUNS_IN_FLIGHT = 2
 """One that runs and one that waits; a third would only queue."""

@@ -225,10 +225,12 @@ def tasks_by_day(table: Table, days: Sequence[date]) -> dict[date, list[FileScan
 
     In a table that somebody gave other partitions a file may hold rows of further days.
     """
-    if len(days) == 1 or not all(parted_by_day_alone(table.schema(), spec) for spec in table.specs().values()):
+    planned = list(table.scan(row_filter=_between(min(days), max(days))).plan_files())
+    specs = [table.specs()[spec_id] for spec_id in {task.file.spec_id for task in planned}]
+    if not all(parted_by_day_alone(table.schema(), spec) for spec in specs):
         return {day: list(table.scan(row_filter=of_day(day)).plan_files()) for day in days}
     found: dict[date, list[FileScanTask]] = {day: [] for day in days}
-    for task in table.scan(row_filter=_between(min(days), max(days))).plan_files():
+    for task in planned:
         day = _EPOCH + timedelta(days=task.file.partition[0])
         if day in found:
             found[day].append(task)
