@@ -52,7 +52,6 @@ fi
 "$VENV/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e . ||
     refuse "K2 itself could not be installed into $VENV; pip's last lines say why."
 # Kept compiled even where PYTHONDONTWRITEBYTECODE is set, for every run is a process that imports all of this again.
-PYTHONDONTWRITEBYTECODE='' "$VENV/bin/python" -c \
-    'import dagster._cli, dagster._daemon.cli, dagster_webserver.cli, k2_assets.definitions, k2_cli.pending_work' ||
+PYTHONDONTWRITEBYTECODE='' "$VENV/bin/python" deploy/local/compile_imports.py ||
     refuse "K2 itself can't be imported from $VENV; the last lines say why."
 echo "k2: $VENV is ready"
