@@ -13,9 +13,9 @@ import dagster_webserver.cli  # noqa: F401
 import exchange_calendars  # noqa: F401
 import httpx2
 
-import k2_cli.bars  # noqa: F401
-import k2_cli.local_stack  # noqa: F401
-import k2_cli.main  # noqa: F401
+import k2_cli.bars
+import k2_cli.local_stack
+import k2_cli.main
 import k2_cli.sql  # noqa: F401
 import k2_sensors.kafka_sensor  # noqa: F401
 from k2_assets.definitions import build_defs
