@@ -30,6 +30,7 @@ from pyiceberg.catalog import Catalog
 from benchmarks.results_file import write_results
 from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_assets.feed_family import ingest_job_name
+from k2_cli.pending_work import local_instance
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import DAY, RAW_TRADES
@@ -40,6 +41,7 @@ from k2_resources.iceberg_catalog import day_files, find_table, open_catalog
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
 from k2_sensors.stale_day_sensor import next_build
 
@@ -63,16 +65,12 @@ def main() -> None:
     arguments.add_argument("--days", type=int, default=3000, help="days of history at the end")
     chosen = arguments.parse_args()
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="k2-growth-") as directory, _instance(directory) as instance:
-        growing = GrowingFeed(Path(directory), instance)
-        measured = list(_measured(growing, [int(each) for each in chosen.commits.split(",")], chosen.days))
+    with tempfile.TemporaryDirectory(prefix="k2-growth-") as directory:
+        settings = Settings(home=Path(directory))
+        with local_instance(settings) as instance:
+            growing = GrowingFeed(settings.home, instance)
+            measured = list(_measured(growing, [int(each) for each in chosen.commits.split(",")], chosen.days))
     write_results("growth", _figures(measured))
-
-
-def _instance(directory: str) -> DagsterInstance:
-    home = Path(directory) / "dagster"
-    home.mkdir()
-    return DagsterInstance.local_temp(str(home))
 
 
 def _measured(growing: "GrowingFeed", checkpoints: list[int], days: int) -> Iterator[dict[str, Any]]:
