@@ -26,13 +26,13 @@ def bench_feed(topic: str) -> Feed:
     return shipped.model_copy(update={"topics": Topics(trades=topic)})
 
 
-def plans(bootstrap_servers: str, topic: str) -> list[dict[str, Any]]:
-    """The runs that the sensor would request one after the other, as their configurations."""
+def plans(bootstrap_servers: str, topic: str, most: int = MAX_MESSAGES_PER_RUN) -> list[dict[str, Any]]:
+    """The runs that the sensor would request one after the other, as their configurations, each of so many messages."""
     state = KafkaTopics(bootstrap_servers).state(topic)
     assert state is not None
     left, found = state.readable, []
     while left:
-        part = limited(left, MAX_MESSAGES_PER_RUN)
+        part = limited(left, most)
         found.append({"topic_id": state.topic_id, "ranges": spans_to_json(part)})
         left = left - part
     return found
