@@ -1,7 +1,7 @@
 """What Dagster's run records say about a feed's work: in flight, failed, and for which days and ranges."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -26,6 +26,9 @@ _FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _MOST_FAILED = 30
 """Failed runs looked at; older ones have long had their later attempts."""
 
+_RECENT = timedelta(days=1)
+"""How long a failed run is looked at; what still fails has failed again since (``ingest_plan.LONGEST_BACKOFF``)."""
+
 
 def ingest_op(feed: Feed) -> str:
     """Name of the op that makes the feed's ``raw_trades``, where its run config goes."""
@@ -39,14 +42,14 @@ def ingest_op_of(feed: str) -> str:
 
 def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> Sequence[dg.DagsterRun]:
     """Ingest runs of a feed that are queued or under way."""
-    return instance.get_runs(dg.RunsFilter(job_name=ingest_job_name(feed), statuses=IN_FLIGHT))
+    # Asked for by status alone: by job, Dagster's database would go through all runs that the job ever had.
+    runs = instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
+    return [run for run in runs if run.job_name == ingest_job_name(feed)]
 
 
 def failed_ingests(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedRun, ...]:
     """The latest failed ingest runs of a feed."""
-    records = instance.get_run_records(
-        dg.RunsFilter(job_name=ingest_job_name(feed), statuses=_FAILED), limit=_MOST_FAILED
-    )
+    records = _latest_failed(instance, ingest_job_name(feed))
     return tuple(
         FailedRun(ranges=ranges, attempt=attempt_of(record.dagster_run), ended=_ended(record))
         for record in records
@@ -75,9 +78,7 @@ def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date
 
 def failed_builds(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedBuild, ...]:
     """The latest failed build runs of a feed that a plan had requested."""
-    records = instance.get_run_records(
-        dg.RunsFilter(job_name=build_job_name(feed), statuses=_FAILED), limit=_MOST_FAILED
-    )
+    records = _latest_failed(instance, build_job_name(feed))
     return tuple(
         FailedBuild(
             days=frozenset(tagged_days(record.dagster_run.tags)),
@@ -108,6 +109,13 @@ def plan_tags(feed: Feed, attempt: int) -> dict[str, str]:
 def _builds_all_of(feed: Feed, run: dg.DagsterRun) -> bool:
     # A run from the UI belongs to a job without a name and says which assets it makes.
     return run.job_name == build_job_name(feed) or last_table(feed) in (run.asset_selection or ())
+
+
+def _latest_failed(instance: dg.DagsterInstance, job_name: str) -> list[dg.RunRecord]:
+    """A job's latest failed runs, the latest first."""
+    recent = dg.RunsFilter(statuses=_FAILED, updated_after=datetime.now(UTC) - _RECENT)
+    records = instance.get_run_records(recent)
+    return [record for record in records if record.dagster_run.job_name == job_name][:_MOST_FAILED]
 
 
 def _ended(record: dg.RunRecord) -> datetime:
