@@ -18,7 +18,7 @@ from k2_market.ledger import Ledger, spans_to_json
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources import crash_points
-from k2_resources.iceberg_catalog import day_files
+from k2_resources.iceberg_catalog import files_by_day
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
@@ -148,7 +148,7 @@ def _metadata_by_day(report: IngestReport, own_day: date, view: RawView) -> dict
         "commit_seconds": report.commit_seconds,
     }
     days = {own_day: NOTHING, **report.by_day}
-    files = {day: day_files(view.table, day) for day in days}
+    files = files_by_day(view.table, list(days))
     return {
         day: {
             "dagster/row_count": files[day].rows,
