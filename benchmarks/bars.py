@@ -28,9 +28,10 @@ from k2_assets.day_build import Build
 from k2_assets.trades import build_trades
 from k2_market.table_schemas import BAR_INTERVALS, DAY, MINUTE, RAW_TRADES, ROLLED_UP
 from k2_market.trade_cleaning import COLUMNS_READ
+from k2_resources.day_planning import day_paths
 from k2_resources.day_reader import DayReader
 from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import day_paths, find_table
+from k2_resources.iceberg_catalog import find_table
 
 TRADING_DAY = date(2026, 11, 20)
 SETTINGS = {"rounds": 5, "trades": 10_000_000, "symbols": 2_000}

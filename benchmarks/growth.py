@@ -36,8 +36,9 @@ from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import DAY, RAW_TRADES
 from k2_market.topic_state import PartitionState, TopicState
 from k2_market.trading_calendar import TradingCalendar
+from k2_resources.day_planning import day_files
 from k2_resources.feed_maintenance import FeedMaintenance
-from k2_resources.iceberg_catalog import day_files, find_table, open_catalog
+from k2_resources.iceberg_catalog import find_table, open_catalog
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_table import Delivery, RawTable

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from k2_assets.run_scope import evaluations
 from k2_market.finding import Finding, Severity
+from k2_resources.day_planning import DayFiles
 from k2_resources.day_table import DayTable, Published
-from k2_resources.iceberg_catalog import DayFiles
 from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import get_logger
 

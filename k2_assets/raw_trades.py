@@ -18,7 +18,7 @@ from k2_market.ledger import Ledger, spans_to_json
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources import crash_points
-from k2_resources.iceberg_catalog import files_by_day
+from k2_resources.day_planning import files_by_day
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics

@@ -19,7 +19,8 @@ from k2_market.feed import Feed
 from k2_market.simulated_faults import PlantedFault
 from k2_market.table_schemas import BAR_INTERVALS, MINUTE
 from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_catalog import day_files, find_table, open_catalog
+from k2_resources.day_planning import day_files
+from k2_resources.iceberg_catalog import find_table, open_catalog
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings

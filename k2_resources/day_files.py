@@ -26,7 +26,8 @@ from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 
 from k2_market.table_schemas import PARTITION_COLUMN
-from k2_resources.iceberg_catalog import TableMismatch, parted_by_day_alone
+from k2_resources.day_planning import parted_by_day_alone
+from k2_resources.iceberg_catalog import TableMismatch
 
 ROWS_PER_GROUP = 1_000_000
 

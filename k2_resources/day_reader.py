@@ -7,8 +7,8 @@ from functools import cached_property
 import pyarrow as pa
 from pyiceberg.table import FileScanTask, Table
 
+from k2_resources.day_planning import tasks_by_day
 from k2_resources.day_rows import read_compactly, row_batches
-from k2_resources.iceberg_catalog import tasks_by_day
 from k2_resources.table_errors import in_words
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import FileScanTask, Table
 
-from k2_resources.iceberg_catalog import of_day, parted_by_day_alone
+from k2_resources.day_planning import of_day, parted_by_day_alone
 
 _OF_FEW_VALUES = ("symbol", "side", "currency", "action", "kafka_topic_id", "reject_reason")
 _BATCH_ROWS = 131_072

@@ -20,16 +20,9 @@ from tenacity import (
 )
 
 from k2_resources import crash_points
+from k2_resources.day_planning import DayFiles, files_by_day, of_days, paths_by_day
 from k2_resources.day_reader import DayReader
-from k2_resources.iceberg_catalog import (
-    TABLE_SCHEMAS,
-    DayFiles,
-    ensure_table,
-    files_by_day,
-    find_table,
-    of_days,
-    paths_by_day,
-)
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
 from k2_resources.raw_view import RUN_ID
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.staged_day import StagedDay

@@ -14,7 +14,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from k2_market.file_verification import FileKind, FoundFile
 from k2_market.snapshot_verification import TableHistory
-from k2_resources.iceberg_catalog import of_day
+from k2_resources.day_planning import of_day
 from k2_resources.table_history import history_of
 
 _LOOK_UPS_AT_ONCE = 8

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from k2_market.day_difference import DayDifference, difference
 from k2_market.day_repair import DayFacts, Rewrite, retained
 from k2_market.dead_letter_repair import Revival, dead_letters_of, kept_messages, revival
-from k2_resources.iceberg_catalog import of_other_days
+from k2_resources.day_planning import of_other_days
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_rewrite import DEAD
 from k2_resources.raw_view import RawView

@@ -16,7 +16,8 @@ from k2_market.day_repair import Rewrite, dead_letters_after
 from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY
 from k2_resources import crash_points
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, day_files, find_table, of_day, of_other_days
+from k2_resources.day_planning import day_files, of_day, of_other_days
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.raw_view import BATCH_ID, DAYS, RUN_ID, RawView
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest

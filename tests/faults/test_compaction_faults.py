@@ -14,7 +14,7 @@ from own_feeds import OwnFeed, own_feed
 from recorded_producer import RecordedProducer
 from trade_batches import DAY, split
 
-from k2_resources.iceberg_catalog import day_files
+from k2_resources.day_planning import day_files
 
 COMPACTS = """
 import sys

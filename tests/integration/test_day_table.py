@@ -15,9 +15,10 @@ from raw_deliveries import delivered
 
 from k2_market.table_schemas import TRADES
 from k2_resources import day_rows
+from k2_resources.day_planning import day_paths
 from k2_resources.day_reader import DayReader
 from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, TableMismatch, day_paths, find_table, open_catalog
+from k2_resources.iceberg_catalog import TABLE_SCHEMAS, TableMismatch, find_table, open_catalog
 from k2_resources.query_views import open_query_connection
 from k2_resources.raw_table import RawTable
 
