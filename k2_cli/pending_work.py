@@ -13,6 +13,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name, ingest_job_name
+from k2_assets.run_process import PROCESS_TAG, RunProcess
 from k2_assets.schedules import request_today
 from k2_cli.dagster_processes import DagsterHome
 from k2_cli.dagster_storage import alone_in, initialise, pools_of_feeds
@@ -177,7 +178,8 @@ def _carry_out(defs: dg.Definitions, job: str, request: dg.RunRequest, instance:
         instance=instance,
         partition_key=request.partition_key,
         run_config=dict(request.run_config or {}),
-        tags=dict(request.tags),
+        # Signed from the start: were it killed before its first step, it would be taken for one that is under way.
+        tags={**request.tags, PROCESS_TAG: str(RunProcess.own())},
         raise_on_error=False,
     )
     return result.success
