@@ -78,6 +78,7 @@ class Ingestion:
             for batch in batches:
                 report.add(self._commit(batch, lost, report))
                 lost = NONE
+                del batch  # it is a tenth of the run's memory, and the next one may be long in coming
         if lost or truncated:
             report.add(self._record(lost, truncated))
         log.info(
@@ -107,7 +108,9 @@ class Ingestion:
                 correlation_ids = {each for each in read.messages.correlation_ids if each is not None}
                 report.decode_seconds += time.perf_counter() - started
                 crash_points.reached("decoded")
-                yield DecodedBatch(rows, read.covered, frozenset(correlation_ids))
+                decoded = [DecodedBatch(rows, read.covered, frozenset(correlation_ids))]
+                del read, rows
+                yield decoded.pop()
                 started = time.perf_counter()
 
     def _commit(self, batch: "DecodedBatch", lost: RangeSet, report: "IngestReport") -> Commit:

@@ -23,6 +23,8 @@ _END = object()
 def read_ahead(items: Generator[_T, None, None], most: int = 1) -> Iterator[Iterator[_T]]:
     """The items of an iterator, made in a thread of its own while earlier ones are worked on.
 
+    An item that was taken is held by its taker alone: items are batches, and each is a tenth of what a run may hold.
+
     Args:
         items: A generator; it is closed in its thread when the block ends, however far it has come.
         most: How many items may wait to be taken.
@@ -46,6 +48,7 @@ def read_ahead(items: Generator[_T, None, None], most: int = 1) -> Iterator[Iter
                 for item in items:
                     if not hand_over(item):
                         return
+                    del item  # else it would be held until the next one is made
         except BaseException as error:
             hand_over(_Failed(error))
         else:
@@ -55,7 +58,9 @@ def read_ahead(items: Generator[_T, None, None], most: int = 1) -> Iterator[Iter
         while (item := waiting.get()) is not _END:
             if isinstance(item, _Failed):
                 raise item.error
-            yield item  # type: ignore[misc]
+            handed: list[object] = [item]
+            del item
+            yield handed.pop()  # type: ignore[misc]
 
     reader = threading.Thread(target=run, name="read-ahead", daemon=True)
     reader.start()

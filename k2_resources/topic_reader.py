@@ -142,9 +142,9 @@ class TopicReader:
                 "enable.partition.eof": True,
                 "check.crcs": True,
                 "max.poll.interval.ms": 300_000,
-                "queued.max.messages.kbytes": 32 * 1024,
+                "queued.max.messages.kbytes": 16 * 1024,
                 "queued.min.messages": 1_000_000,
-                "fetch.max.bytes": 16 * 1024**2,
+                "fetch.max.bytes": 8 * 1024**2,
                 "fetch.queue.backoff.ms": 20,  # a full queue is empty again in less than the default of a second
             },
             logger=kafka_client_logger("kafka-reader"),

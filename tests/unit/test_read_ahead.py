@@ -1,6 +1,8 @@
 """Reading ahead changes when items are made, and nothing else."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Generator
 
 import pytest
@@ -64,3 +66,24 @@ def test_an_error_of_the_worker_is_not_hidden_by_the_readers() -> None:
 
     with pytest.raises(KeyError):
         work()
+
+
+def test_an_item_that_was_taken_is_held_by_its_taker_alone() -> None:
+    class Item:
+        """Something that can be seen to go."""
+
+    made: list[weakref.ref[Item]] = []
+
+    def items() -> Generator[Item, None, None]:
+        for _ in range(3):
+            item = [Item()]
+            made.append(weakref.ref(item[0]))
+            yield item.pop()
+
+    with read_ahead(items()) as ahead:
+        for number in range(3):
+            item = next(ahead)
+            assert made[number]() is item
+            del item
+            gc.collect()
+            assert made[number]() is None
