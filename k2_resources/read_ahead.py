@@ -6,9 +6,15 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
+from k2_market.errors import K2Error
+
 _T = TypeVar("_T")
 
 _POLL_SECONDS = 0.1
+
+
+class ReaderGone(K2Error):
+    """The thread that made the items ended without handing over why."""
 
 
 class _Failed(Generic[_T]):
@@ -31,6 +37,7 @@ def read_ahead(items: Generator[_T, None, None], most: int = 1) -> Iterator[Iter
 
     Raises:
         BaseException: Whatever the iterator raises, when its place comes.
+        ReaderGone: Its thread could not even say that.
     """
     waiting: queue.Queue[object] = queue.Queue(most)
     given_up = threading.Event()
@@ -54,8 +61,15 @@ def read_ahead(items: Generator[_T, None, None], most: int = 1) -> Iterator[Iter
         else:
             hand_over(_END)
 
+    def next_waiting() -> object:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return waiting.get(timeout=_POLL_SECONDS)
+            if not reader.is_alive() and waiting.empty():
+                raise ReaderGone("the thread that reads ahead ended without a word: was there no memory left?")
+
     def taken() -> Iterator[_T]:
-        while (item := waiting.get()) is not _END:
+        while (item := next_waiting()) is not _END:
             if isinstance(item, _Failed):
                 raise item.error
             handed: list[object] = [item]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_resources.read_ahead import read_ahead
+from k2_resources import read_ahead as module
+from k2_resources.read_ahead import ReaderGone, read_ahead
 
 
 class Broken(Exception):
@@ -87,3 +88,16 @@ def test_an_item_that_was_taken_is_held_by_its_taker_alone() -> None:
             del item
             gc.collect()
             assert made[number]() is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_that_dies_without_a_word_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoMemory(module._Failed):
+        def __init__(self, error: BaseException) -> None:
+            raise MemoryError
+
+    monkeypatch.setattr(module, "_Failed", NoMemory)
+    with read_ahead(counted(1, breaks=True, ended=threading.Event())) as items:
+        assert next(items) == 0
+        with pytest.raises(ReaderGone, match="no memory left"):
+            next(items)
