@@ -9,7 +9,7 @@ import argparse
 import json
 import time
 from bisect import bisect_right
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -113,11 +113,11 @@ def _send(settings: Settings, feed: Feed, pace: int, seconds: int) -> list[Sent]
 
 
 def _live(feed: Feed, schema_id: int, pace: int, seconds: int) -> OutgoingMessages:
-    """Trades of today, whose exchange's times go on at the pace from now on."""
+    """Trades whose exchange's times go on at the pace from now on; of today, or of the last day that was traded."""
     now = datetime.now(UTC)
     calendar = TradingCalendar.of(feed)
-    today = calendar.trading_day_of(now)
-    trades = simulate_day(feed, calendar.session(today), today, pace * seconds, 1, _SYMBOLS)
+    day = calendar.previous_trading_day(calendar.trading_day_of(now) + timedelta(days=1))
+    trades = simulate_day(feed, calendar.session(day), day, pace * seconds, 1, _SYMBOLS)
     times = int(now.timestamp() * 1e6) + pl.int_range(trades.height, eager=True) * (1_000_000 // pace)
     at_pace = trades.with_columns(exchange_timestamp_us=times, received_timestamp_us=times)
     return trade_messages(at_pace, feed, schema_id)
