@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.tags import RUN_KEY_TAG
 
 from k2_assets.feed_family import FeedFamily
 from k2_market.feed import Feed
@@ -24,7 +23,7 @@ from k2_market.trading_calendar import TradingCalendar
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
-from k2_sensors.run_records import IN_FLIGHT, carried, failed_ingests, ingest_op, ingests_in_flight, plan_tags
+from k2_sensors.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, not_run_yet, plan_tags
 from k2_sensors.unreported_commits import report_unreported
 
 INTERVAL_SECONDS = 10
@@ -97,7 +96,7 @@ def next_ingest(
 def _request(
     feed: Feed, wanted: IngestPlan, topic_id: str, partition_key: str, instance: dg.DagsterInstance
 ) -> dg.RunRequest | dg.SkipReason:
-    planned = _not_run_yet(wanted, instance)
+    planned = not_run_yet(wanted, instance)
     if planned is None:
         return dg.SkipReason(f"{len(wanted.ranges)} messages are in the hands of a run that has been requested")
     config = {
@@ -112,17 +111,3 @@ def _request(
         partition_key=partition_key,
         tags=plan_tags(feed, planned.attempt),
     )
-
-
-def _not_run_yet(wanted: IngestPlan, instance: dg.DagsterInstance) -> IngestPlan | None:
-    """The plan under a run key that no run has had; None while a run of the same plan is under way.
-
-    Dagster starts nothing for a run key that it has seen, whatever became of that run. Ranges may well be pending
-    after a run that succeeded: the table was dropped, to be read anew.
-    """
-    planned = wanted
-    while runs := instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: planned.run_key}), limit=1):
-        if runs[0].status in IN_FLIGHT:
-            return None
-        planned = replace(planned, attempt=planned.attempt + 1)
-    return planned

@@ -1,19 +1,23 @@
 """What Dagster's run records say about a feed's work: in flight, failed, and for which days and ranges."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
+from dagster._core.storage.tags import RUN_KEY_TAG
 
 from k2_assets.feed_family import build_job_name, ingest_job_name
 from k2_assets.raw_trades import IngestConfig, ranges_of
 from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, tagged_days
-from k2_market.build_plan import FailedBuild
+from k2_market.build_plan import BuildPlan, FailedBuild
 from k2_market.feed import Feed
-from k2_market.ingest_plan import FailedRun
+from k2_market.ingest_plan import FailedRun, IngestPlan
 from k2_market.offset_ranges import RangeSet
 from k2_market.table_schemas import DAY
+
+_Plan = TypeVar("_Plan", IngestPlan, BuildPlan)
 
 IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
@@ -99,6 +103,20 @@ def last_table(feed: Feed) -> dg.AssetKey:
 def attempt_of(run: dg.DagsterRun) -> int:
     """Which attempt at its ranges or days a run is, counted from 1."""
     return int(run.tags.get(ATTEMPT_TAG, "1"))
+
+
+def not_run_yet(wanted: _Plan, instance: dg.DagsterInstance) -> _Plan | None:
+    """The plan under a run key that no run has had; None while a run of the same plan is under way.
+
+    Dagster starts nothing for a run key that it has seen, whatever became of that run. The same may well be pending
+    after it: it succeeded and the table was dropped, to be made anew, or it failed longer ago than runs are looked at.
+    """
+    planned = wanted
+    while runs := instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: planned.run_key}), limit=1):
+        if runs[0].status in IN_FLIGHT:
+            return None
+        planned = replace(planned, attempt=planned.attempt + 1)
+    return planned
 
 
 def plan_tags(feed: Feed, attempt: int) -> dict[str, str]:

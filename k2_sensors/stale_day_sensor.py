@@ -19,7 +19,14 @@ from k2_assets.run_scope import VERSION_TAG, days_tag, raw_versions, tagged_days
 from k2_market.build_plan import BuildFacts, BuildPlan, behind, plan_builds
 from k2_market.feed import Feed
 from k2_market.trading_calendar import TradingCalendar
-from k2_sensors.run_records import builds_in_flight, failed_builds, ingests_in_flight, last_table, plan_tags
+from k2_sensors.run_records import (
+    builds_in_flight,
+    failed_builds,
+    ingests_in_flight,
+    last_table,
+    not_run_yet,
+    plan_tags,
+)
 
 INTERVAL_SECONDS = 15
 _FEW_DAYS = 500
@@ -46,7 +53,8 @@ def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
 def next_build(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """The build run to request now, or why none."""
     facts = build_facts(feed, instance, now)
-    planned = plan_builds(facts, TradingCalendar.of(feed))
+    wanted = plan_builds(facts, TradingCalendar.of(feed))
+    planned = None if wanted is None else not_run_yet(wanted, instance)
     if planned is None:
         return dg.SkipReason("no closed day is behind its raw rows" if not facts.building else "builds are under way")
     return build_request(feed, planned)

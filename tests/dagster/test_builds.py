@@ -12,9 +12,12 @@ import psutil
 import pyarrow as pa
 import pytest
 from dagster import DagsterInstance
+from dagster._core.storage.tags import RUN_KEY_TAG
+from dagster._core.test_utils import create_run_for_test
 
 from k2_assets import trades
 from k2_assets.definitions import build_defs
+from k2_assets.feed_family import build_job_name
 from k2_assets.raw_trades import closed_published_days
 from k2_assets.run_scope import days_tag
 from k2_market.feed import Feed, load_feeds
@@ -25,6 +28,7 @@ from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.raw_table import Delivery, RawTable
 from k2_resources.settings import Settings
+from k2_sensors import run_records
 from k2_sensors.stale_day_sensor import next_build
 from k2_sensors.unreported_commits import report_unreported
 
@@ -158,6 +162,24 @@ def test_raw_rows_newer_than_their_build_make_a_day_stale_until_it_is_built(
     again = next_build(feed, instance, LONG_AFTER)
     assert isinstance(again, dg.RunRequest)
     assert again.run_key != request.run_key
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS])
+def test_a_day_whose_run_is_no_longer_looked_at_is_asked_for_under_a_key_that_dagster_has_not_seen(
+    feed: Feed, instance: DagsterInstance, status: dg.DagsterRunStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_records, "_RECENT", timedelta(0))
+    report_raw(instance, MONDAY)
+    first = next_build(feed, instance, LONG_AFTER)
+    assert isinstance(first, dg.RunRequest)
+    assert first.run_key is not None
+    tags = {**first.tags, RUN_KEY_TAG: first.run_key}
+    create_run_for_test(instance, job_name=build_job_name(feed), status=status, tags=tags)
+
+    again = next_build(feed, instance, LONG_AFTER)
+
+    assert isinstance(again, dg.RunRequest)
+    assert again.run_key != first.run_key
 
 
 @pytest.mark.parametrize(
