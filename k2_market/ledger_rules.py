@@ -11,6 +11,7 @@ from k2_market.day_batches import DayBatches, frames
 from k2_market.finding import Finding, Severity
 from k2_market.ledger import Ledger
 from k2_market.number_runs import runs_of, union_of
+from k2_market.offset_accounts import difference, intersection, offsets_in, ranges
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.repeated_keys import rows_sharing_a_key
 from k2_market.row_offsets import OFFSET_COLUMNS
@@ -36,28 +37,29 @@ def offsets_reconcile(
             the offsets that are missing.
     """
     rows, seen = _seen(day_rows)
-    sound = rows == len(seen) and not seen - ledger.covered
+    unknown = difference(seen, ranges((each.topic_id, each.partition, each.start, each.end) for each in ledger.covered))
+    sound = rows == offsets_in(seen) and unknown.is_empty()
     offsets = _NONE if sound else pl.concat([_NONE, *frames(day_rows, OFFSET_COLUMNS)])
     repeated = rows_sharing_a_key(offsets, OFFSET_COLUMNS).unique().sort(OFFSET_COLUMNS)
     strays = strays_of(offsets, ledger.covered)
     missing = missing_of(all_offsets(), ledger) if table_rows < ledger.messages else RangeSet()
     lost = lost_before(seen, ledger)
-    difference = table_rows - ledger.messages
-    wrong = bool(difference or repeated.height or strays.height)
-    topics = len({topic_id for topic_id, _ in seen.spans})
+    surplus = table_rows - ledger.messages
+    wrong = bool(surplus or repeated.height or strays.height)
+    topics = seen["topic_id"].n_unique()
     return Finding(
         check=OFFSETS_RECONCILE,
         passed=not (wrong or lost or topics > 1),
         # Rows that don't add up make bars wrong; what the broker lost is known to be gone, and bars are doubtful.
         severity=Severity.ERROR if wrong else Severity.WARN,
-        description=_describe(day, difference, repeated.height, strays.height, len(lost), topics, ledger),
+        description=_describe(day, surplus, repeated.height, strays.height, len(lost), topics, ledger),
         numbers={
             "rows_of_day": rows,
             "rows_of_table": table_rows,
             "messages_in_ledger": ledger.messages,
             "offsets_in_ledger": len(ledger.covered),
             "holes": ledger.holes,
-            "rows_less_messages": difference,
+            "rows_less_messages": surplus,
             "lost_to_retention": len(lost),
             "repeated_offsets": repeated.height,
             "offsets_not_in_ledger": strays.height,
@@ -73,24 +75,22 @@ def offsets_reconcile(
     )
 
 
-def _seen(day_rows: DayBatches) -> tuple[int, RangeSet]:
-    """How many rows a day has, and the offsets that they have."""
+def _seen(day_rows: DayBatches) -> tuple[int, pl.DataFrame]:
+    """How many rows a day has, and the ranges of the offsets that they have."""
     rows, runs = 0, [runs_of(_NONE, _LOG, "kafka_offset")]
     for offsets in frames(day_rows, OFFSET_COLUMNS):
         rows += offsets.height
         runs.append(runs_of(offsets, _LOG, "kafka_offset"))
-    return rows, RangeSet.of(
-        OffsetRange(t, p, first, last + 1) for t, p, first, last in union_of(runs, _LOG).iter_rows()
+    return rows, union_of(runs, _LOG).select(
+        topic_id="kafka_topic_id", partition="kafka_partition", start="first", end=pl.col("last") + 1
     )
 
 
-def lost_before(seen: RangeSet, ledger: Ledger) -> RangeSet:
+def lost_before(seen: pl.DataFrame, ledger: Ledger) -> RangeSet:
     """The ranges lost to retention just before a row of the day: those that its trades may be missing from."""
-    return RangeSet.of(
-        each
-        for each in ledger.lost
-        if not RangeSet.of([OffsetRange(each.topic_id, each.partition, each.end, each.end + 1)]).isdisjoint(seen)
-    )
+    after = ranges((each.topic_id, each.partition, each.end, each.end + 1) for each in ledger.lost)
+    found = set(intersection(seen, after).select("topic_id", "partition", "start").iter_rows())
+    return RangeSet.of(each for each in ledger.lost if (each.topic_id, each.partition, each.end) in found)
 
 
 def strays_of(offsets: pl.DataFrame, covered: RangeSet) -> pl.DataFrame:
@@ -123,12 +123,12 @@ def missing_of(offsets: pa.Table, ledger: Ledger) -> RangeSet:
     return ledger.covered - RangeSet.of(OffsetRange(*island) for island in islands)
 
 
-def _describe(day: date, difference: int, repeated: int, strays: int, lost: int, topics: int, ledger: Ledger) -> str:
+def _describe(day: date, surplus: int, repeated: int, strays: int, lost: int, topics: int, ledger: Ledger) -> str:
     wrong = [
         text
         for count, text in (
-            (-difference, f"the table has {-difference} rows fewer than the ledger has messages"),
-            (difference, f"the table has {difference} rows more than the ledger has messages"),
+            (-surplus, f"the table has {-surplus} rows fewer than the ledger has messages"),
+            (surplus, f"the table has {surplus} rows more than the ledger has messages"),
             (repeated, f"{repeated} offsets of {day} are there more than once"),
             (strays, f"{strays} rows of {day} have offsets that the ledger does not know"),
             (lost, f"{lost} offsets before rows of {day} were removed by retention before they were read"),

@@ -11,7 +11,7 @@ import polars as pl
 from k2_market.day_batches import DayBatches, frames
 from k2_market.feed import SequenceScope
 from k2_market.finding import MAX_EXAMPLES, Example, Finding, Severity
-from k2_market.repeated_keys import rows_sharing_a_key
+from k2_market.repeated_keys import any_repeated, digest, rows_sharing_a_key
 from k2_market.sequences import missing_ranges
 from k2_market.table_schemas import RAW_TRADES
 
@@ -144,13 +144,13 @@ def _repeated_digests(day: DayBatches) -> pl.Series:
     Digests have 64 bits. Messages with distinct ones have distinct keys; what shares one is still to be compared.
     """
     digests = pl.concat([_NO_DIGESTS, *(_reported(rows)["digest"] for rows in frames(day, _REPORTED))])
-    return digests.clear() if digests.n_unique() == len(digests) else digests.filter(digests.is_duplicated())
+    return digests.filter(digests.is_duplicated()) if any_repeated(digests) else digests.clear()
 
 
 def _reported(rows: pl.DataFrame) -> pl.DataFrame:
     """The messages that report a trade by its id, each with its key's digest."""
     reports = pl.col("reject_reason").is_null() & (pl.col("action") == "NEW") & (pl.col("trade_id") != "")
-    return rows.filter(reports).with_columns(pl.struct(_KEY).hash().alias("digest"))
+    return rows.filter(reports).with_columns(digest(_KEY).alias("digest"))
 
 
 def _repeated_in(day: DayBatches, digests: pl.Series) -> tuple[pl.DataFrame, int]:

@@ -26,7 +26,15 @@ def rows_perhaps_sharing_a_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.Dat
         rows: Any rows.
         key: Columns that together should be unique.
     """
-    digest = rows.select(pl.struct(key).hash()).to_series()
-    if digest.n_unique() == rows.height:
-        return rows.clear()
-    return rows.filter(digest.is_duplicated())
+    digests = rows.select(digest(key)).to_series()
+    return rows.filter(digests.is_duplicated()) if any_repeated(digests) else rows.clear()
+
+
+def digest(key: Sequence[str]) -> pl.Expr:
+    """A key's digest of 64 bits; the same for the same key, in whatever frame of this process."""
+    return pl.struct(key).hash()
+
+
+def any_repeated(digests: pl.Series) -> bool:
+    """Whether a digest is there more than once; mostly none is, which is cheaper to find out than which."""
+    return digests.n_unique() < len(digests)

@@ -246,14 +246,10 @@ def test_offsets_reconcile_finds_rows_that_were_deleted_by_hand_and_names_their_
     table = RawTable(catalog, "asx")
     table.commit(delivery(0, 10))
     view = table.view()
-    assert offsets_reconcile(
-        DAY, partial(view.reader([DAY]).day_batches, DAY), view.rows, view.ledger, view.all_offsets
-    ).passed
+    assert reconciled(view).passed
     catalog.load_table(("asx", "raw_trades")).delete("kafka_offset >= 4 and kafka_offset < 7")
     view = table.view()
-    found = offsets_reconcile(
-        DAY, partial(view.reader([DAY]).day_batches, DAY), view.rows, view.ledger, view.all_offsets
-    )
+    found = reconciled(view)
     assert not found.passed
     assert {"kind": "missing or hole", "range": "t/0[4,7)"} in found.examples
 
@@ -263,9 +259,7 @@ def test_offsets_reconcile_finds_a_doubled_row(catalog: Catalog) -> None:
     table.commit(delivery(0, 4))
     catalog.load_table(("asx", "raw_trades")).append(delivery(2, 3).rows)
     view = table.view()
-    found = offsets_reconcile(
-        DAY, partial(view.reader([DAY]).day_batches, DAY), view.rows, view.ledger, view.all_offsets
-    )
+    found = reconciled(view)
     assert (found.passed, found.numbers["repeated_offsets"]) == (False, 1)
 
 
