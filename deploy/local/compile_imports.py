@@ -3,6 +3,7 @@
 Run by ``make setup``: a run is a process of its own, and compiling takes a third of its start.
 """
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def nothing() -> None:
 
 
 if __name__ == "__main__":
+    for name in [name for name in os.environ if name.startswith("K2_")]:
+        del os.environ[name]  # a setting that is wrong is told of by what uses it
     with tempfile.TemporaryDirectory() as home:
         settings = Settings(home=Path(home))
         feeds = load_feeds(settings.feed_directories)
