@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from k2_market.errors import K2Error
+from k2_resources.rust_panics import end_without_backtrace
 
 COMMANDS = {
     "demo": "Show the main job at work, on simulated and real days.",
@@ -71,3 +72,4 @@ app = typer.Typer(
 @app.callback()
 def k2() -> None:
     """K2, a market-data lakehouse whose numbers can be traced and proven."""
+    end_without_backtrace()

@@ -29,7 +29,7 @@ def test_a_run_without_memory_from_some_point_on_is_made_good_by_the_next(
     producer = own.producer()
     producer.send(own.trades(100_000, symbols=200))
     producer.flush()
-    with catching_up(own, K2_PAUSE_AT=point) as process:
+    with catching_up(own, K2_PAUSE_AT=point, RUST_BACKTRACE="1") as process:
         process.wait_until_stopped()
         limit = psutil.Process(process.process.pid).memory_info().vms + LEFT_BYTES
         resource.prlimit(process.process.pid, resource.RLIMIT_AS, (limit, limit))
