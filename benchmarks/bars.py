@@ -187,7 +187,7 @@ GROUP BY symbol, time_bucket($width::INTERVAL, bar_start)
 
 def _published(directory: str, name: str, build: Build) -> int:
     table = _table(directory, name)
-    with table.stager([TRADING_DAY]).stage(TRADING_DAY) as staged:
+    with table.stager([TRADING_DAY]) as stager, stager.stage(TRADING_DAY) as staged:
         built = build(TRADING_DAY, staged)
         assert all(finding.passed for finding in built.findings), built.findings
         table.publish([staged], "benchmark")

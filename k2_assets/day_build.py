@@ -53,8 +53,7 @@ class Gate:
     def publish(self, days: Sequence[date], build: Build) -> dict[date, dict[str, Any]]:
         """Build days and publish those whose findings allow, many in one commit; the metadata of each that was."""
         made: dict[date, dict[str, Any]] = {}
-        stager = self._table.stager(days)
-        with ExitStack() as stack:
+        with self._table.stager(days) as stager, ExitStack() as stack:
             ready: list[_Ready] = []
             for day in days:
                 started = time.perf_counter()
@@ -66,6 +65,7 @@ class Gate:
                 if sum(each.staged.rows for each in ready) >= ROWS_A_COMMIT:
                     made |= self._publish(ready)
                     ready = []
+                    stack.close()
             return made | self._publish(ready)
 
     def _publish(self, ready: Sequence["_Ready"]) -> dict[date, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -98,18 +99,20 @@ class DayTable:
             rows: All of the day's rows, in the table's schema; may be empty.
             run_id: The run that publishes, for the snapshot's summary.
         """
-        with self.stager([day]).stage(day) as staged:
+        with self.stager([day]) as stager, stager.stage(day) as staged:
             staged.add(rows)
             return self.publish([staged], run_id)[day]
 
-    def stager(self, days: Sequence[date]) -> "Stager":
+    @contextmanager
+    def stager(self, days: Sequence[date]) -> Iterator["Stager"]:
         """Stages some trading days, one after the other.
 
         Raises:
             CatalogUnavailable: The catalog does not answer.
         """
         table = ensure_table(self._catalog, self._feed, self._name)
-        return Stager(table, self.schema, paths_by_day(table, days))
+        with ThreadPoolExecutor(1) as writing:
+            yield Stager(table, self.schema, paths_by_day(table, days), writing)
 
     def publish(self, days: Sequence[StagedDay], run_id: str) -> dict[date, Published]:
         """Make staged days the published versions, in one commit; readers see the old or the new days.
@@ -196,11 +199,13 @@ class Stager:
         table: The table at the snapshot that the days are held against.
         schema: Its columns.
         published: For each day the paths of the files that hold it there.
+        writing: Writes for all days.
     """
 
     table: Table
     schema: pa.Schema
     published: Mapping[date, frozenset[str]]
+    writing: Executor
 
     @contextmanager
     def stage(self, day: date) -> Iterator[StagedDay]:
@@ -210,7 +215,7 @@ class Stager:
             WarehouseUnavailable: A file of the table can't be read or written.
         """
         with in_words(".".join(self.table.name()), f"writing {day} of"):
-            staged = StagedDay(self.table, day, self.schema, self.published[day])
+            staged = StagedDay(self.table, day, self.schema, self.published[day], self.writing)
             try:
                 yield staged
             finally:

@@ -1,7 +1,7 @@
 """A day's rows on their way into a derived table: in a file of the table's, but not in the table yet."""
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, wait
 from datetime import date
 
 import pyarrow as pa
@@ -22,7 +22,9 @@ class StagedDay:
         data_file: What Iceberg has to know of the file; None before the end, and where there are no rows.
     """
 
-    def __init__(self, table: Table, day: date, schema: pa.Schema, published: frozenset[str]) -> None:
+    def __init__(
+        self, table: Table, day: date, schema: pa.Schema, published: frozenset[str], writing: Executor
+    ) -> None:
         """Begin a day.
 
         Args:
@@ -30,6 +32,8 @@ class StagedDay:
             day: The trading day.
             schema: Its columns.
             published: The paths of the files that hold the day now.
+            writing: Writes the rows, while the next ones are made. One thread for all days: each thread that has
+                written keeps memory for the next time, some ten megabytes.
         """
         self.day = day
         self.rows = 0
@@ -40,7 +44,7 @@ class StagedDay:
         self.file = StagedFile(table, day)
         self._schema = schema
         self._before = _Before(DayReader(table, schema, [day]).day_batches(day) if published else iter(()), schema)
-        self._thread = ThreadPoolExecutor(1)
+        self._writing = writing
         self._written: Future[None] | None = None
         self._kept = False
 
@@ -50,7 +54,7 @@ class StagedDay:
         self._wait()
         self.rows += rows.num_rows
         if rows.num_rows:
-            self._written = self._thread.submit(self._write, rows)
+            self._written = self._writing.submit(self._write, rows)
 
     def end(self) -> None:
         """See that all is written; from then on it is known what Iceberg has to know of the file. Once is enough."""
@@ -77,7 +81,8 @@ class StagedDay:
 
     def close(self) -> None:
         """Let go of all; the file is taken away unless it is the table's."""
-        self._thread.shutdown(wait=True)
+        if self._written is not None:
+            wait([self._written])
         if not self._kept:
             self.file.discard()
 

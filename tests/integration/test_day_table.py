@@ -1,5 +1,6 @@
 """A day on its way into a derived table: seen when it is published and not before, read back as it was written."""
 
+import threading
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -58,7 +59,7 @@ def paths(catalog: Catalog, day: date) -> frozenset[str]:
 
 
 def stage_and_fail(table: DayTable) -> None:
-    with table.stager([MONDAY]).stage(MONDAY) as staged:
+    with table.stager([MONDAY]) as stager, stager.stage(MONDAY) as staged:
         staged.add(trades(MONDAY))
         raise ArithmeticError
 
@@ -69,7 +70,7 @@ def reader(catalog: Catalog, name: str = "trades") -> DayReader:
 
 def test_a_staged_day_is_seen_when_it_is_published_and_not_before(catalog: Catalog) -> None:
     table = DayTable(catalog, "asx", "trades")
-    with table.stager([MONDAY]).stage(MONDAY) as staged:
+    with table.stager([MONDAY]) as stager, stager.stage(MONDAY) as staged:
         staged.add(trades(MONDAY, "ANZ"))
         staged.add(trades(MONDAY, "BHP"))
         assert table.read_day(MONDAY).num_rows == 0
@@ -81,7 +82,7 @@ def test_a_staged_day_is_seen_when_it_is_published_and_not_before(catalog: Catal
 
 def test_a_staged_day_that_is_not_published_leaves_nothing(catalog: Catalog) -> None:
     table = DayTable(catalog, "asx", "trades")
-    with table.stager([MONDAY]).stage(MONDAY) as staged:
+    with table.stager([MONDAY]) as stager, stager.stage(MONDAY) as staged:
         staged.add(trades(MONDAY))
     with pytest.raises(ArithmeticError):
         stage_and_fail(table)
@@ -94,7 +95,7 @@ def test_a_staged_day_that_is_not_published_leaves_nothing(catalog: Catalog) -> 
 def test_the_same_rows_again_in_other_parts_change_nothing(catalog: Catalog, cut: int) -> None:
     table, rows = DayTable(catalog, "asx", "trades"), trades(MONDAY, count=6)
     first = table.replace_day(MONDAY, rows, "run")
-    with table.stager([MONDAY]).stage(MONDAY) as staged:
+    with table.stager([MONDAY]) as stager, stager.stage(MONDAY) as staged:
         staged.add(rows.slice(0, cut))
         staged.add(rows.slice(cut))
         again = table.publish([staged], "run")[staged.day]
@@ -124,13 +125,23 @@ def test_no_rows_empty_the_day(catalog: Catalog) -> None:
     assert paths(catalog, MONDAY) == frozenset()
 
 
+def test_many_days_are_written_by_one_thread(catalog: Catalog) -> None:
+    days = [MONDAY + timedelta(days=number) for number in range(12)]
+    threads = threading.active_count()
+    with DayTable(catalog, "asx", "trades").stager(days) as stager, ExitStack() as stack:
+        for day in days:
+            stack.enter_context(stager.stage(day)).add(trades(day))
+        assert threading.active_count() == threads + 1
+
+
 def test_days_published_together_are_one_change_and_each_is_told_of_by_itself(catalog: Catalog) -> None:
     table = DayTable(catalog, "asx", "trades")
     table.replace_day(MONDAY, trades(MONDAY, count=6), "run")
     table.replace_day(TUESDAY, trades(TUESDAY, count=3), "run")
     rows = {MONDAY: trades(MONDAY, count=6), TUESDAY: trades(TUESDAY, "RIO", 4), WEDNESDAY: trades(WEDNESDAY)}
-    with ExitStack() as stack:
-        staged = [stack.enter_context(table.stager([day]).stage(day)) for day in (*rows, THURSDAY)]
+    days = (*rows, THURSDAY)
+    with table.stager(days) as stager, ExitStack() as stack:
+        staged = [stack.enter_context(stager.stage(day)) for day in days]
         for each in staged[:-1]:
             each.add(rows[each.day])
         published = table.publish(staged, "run")
@@ -158,7 +169,7 @@ def test_a_table_that_was_given_other_partitions_takes_no_day_and_says_why(catal
 
 def test_a_commit_that_landed_unseen_is_not_made_again(catalog: Catalog) -> None:
     table = DayTable(catalog, "asx", "trades")
-    with table.stager([MONDAY]).stage(MONDAY) as staged:
+    with table.stager([MONDAY]) as stager, stager.stage(MONDAY) as staged:
         staged.add(trades(MONDAY))
         staged.end()
         landed = table._attempt([staged], "monday", "run")[MONDAY]
@@ -205,7 +216,7 @@ def test_a_column_that_the_table_got_later_is_read_as_empty_from_older_files(cat
 def test_a_symbols_trades_are_in_the_row_groups_of_its_name_alone(catalog: Catalog, tmp_path: Path) -> None:
     table = DayTable(catalog, "asx", "trades")
     for day in (MONDAY, TUESDAY):
-        with table.stager([day]).stage(day) as staged:
+        with table.stager([day]) as stager, stager.stage(day) as staged:
             for symbol in SYMBOLS:
                 staged.add(trades(day, symbol, TRADES_A_SYMBOL))
             table.publish([staged], "run")
