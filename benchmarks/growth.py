@@ -44,6 +44,7 @@ from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_table import Delivery, RawTable
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
+from k2_sensors.kept_versions import BuildVersions
 from k2_sensors.stale_day_sensor import next_build
 
 PARTITIONS = 30
@@ -130,6 +131,7 @@ class GrowingFeed:
         )
         self.catalog: Catalog = open_catalog(self.iceberg.uri, self.iceberg.warehouse)
         self.started = datetime.now(UTC)
+        self._versions = BuildVersions.of(self.feed)
 
     def commit_until(self, commits: int) -> None:
         """Commit, and maintain after each day's close."""
@@ -225,7 +227,7 @@ class GrowingFeed:
         topics = _Topics(self.feed, self.offset, now)
         request = next_ingest(self.feed, topics, self.iceberg, self.instance, now)
         assert isinstance(request, dg.RunRequest), request
-        built = next_build(self.feed, self.instance, now)
+        built = next_build(self.feed, self.instance, now, self._versions)
         assert isinstance(built, dg.SkipReason), built
 
     @property

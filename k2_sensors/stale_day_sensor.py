@@ -4,7 +4,7 @@ Late trades come in by the Kafka sensor like any others; their day's raw materia
 build, and this sensor requests that day again.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -15,18 +15,12 @@ from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
 from k2_assets.partitions import day_of
 from k2_assets.raw_trades import RAW_TRADES
-from k2_assets.run_scope import VERSION_TAG, days_tag, raw_versions, tagged_days, versions_made_from
+from k2_assets.run_scope import VERSION_TAG, days_tag, tagged_days
 from k2_market.build_plan import BuildFacts, BuildPlan, behind, plan_builds
 from k2_market.feed import Feed
 from k2_market.trading_calendar import TradingCalendar
-from k2_sensors.run_records import (
-    builds_in_flight,
-    failed_builds,
-    ingests_in_flight,
-    last_table,
-    not_run_yet,
-    plan_tags,
-)
+from k2_sensors.kept_versions import BuildVersions
+from k2_sensors.run_records import builds_in_flight, failed_builds, ingests_in_flight, not_run_yet, plan_tags
 
 INTERVAL_SECONDS = 15
 _FEW_DAYS = 500
@@ -35,6 +29,7 @@ _FEW_DAYS = 500
 
 def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
     """The sensor that keeps a feed's closed days built."""
+    versions = BuildVersions.of(family.feed)
 
     @dg.sensor(
         name=f"{family.feed.name}_stale_day_sensor",
@@ -45,14 +40,16 @@ def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = datetime.now(UTC)
-        return next_build(family.feed, context.instance, now)
+        return next_build(family.feed, context.instance, now, versions)
 
     return sensor
 
 
-def next_build(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """The build run to request now, or why none."""
-    facts = build_facts(feed, instance, now)
+def next_build(
+    feed: Feed, instance: dg.DagsterInstance, now: datetime, versions: BuildVersions | None = None
+) -> dg.RunRequest | dg.SkipReason:
+    """The build run to request now, or why none; arguments as for ``build_facts``."""
+    facts = build_facts(feed, instance, now, versions)
     wanted = plan_builds(facts, TradingCalendar.of(feed))
     planned = None if wanted is None else not_run_yet(wanted, instance)
     if planned is None:
@@ -69,13 +66,23 @@ def build_request(feed: Feed, planned: BuildPlan) -> dg.RunRequest:
     )
 
 
-def build_facts(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> BuildFacts:
-    """What Dagster's records say of a feed's days."""
+def build_facts(
+    feed: Feed, instance: dg.DagsterInstance, now: datetime, versions: BuildVersions | None = None
+) -> BuildFacts:
+    """What Dagster's records say of a feed's days.
+
+    Args:
+        feed: Whose days.
+        instance: Dagster's records.
+        now: The time.
+        versions: Those kept from an earlier look at the same records; all are read unless given.
+    """
     # Runs before events: a run that ends in between has left its events by the time they are read.
     ingesting = [day for run in ingests_in_flight(instance, feed) for day in tagged_days(run.tags)]
     building = builds_in_flight(instance, feed)
     raw = dg.AssetKey([feed.name, RAW_TRADES])
-    raw_numbers, built = _numbers(raw_versions(instance, raw)), _numbers(versions_made_from(instance, last_table(feed)))
+    versions = versions or BuildVersions.of(feed)
+    raw_numbers, built = versions.raw.read(instance, now), versions.built.read(instance, now)
     return BuildFacts(
         raw_versions=raw_numbers,
         built_versions=built,
@@ -85,10 +92,6 @@ def build_facts(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> Buil
         failed=failed_builds(instance, feed),
         now=now,
     )
-
-
-def _numbers(versions: Mapping[date, str]) -> dict[date, int]:
-    return {day: int(version) for day, version in versions.items()}
 
 
 def blocked_days(
