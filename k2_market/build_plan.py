@@ -86,12 +86,17 @@ def plan_builds(facts: BuildFacts, calendar: TradingCalendar) -> BuildPlan | Non
     return BuildPlan(days, attempt, max(facts.raw_versions[day] for day in days))
 
 
+def is_open(day: date, calendar: TradingCalendar, now: datetime) -> bool:
+    """Whether trades of a day still come as usual: it has not closed, or its last trades may be on their way."""
+    return now < calendar.closes_at(day) + GRACE
+
+
 def _may_build(day: date, facts: BuildFacts, calendar: TradingCalendar) -> bool:
     if day in facts.building or day in facts.blocked:
         return False
     if facts.ingesting_from is not None and day >= facts.ingesting_from:
         return False
-    if facts.now < calendar.closes_at(day) + GRACE:
+    if is_open(day, calendar, facts.now):
         return False
     failed = (run for run in facts.failed if day in run.days and run.raw_version >= facts.raw_versions[day])
     return not any(is_resting(run.ended, run.attempt, facts.now) for run in failed)

@@ -1,11 +1,14 @@
 """The Kafka sensor: asks the plan what to ingest next and requests that run. It keeps no state and reads no trades."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
+from k2_assets.raw_trades import RAW_TRADES
+from k2_market.build_plan import is_open
+from k2_market.check_pacing import FEW_ROWS, checked_with_its_run
 from k2_market.feed import Feed
 from k2_market.ingest_plan import (
     MAX_MESSAGES_PER_RUN,
@@ -23,6 +26,8 @@ from k2_market.trading_calendar import TradingCalendar
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.raw_view import RawView
+from k2_sensors.day_records import rows_reported
 from k2_sensors.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, not_run_yet, plan_tags
 from k2_sensors.unreported_commits import report_unreported
 
@@ -90,11 +95,25 @@ def next_ingest(
         if len(ready) > MAX_MESSAGES_PER_RUN
         else None
     )
-    return _request(feed, plan(facts, ready, day_ends), topic.topic_id, day.isoformat(), instance)
+    wanted = plan(facts, ready, day_ends)
+    with_checks = _with_checks(feed, raw, day, len(wanted.ranges), instance, now)
+    return _request(feed, wanted, topic.topic_id, day.isoformat(), instance, with_checks)
+
+
+def _with_checks(feed: Feed, raw: RawView, day: date, new: int, instance: dg.DagsterInstance, now: datetime) -> bool:
+    """Whether a run checks its day, too: if it does not, the unchecked-day sensor has it checked at its time."""
+    if raw.rows + new <= FEW_ROWS or not is_open(day, TradingCalendar.of(feed), now):
+        return True
+    return checked_with_its_run(rows_reported(instance, dg.AssetKey([feed.name, RAW_TRADES]), day), new)
 
 
 def _request(
-    feed: Feed, wanted: IngestPlan, topic_id: str, partition_key: str, instance: dg.DagsterInstance
+    feed: Feed,
+    wanted: IngestPlan,
+    topic_id: str,
+    partition_key: str,
+    instance: dg.DagsterInstance,
+    with_checks: bool = True,
 ) -> dg.RunRequest | dg.SkipReason:
     planned = not_run_yet(wanted, instance)
     if planned is None:
@@ -110,4 +129,6 @@ def _request(
         run_config={"ops": {ingest_op(feed): {"config": config}}},
         partition_key=partition_key,
         tags=plan_tags(feed, planned.attempt),
+        asset_selection=None if with_checks else [dg.AssetKey([feed.name, RAW_TRADES])],
+        asset_check_keys=None if with_checks else [],
     )

@@ -1,11 +1,12 @@
 """The unchecked-day sensor: has the raw checks look at days whose latest rows no check has seen.
 
 A run checks the days that it reports. One that was killed in between, or before it could report, leaves rows that
-nobody would hear of if something is wrong with them, until the next message of their day comes.
+nobody would hear of if something is wrong with them, until the next message of their day comes. And the runs of a large
+day that is still open leave their checks to this sensor, which paces them (#040).
 """
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -14,8 +15,12 @@ from k2_assets.feed_family import FeedFamily
 from k2_assets.partitions import day_of
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import raw_versions
+from k2_market.build_plan import is_open
+from k2_market.check_pacing import rest_of
 from k2_market.feed import Feed
 from k2_market.ledger_rules import OFFSETS_RECONCILE
+from k2_market.trading_calendar import TradingCalendar
+from k2_sensors.day_records import last_checked, latest_report, rows_reported
 from k2_sensors.run_records import IN_FLIGHT, plan_tags
 
 INTERVAL_SECONDS = 30
@@ -35,14 +40,14 @@ def unchecked_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
         description="Requests the raw checks of a day whose rows are newer than its last ones: those of killed runs.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return next_check(family.feed, context.instance)
+        return next_check(family.feed, context.instance, datetime.now(UTC))
 
     return sensor
 
 
-def next_check(feed: Feed, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+def next_check(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """The run of raw checks to request now, or why none; one day a run, so that no day waits for another's rows."""
-    raw = dg.AssetKey([feed.name, RAW_TRADES])
+    raw, calendar = dg.AssetKey([feed.name, RAW_TRADES]), TradingCalendar.of(feed)
     versions = {day: int(version) for day, version in raw_versions(instance, raw).items()}
     for day in unchecked_days(versions, _checked_versions(instance, raw)):
         name = f"{feed.name}/{day}/{versions[day]}"
@@ -50,6 +55,8 @@ def next_check(feed: Feed, instance: dg.DagsterInstance) -> dg.RunRequest | dg.S
         if any(run.status in IN_FLIGHT for run in attempts):
             return dg.SkipReason(f"the checks of {day} are under way")
         if len(attempts) >= MOST_ATTEMPTS or _is_in_hand(instance, raw, day):
+            continue
+        if is_open(day, calendar, now) and _rests(instance, raw, day, now):
             continue
         attempt = len(attempts) + 1
         return dg.RunRequest(
@@ -81,7 +88,11 @@ def _checked_versions(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[da
 
 def _is_in_hand(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> bool:
     """Whether the run that reported a day's latest rows is still under way, its checks to come."""
-    of_day = dg.AssetRecordsFilter(asset_key=raw, asset_partitions=[day.isoformat()])
-    latest = instance.fetch_materializations(of_day, limit=1).records
-    run = instance.get_run_by_id(latest[0].run_id) if latest else None
+    latest = latest_report(instance, raw, day)
+    run = None if latest is None else instance.get_run_by_id(latest.run_id)
     return run is not None and run.status in IN_FLIGHT
+
+
+def _rests(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date, now: datetime) -> bool:
+    checked = last_checked(instance, raw, day)
+    return checked is not None and abs(now - checked) < rest_of(rows_reported(instance, raw, day))

@@ -1,7 +1,7 @@
 """Days whose rows no check has seen are found from Dagster's records, and checked by a run of the real job."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from k2_resources.settings import Settings
 from k2_sensors.unchecked_day_sensor import MOST_ATTEMPTS, next_check, unchecked_days
 
 MONDAY, TUESDAY = date(2014, 3, 10), date(2014, 3, 11)
+LONG_AFTER = datetime(2014, 6, 2, tzinfo=UTC)
 RAW = dg.AssetKey(["asx", "raw_trades"])
 
 
@@ -77,7 +78,7 @@ def test_a_day_reported_for_a_killed_run_is_checked_once_and_nothing_is_made_ane
 ) -> None:
     commit_raw(settings, MONDAY)
     report_raw(instance, MONDAY)
-    request = next_check(feed, instance)
+    request = next_check(feed, instance, LONG_AFTER)
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2014-03-10"
     assert carry_out(settings, feed, instance, request)
@@ -86,7 +87,7 @@ def test_a_day_reported_for_a_killed_run_is_checked_once_and_nothing_is_made_ane
         record = instance.event_log_storage.get_asset_check_partition_info([dg.AssetCheckKey(RAW, check)])
         assert [each.partition_key for each in record] == ["2014-03-10"]
         assert record[0].is_current
-    assert isinstance(next_check(feed, instance), dg.SkipReason)
+    assert isinstance(next_check(feed, instance, LONG_AFTER), dg.SkipReason)
 
 
 def test_days_are_taken_one_after_the_other_oldest_first(
@@ -96,21 +97,21 @@ def test_days_are_taken_one_after_the_other_oldest_first(
     report_raw(instance, TUESDAY)
     report_raw(instance, MONDAY)
     for day in (MONDAY, TUESDAY):
-        request = next_check(feed, instance)
+        request = next_check(feed, instance, LONG_AFTER)
         assert isinstance(request, dg.RunRequest)
         assert request.partition_key == day.isoformat()
         assert carry_out(settings, feed, instance, request)
-    assert isinstance(next_check(feed, instance), dg.SkipReason)
+    assert isinstance(next_check(feed, instance, LONG_AFTER), dg.SkipReason)
 
 
 def test_rows_that_come_later_are_checked_again(settings: Settings, feed: Feed, instance: dg.DagsterInstance) -> None:
     commit_raw(settings, MONDAY)
     report_raw(instance, MONDAY)
-    first = next_check(feed, instance)
+    first = next_check(feed, instance, LONG_AFTER)
     assert isinstance(first, dg.RunRequest)
     assert carry_out(settings, feed, instance, first)
     report_raw(instance, MONDAY)
-    second = next_check(feed, instance)
+    second = next_check(feed, instance, LONG_AFTER)
     assert isinstance(second, dg.RunRequest)
     assert second.run_key != first.run_key
 
@@ -126,9 +127,9 @@ def test_a_day_whose_run_is_under_way_is_left_to_it(feed: Feed, instance: dg.Dag
         ),
         run.run_id,
     )
-    assert isinstance(next_check(feed, instance), dg.SkipReason)
+    assert isinstance(next_check(feed, instance, LONG_AFTER), dg.SkipReason)
     instance.report_run_failed(run)
-    assert isinstance(next_check(feed, instance), dg.RunRequest)
+    assert isinstance(next_check(feed, instance, LONG_AFTER), dg.RunRequest)
 
 
 def test_checks_that_end_badly_are_tried_again_under_another_key_and_not_for_ever(
@@ -137,18 +138,43 @@ def test_checks_that_end_badly_are_tried_again_under_another_key_and_not_for_eve
     report_raw(instance, MONDAY)
     keys = []
     for _ in range(MOST_ATTEMPTS):
-        request = next_check(feed, instance)
+        request = next_check(feed, instance, LONG_AFTER)
         assert isinstance(request, dg.RunRequest)
         keys.append(request.run_key)
         run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=dict(request.tags))
-        assert isinstance(next_check(feed, instance), dg.SkipReason)
+        assert isinstance(next_check(feed, instance, LONG_AFTER), dg.SkipReason)
         instance.report_run_failed(run)
     assert len(set(keys)) == MOST_ATTEMPTS
-    assert isinstance(next_check(feed, instance), dg.SkipReason)
+    assert isinstance(next_check(feed, instance, LONG_AFTER), dg.SkipReason)
     report_raw(instance, TUESDAY)
-    other = next_check(feed, instance)
+    other = next_check(feed, instance, LONG_AFTER)
     assert isinstance(other, dg.RunRequest)
     assert other.partition_key == TUESDAY.isoformat()
+
+
+def test_a_large_day_that_is_open_rests_after_its_checks_and_a_closed_one_does_not(
+    feed: Feed, instance: dg.DagsterInstance
+) -> None:
+    open_day = date(2034, 3, 13)
+    metadata = {"dagster/row_count": 50_000_000}
+    report = dg.AssetMaterialization(RAW, partition=open_day.isoformat(), metadata=metadata)
+    instance.report_runless_asset_event(report)
+    for check in RAW_CHECKS:
+        evaluation = dg.AssetCheckEvaluation(
+            asset_key=RAW, check_name=check, passed=True, metadata={}, partition=open_day.isoformat()
+        )
+        instance.report_runless_asset_event(evaluation)
+    instance.report_runless_asset_event(report)
+    now = datetime.now(UTC)
+
+    assert isinstance(next_check(feed, instance, now + timedelta(minutes=5)), dg.SkipReason)
+    assert isinstance(next_check(feed, instance, now + timedelta(minutes=9)), dg.RunRequest)
+    assert isinstance(next_check(feed, instance, datetime(2034, 3, 14, tzinfo=UTC)), dg.RunRequest)
+
+
+def test_a_small_day_that_is_open_is_checked_at_once(feed: Feed, instance: dg.DagsterInstance) -> None:
+    report_raw(instance, date(2034, 3, 13))
+    assert isinstance(next_check(feed, instance, datetime.now(UTC)), dg.RunRequest)
 
 
 def test_a_day_is_unchecked_whose_rows_are_newer_than_its_checks_or_that_has_none() -> None:
