@@ -23,10 +23,10 @@ screenshots: setup ## Take the pictures in docs/images (needs Chromium)
 	@$(BIN)/python tests/e2e/take_screenshots.py
 
 test: setup ## Run the tests, without the slow ones
-	@# The end-to-end tests mostly wait for sensors, so they run beside the others; what they print comes last.
-	@$(BIN)/python -m pytest -m "not slow" tests/e2e > .e2e-tests.log 2>&1 & e2e=$$!; \
-		$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e; others=$$?; \
-		wait $$e2e; e2e=$$?; cat .e2e-tests.log; exit $$((others | e2e))
+	@# Tests that mostly wait, for sensors and for processes to end, run beside the others; what they print comes last.
+	@$(BIN)/python -m pytest -m "not slow" tests/e2e tests/faults > .waiting-tests.log 2>&1 & waiting=$$!; \
+		$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e --ignore tests/faults; others=$$?; \
+		wait $$waiting; waited=$$?; cat .waiting-tests.log; exit $$((others | waited))
 
 test-all: setup ## Run all tests
 	@$(BIN)/python -m pytest

@@ -2,13 +2,15 @@
 
 pyiceberg works out the metadata with a transaction's changes, and copies all of it, each time that it looks at it:
 more than twenty times a commit, each time every snapshot that the table keeps. Here it is worked out once after each
-change, and before the first one it is the table's own.
+change, and nothing is copied: what did not change is the table's own, which nobody changes in place. What is committed
+is worked out by the catalog, from the changes.
 """
 
 from typing import Any
 
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import TableUpdate, _apply_table_update, _TableMetadataUpdateContext
 
 
 class TableTransaction(Transaction):
@@ -25,5 +27,12 @@ class TableTransaction(Transaction):
         if not updates:
             return base
         if self._worked_out is None or self._worked_out[0] is not base or self._worked_out[1] is not updates:
-            self._worked_out = (base, updates, super().table_metadata)
+            self._worked_out = (base, updates, _changed(base, updates))
         return self._worked_out[2]
+
+
+def _changed(metadata: TableMetadata, updates: tuple[TableUpdate, ...]) -> TableMetadata:
+    context = _TableMetadataUpdateContext()
+    for update in updates:
+        metadata = _apply_table_update(update, metadata, context)
+    return metadata
