@@ -4,7 +4,7 @@ They read what is published, so they say of the table itself what holds, whoever
 alone on any day.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import partial
 
@@ -12,8 +12,8 @@ import dagster as dg
 import pyarrow as pa
 
 from k2_assets.raw_trades import RAW_TRADES
-from k2_assets.run_scope import checked, days_materialized
-from k2_assets.trades import TRADES
+from k2_assets.run_scope import checked, days_materialized, said_of_days
+from k2_assets.trades import RAW_SNAPSHOT, TRADES
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
 from k2_market.errors import CalendarError, K2Error
 from k2_market.feed import Feed
@@ -94,10 +94,11 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
     def trades_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
-        view = iceberg.raw_table(feed.name, RAW_TRADES).view()
         run_days = days_materialized(context, asset)
-        raw, trades = view.reader(run_days), iceberg.day_table(feed.name, TRADES).reader(run_days)
-        findings = {day: trade_findings(feed, raw, trades, day) for day in run_days}
+        made_from = said_of_days(context, asset, run_days, RAW_SNAPSHOT)
+        raw = raw_readers(iceberg.raw_table(feed.name, RAW_TRADES).view(), made_from)
+        trades = iceberg.day_table(feed.name, TRADES).reader(run_days)
+        findings = {day: trade_findings(feed, raw[day], trades, day) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
 
     return trades_checks
@@ -153,6 +154,23 @@ def raw_findings(feed: Feed, view: RawView, reader: DayReader, day: date) -> tup
 def _not_evaluated(check: str, error: Exception) -> Finding:
     severity = Severity.ERROR if check in BLOCKING else Severity.WARN
     return Finding(check, False, severity, f"Not evaluated, see {LEDGER_VERIFIED}: {error}", numbers={})
+
+
+def raw_readers(view: RawView, made_from: Mapping[date, str | None]) -> dict[date, DayReader]:
+    """For each day what reads the raw rows that its trades were made from: those that came since are the next build's.
+
+    Args:
+        view: The raw table.
+        made_from: The snapshot that each day was made from, where that is known.
+    """
+    by_snapshot: dict[str | None, list[date]] = {}
+    for day, snapshot_id in made_from.items():
+        by_snapshot.setdefault(snapshot_id, []).append(day)
+    readers = {
+        snapshot_id: view.at(None if snapshot_id is None else int(snapshot_id)).reader(days)
+        for snapshot_id, days in by_snapshot.items()
+    }
+    return {day: readers[snapshot_id] for day, snapshot_id in made_from.items()}
 
 
 def trade_findings(feed: Feed, raw: DayReader, trades: DayReader, day: date) -> tuple[Finding, ...]:

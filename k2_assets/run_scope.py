@@ -47,20 +47,39 @@ def days_materialized(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey
     return tuple(sorted(_materializations_of_run(context, asset))) or days_of_run(context)
 
 
+def said_of_days(context: _Context, asset: dg.AssetKey, days: Iterable[date], name: str) -> dict[date, str | None]:
+    """What the latest materialization of each of some days, this run's if there is one, has under a metadata name."""
+    of_run = _records_of_run(context, asset)
+    return {day: _said_of(of_run.get(day) or _latest_record(context, asset, day), name) for day in days}
+
+
+def _said_of(record: dg.EventLogRecord | None, name: str) -> str | None:
+    made = None if record is None else record.asset_materialization
+    value = None if made is None else made.metadata.get(name)
+    return None if value is None else str(value.value)
+
+
 def _materializations_of_run(
     context: _Context, asset: dg.AssetKey
 ) -> dict[date, AssetCheckEvaluationTargetMaterializationData]:
+    return {day: _as_target(record) for day, record in _records_of_run(context, asset).items()}
+
+
+def _records_of_run(context: _Context, asset: dg.AssetKey) -> dict[date, dg.EventLogRecord]:
     records = context.instance.get_records_for_run(
         context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
     ).records
-    events = [(record, record.event_log_entry.dagster_event) for record in records]
     return {
-        day_of(event.partition): AssetCheckEvaluationTargetMaterializationData(
-            run_id=context.run.run_id, storage_id=record.storage_id, timestamp=record.event_log_entry.timestamp
-        )
-        for record, event in events
-        if event is not None and event.asset_key == asset and event.partition is not None
+        day_of(record.partition_key): record
+        for record in records
+        if record.asset_key == asset and record.partition_key is not None
     }
+
+
+def _as_target(record: dg.EventLogRecord) -> AssetCheckEvaluationTargetMaterializationData:
+    return AssetCheckEvaluationTargetMaterializationData(
+        run_id=record.run_id, storage_id=record.storage_id, timestamp=record.timestamp
+    )
 
 
 def materialized(
@@ -174,12 +193,10 @@ def finding_metadata(finding: Finding) -> dict[str, Any]:
 def _latest_materialization(
     context: _Context, asset: dg.AssetKey, day: date
 ) -> AssetCheckEvaluationTargetMaterializationData | None:
-    found = context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[day.isoformat()]), limit=1
-    ).records
-    if not found:
-        return None
-    latest = found[0]
-    return AssetCheckEvaluationTargetMaterializationData(
-        run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
-    )
+    record = _latest_record(context, asset, day)
+    return None if record is None else _as_target(record)
+
+
+def _latest_record(context: _Context, asset: dg.AssetKey, day: date) -> dg.EventLogRecord | None:
+    of_day = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[day.isoformat()])
+    return next(iter(context.instance.fetch_materializations(of_day, limit=1).records), None)

@@ -23,6 +23,9 @@ from k2_resources.structured_logging import correlation
 
 TRADES = "trades"
 
+RAW_SNAPSHOT = "raw_snapshot_id"
+"""What a day's materialization calls the raw table's snapshot that its trades were made from."""
+
 
 def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """The feed's ``trades`` asset."""
@@ -48,7 +51,8 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
             run_days = days_of_run(context)
             topics = tuple(raw.ledger.topic_names)
             made = gate.publish(run_days, partial(build_trades, feed, topics, raw.reader(run_days)))
-        yield from materialized(context, key, made, versions)
+        made_from = {} if raw.snapshot_id is None else {RAW_SNAPSHOT: str(raw.snapshot_id)}
+        yield from materialized(context, key, {day: {**said, **made_from} for day, said in made.items()}, versions)
         gate.close()
 
     return trades

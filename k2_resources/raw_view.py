@@ -1,7 +1,7 @@
 """A raw table as it is at one snapshot: rows, the ledger that belongs to them, and the commits it remembers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
@@ -60,6 +60,19 @@ class RawView:
         """Rows in the table by its metadata, without reading data."""
         snapshot = None if self.table is None else self.table.current_snapshot()
         return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary["total-records"] or 0)
+
+    @property
+    def snapshot_id(self) -> int | None:
+        """The snapshot; none where nothing was ever committed."""
+        return None if self.table is None else self.table.metadata.current_snapshot_id
+
+    def at(self, snapshot_id: int | None) -> "RawView":
+        """The rows as they were at a snapshot; as they are in this view where the table no longer keeps it."""
+        if self.table is None or snapshot_id is None or self.table.snapshot_by_id(snapshot_id) is None:
+            return self
+        then = self.table.metadata.model_copy(update={"current_snapshot_id": snapshot_id})
+        table = Table(self.table.name(), then, self.table.metadata_location, self.table.io, self.table.catalog)
+        return replace(self, table=table)
 
     @property
     def commits(self) -> list[PastCommit]:

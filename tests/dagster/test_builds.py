@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -140,6 +141,34 @@ def test_a_day_that_its_gate_refuses_stays_as_it_was_and_its_neighbours_are_publ
     assert not result.success
     assert [published(settings, "trades", day) for day in (MONDAY, TUESDAY)] == [5, 7]
     assert evaluations(instance, result.run_id)["asx/trades", "complete_against_raw", "2014-03-10"] is False
+
+
+def test_rows_that_come_while_their_day_is_built_are_the_next_builds_and_no_fault_of_this_one(
+    settings: Settings, feed: Feed, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_raw(settings, MONDAY, 0, 5)
+    commit_raw(settings, TUESDAY, 5, 7)
+    report_raw(instance, MONDAY)
+    materialized = trades.materialized
+
+    def as_more_come(*made: Any) -> Iterator[Any]:
+        commit_raw(settings, MONDAY, 12, 3)
+        yield from materialized(*made)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(trades, "materialized", as_more_come)
+        result = build(settings, feed, instance, MONDAY, TUESDAY)
+    report_raw(instance, MONDAY)
+
+    assert result.success
+    found = evaluations(instance, result.run_id)
+    assert all(found["asx/trades", "complete_against_raw", str(day)] for day in (MONDAY, TUESDAY))
+    assert published(settings, "trades", MONDAY) == 5
+    again = next_build(feed, instance, LONG_AFTER)
+    assert isinstance(again, dg.RunRequest)
+    assert again.partition_key == "2014-03-10"
+    assert build(settings, feed, instance, MONDAY).success
+    assert published(settings, "trades", MONDAY) == 8
 
 
 def test_a_day_without_raw_rows_is_built_empty(settings: Settings, feed: Feed, instance: DagsterInstance) -> None:

@@ -263,6 +263,18 @@ def test_offsets_reconcile_finds_a_doubled_row(catalog: Catalog) -> None:
     assert (found.passed, found.numbers["repeated_offsets"]) == (False, 1)
 
 
+def test_a_view_at_a_snapshot_has_the_rows_of_then_and_at_one_that_is_gone_those_of_now(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 4))
+    then = table.view()
+    table.commit(delivery(4, 10))
+    now = table.view()
+    assert then.snapshot_id != now.snapshot_id
+    for view, rows in ((now.at(then.snapshot_id), 4), (now.at(12345), 10), (now.at(None), 10), (now, 10)):
+        assert (view.rows, view.read_day(DAY).num_rows) == (rows, rows)
+    assert RawTable(catalog, "btc").view().at(then.snapshot_id).snapshot_id is None
+
+
 def test_a_day_is_read_from_its_own_files_alone(catalog: Catalog) -> None:
     table = RawTable(catalog, "asx")
     for n in range(5):
