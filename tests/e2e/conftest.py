@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from free_ports import free_ports
 from running_stack import RunningStack
+from simulated_days import SimulatedDays
 from webhook import running_webhook
 
 from k2_cli.java_artifacts import JavaArtifacts
@@ -21,24 +21,6 @@ from k2_resources.settings import Settings
 TRADES_A_DAY = 3_000
 FAULTS = "gaps,duplicates,negative-price,corrupt"
 _PORTS = ("kafka_port", "kafka_controller_port", "registry_port", "dagster_port", "code_server_port", "metrics_port")
-
-
-@dataclass(frozen=True)
-class SimulatedDays:
-    """What was sent.
-
-    Attributes:
-        days: Three trading days, the first with faults in it.
-        planted: How many trades or messages have a fault, by kind.
-    """
-
-    days: tuple[str, str, str]
-    planted: dict[str, int]
-
-    @property
-    def faulty(self) -> str:
-        """The day with faults in it."""
-        return self.days[0]
 
 
 @pytest.fixture(scope="session")

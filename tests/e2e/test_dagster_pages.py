@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from datetime import date
 
 import pytest
-from conftest import SimulatedDays
 from dagster_pages import TABLES, browser_page, chromium, show_asset_graph, show_chart, show_check
 from playwright.sync_api import Page, expect
 from running_stack import RunningStack
+from simulated_days import SimulatedDays
 
 pytestmark = pytest.mark.timeout(900)
 

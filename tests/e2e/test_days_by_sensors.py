@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from conftest import SimulatedDays
 from prometheus_client.parser import text_string_to_metric_families
 from running_stack import RunningStack, eventually
+from simulated_days import SimulatedDays
 
 from k2_resources.metrics_registry import METRICS
 

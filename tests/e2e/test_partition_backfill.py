@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import pytest
-from conftest import SimulatedDays
 from running_stack import RunningStack, eventually
+from simulated_days import SimulatedDays
 
 from k2_market.table_schemas import BAR_INTERVALS
 from k2_sensors.alerts import SETTLING
