@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import duckdb
 import pytest
 
+from k2_resources.collector_pause import collector_paused
 from k2_resources.query_answer import Answer, run_statement
 from k2_resources.reading_statement import QueryError, parse_statement
 
@@ -14,6 +15,7 @@ from k2_resources.reading_statement import QueryError, parse_statement
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         yield connection
+        connection.interrupt()  # else a statement that a failed test left behind would be waited for
 
 
 def test_values_are_bound_and_never_become_sql(connection: duckdb.DuckDBPyConnection) -> None:
@@ -78,12 +80,14 @@ def pressed_after(seconds: float) -> Iterator[None]:
     # A shell that starts the tests in the background has SIGINT ignored, and Python keeps that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     pressing = threading.Timer(seconds, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
-    pressing.start()
-    try:
-        yield
-    finally:
-        pressing.join()
-        signal.signal(signal.SIGINT, before)
+    # Hypothesis has a callback in the garbage collector, and Python drops the exception of a signal that arrives there.
+    with collector_paused():
+        pressing.start()
+        try:
+            yield
+        finally:
+            pressing.join()
+            signal.signal(signal.SIGINT, before)
 
 
 def ask(connection: duckdb.DuckDBPyConnection, sql: str, **values: object) -> Answer:
