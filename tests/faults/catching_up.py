@@ -11,6 +11,7 @@ from k2_assets.definitions import build_defs
 from k2_assets.feed_family import ingest_job_name
 from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
 from k2_market.ingest_plan import LONGEST_BACKOFF
+from k2_market.trading_calendar import TradingCalendar
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.settings import Settings
@@ -48,9 +49,11 @@ def carried_out(own: OwnFeed, request: dg.RunRequest, instance: dg.DagsterInstan
     """Run what was planned; what went wrong in it."""
     job = build_defs(settings=own.settings, feeds={own.feed.name: own.feed}).resolve_job_def(ingest_job_name(own.feed))
     config: Mapping[str, object] = request.run_config or {}
+    # The plan's clock is ahead of Dagster's, which has no partition yet for a day that begins in between.
+    today = TradingCalendar.of(own.feed).trading_day_of(datetime.now(UTC)).isoformat()
     result = job.execute_in_process(
         instance=instance,
-        partition_key=request.partition_key,
+        partition_key=min(str(request.partition_key), today),
         run_config=dict(config),
         tags=dict(request.tags),
         raise_on_error=False,
