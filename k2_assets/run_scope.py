@@ -50,10 +50,12 @@ def days_materialized(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey
 def said_of_days(context: _Context, asset: dg.AssetKey, days: Iterable[date], name: str) -> dict[date, str | None]:
     """What the latest materialization of each of some days, this run's if there is one, has under a metadata name."""
     of_run = _records_of_run(context, asset)
-    return {day: _said_of(of_run.get(day) or _latest_record(context, asset, day), name) for day in days}
+    records = {day: of_run.get(day) or latest_record(context.instance, asset, day) for day in days}
+    return {day: said_in(record, name) for day, record in records.items()}
 
 
-def _said_of(record: dg.EventLogRecord | None, name: str) -> str | None:
+def said_in(record: dg.EventLogRecord | None, name: str) -> str | None:
+    """What a materialization, if there is one, has under a metadata name."""
     made = None if record is None else record.asset_materialization
     value = None if made is None else made.metadata.get(name)
     return None if value is None else str(value.value)
@@ -193,10 +195,11 @@ def finding_metadata(finding: Finding) -> dict[str, Any]:
 def _latest_materialization(
     context: _Context, asset: dg.AssetKey, day: date
 ) -> AssetCheckEvaluationTargetMaterializationData | None:
-    record = _latest_record(context, asset, day)
+    record = latest_record(context.instance, asset, day)
     return None if record is None else _as_target(record)
 
 
-def _latest_record(context: _Context, asset: dg.AssetKey, day: date) -> dg.EventLogRecord | None:
+def latest_record(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> dg.EventLogRecord | None:
+    """The latest materialization of a day of an asset."""
     of_day = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[day.isoformat()])
-    return next(iter(context.instance.fetch_materializations(of_day, limit=1).records), None)
+    return next(iter(instance.fetch_materializations(of_day, limit=1).records), None)

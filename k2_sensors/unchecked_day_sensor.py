@@ -14,13 +14,13 @@ from k2_assets.checks import RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
 from k2_assets.partitions import day_of
 from k2_assets.raw_trades import RAW_TRADES
-from k2_assets.run_scope import raw_versions
+from k2_assets.run_scope import latest_record, raw_versions
 from k2_market.build_plan import is_open
 from k2_market.check_pacing import rest_of
 from k2_market.feed import Feed
 from k2_market.ledger_rules import OFFSETS_RECONCILE
 from k2_market.trading_calendar import TradingCalendar
-from k2_sensors.day_records import last_checked, latest_report, rows_reported
+from k2_sensors.day_records import last_checked, rows_reported
 from k2_sensors.run_records import IN_FLIGHT, plan_tags
 
 INTERVAL_SECONDS = 30
@@ -88,7 +88,7 @@ def _checked_versions(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[da
 
 def _is_in_hand(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> bool:
     """Whether the run that reported a day's latest rows is still under way, its checks to come."""
-    latest = latest_report(instance, raw, day)
+    latest = latest_record(instance, raw, day)
     run = None if latest is None else instance.get_run_by_id(latest.run_id)
     return run is not None and run.status in IN_FLIGHT
 
