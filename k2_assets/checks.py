@@ -96,7 +96,7 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         run_days = days_materialized(context, asset)
         made_from = said_of_days(context, asset, run_days, RAW_SNAPSHOT)
-        raw = raw_readers(iceberg.raw_table(feed.name, RAW_TRADES).view(), made_from)
+        raw = _raw_readers(iceberg.raw_table(feed.name, RAW_TRADES).view(), made_from)
         trades = iceberg.day_table(feed.name, TRADES).reader(run_days)
         findings = {day: trade_findings(feed, raw[day], trades, day) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
@@ -156,7 +156,7 @@ def _not_evaluated(check: str, error: Exception) -> Finding:
     return Finding(check, False, severity, f"Not evaluated, see {LEDGER_VERIFIED}: {error}", numbers={})
 
 
-def raw_readers(view: RawView, made_from: Mapping[date, str | None]) -> dict[date, DayReader]:
+def _raw_readers(view: RawView, made_from: Mapping[date, str | None]) -> dict[date, DayReader]:
     """For each day what reads the raw rows that its trades were made from: those that came since are the next build's.
 
     Args:

@@ -13,7 +13,6 @@ _NEW_PART = 5
 _REST_A_ROW = timedelta(microseconds=10)
 """Some twenty times what it takes to check a row: a core gives a twentieth of its time, however large the day."""
 
-
 _LONGEST_REST = timedelta(minutes=15)
 """Half of what a day gets between its close and its build (``build_plan.GRACE``), so that it is checked in between."""
 
