@@ -13,6 +13,7 @@ from k2_market.feed import Feed, Topics, load_feeds
 from k2_market.ingest_plan import MAX_MESSAGES_PER_RUN, limited
 from k2_market.ledger import spans_to_json
 from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_resources.collector_pause import collector_paused
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.topic_reader import TopicReader
 
@@ -40,18 +41,20 @@ def plans(bootstrap_servers: str, topic: str, most: int = MAX_MESSAGES_PER_RUN) 
 
 def k2_run(home: str, bootstrap_servers: str, registry_url: str, topic: str, plan: dict[str, Any]) -> dict[str, Any]:
     """An ingest run of the feed's ``raw_trades`` asset, as its job does it."""
-    from benchmarks.ingest_topics import DAY
-    from k2_assets.definitions import build_defs
-    from k2_assets.feed_family import ingest_job_name
-    from k2_cli.pending_work import local_instance
-    from k2_resources.settings import Settings
-    from k2_resources.structured_logging import configure_logging
-    from k2_sensors.run_records import ingest_op
+    with collector_paused():  # as ``k2_assets.code_location``, which a run's process loads, has it
+        from benchmarks.ingest_topics import DAY
+        from k2_assets.definitions import build_defs
+        from k2_assets.feed_family import ingest_job_name
+        from k2_cli.pending_work import local_instance
+        from k2_resources.settings import Settings
+        from k2_resources.structured_logging import configure_logging
+        from k2_sensors.run_records import ingest_op
 
-    settings = Settings(home=Path(home), kafka_bootstrap=bootstrap_servers, registry_url=registry_url)
-    configure_logging("bench-ingest", settings)
-    feed = bench_feed(topic)
-    job = build_defs(settings=settings, feeds={feed.name: feed}).resolve_job_def(ingest_job_name(feed))
+        settings = Settings(home=Path(home), kafka_bootstrap=bootstrap_servers, registry_url=registry_url)
+        configure_logging("bench-ingest", settings)
+        feed = bench_feed(topic)
+        definitions = build_defs(settings=settings, feeds={feed.name: feed})
+    job = definitions.resolve_job_def(ingest_job_name(feed))
     with local_instance(settings) as instance:
         done = job.execute_in_process(
             instance=instance,

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from k2_market.avro_schemas import MessageKind
 from k2_market.day_window import DayWindow
+from k2_market.joined_values import JoinedValues
 from k2_market.message_batch import MessageBatch
 from k2_market.message_framing import HEADER_BYTES, framing_fault, schema_id_of
 from k2_market.message_reader import message_reader
@@ -62,7 +63,7 @@ def decode(
 
 def schema_ids(batch: MessageBatch) -> frozenset[int]:
     """The ids of all writer schemas that a batch's headers name; negative ones, which no registry has, left out."""
-    found = {schema_id_of(header) for header in batch.headers if header is not None}
+    found = {schema_id_of(header) for header in batch.joined.headers if header is not None}
     return frozenset(each for each in found if each is not None and each >= 0)
 
 
@@ -72,7 +73,7 @@ class _Group:
 
     header: bytes | None
     positions: Positions
-    values: Sequence[bytes]
+    values: JoinedValues
 
     @property
     def schema_id(self) -> int | None:
@@ -80,15 +81,16 @@ class _Group:
 
 
 def _groups(batch: MessageBatch) -> Iterator[_Group]:
-    if len(batch.headers) == 1:
-        (header,) = batch.headers
-        yield _Group(header, np.arange(len(batch)), batch.values)  # type: ignore[arg-type]  # all None or none
+    values = batch.joined
+    if len(values.headers) == 1:
+        (header,) = values.headers
+        yield _Group(header, np.arange(len(batch)), values)
         return
     positions: dict[bytes | None, list[int]] = {}
-    for position, value in enumerate(batch.values):
+    for position, value in enumerate(values):
         positions.setdefault(None if value is None else value[:HEADER_BYTES], []).append(position)
     for header, places in positions.items():
-        yield _Group(header, np.array(places, np.int64), [batch.values[place] for place in places])  # type: ignore[misc]
+        yield _Group(header, np.array(places, np.int64), JoinedValues.of([values[place] for place in places]))
 
 
 def _plan_for(header: bytes | None, kind: MessageKind, writer_schemas: Mapping[int, Any]) -> ReadingPlan | str:

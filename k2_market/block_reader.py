@@ -1,8 +1,8 @@
 """Messages of one writer schema, joined into an Avro object container in memory and read as columns at once.
 
 Twenty to forty times as fast as one message at a time. What keeps a broken message from shifting its neighbours is the
-guard: eight bytes, random in each process, that the container's schema asks for after every body. A body that is too
-long or too short moves the guard away from where it is looked for.
+guard of ``joined_values``, which the container's schema asks for after every body. A body that is too long or too short
+moves the guard away from where it is looked for.
 
 The reader beneath does not look whether an enum's index or the branch of a union with null is in range. So enums are
 declared as numbers (``schema_resolution``), and unions get a third branch that no writer writes: of three branches the
@@ -21,7 +21,7 @@ version is pinned, and this module is the one place that knows of it, and of its
 import io
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,11 @@ from polars_avro import AvroError
 from polars_avro._avro_rs import AvroSource
 from polars_avro._source import seekable_factory
 
+from k2_market.joined_values import GUARD, GUARD_BYTES, JoinedValues
 from k2_market.message_framing import HEADER_BYTES
 from k2_market.schema_resolution import Form, ReadingPlan, WireField
 
-_GUARD_BYTES = 8
-_GUARD = secrets.token_bytes(_GUARD_BYTES)
-_GUARD_WORD = np.frombuffer(_GUARD, dtype=np.uint64)[0]
+_GUARD_WORD = np.frombuffer(GUARD, dtype=np.uint64)[0]
 _SYNC = secrets.token_bytes(16)
 _STRAY_BRANCH = 2
 
@@ -58,14 +57,14 @@ class BlockReader:
         self._head = _container_head(plan, stray_branches=True)
         self._search_head = _container_head(plan, stray_branches=False)
 
-    def read(self, values: Sequence[bytes]) -> pa.RecordBatch | None:
+    def read(self, values: JoinedValues) -> pa.RecordBatch | None:
         """One row for each of one or more messages, typed as ``wire_schema``; None if any of them can't be read."""
         for batch in _batches(self._head, values, len(values)):
             if bool((_guards(batch) == _GUARD_WORD).all()):
                 return self._rows(batch)
         return None
 
-    def sound(self, values: Sequence[bytes]) -> tuple[int, int]:
+    def sound(self, values: JoinedValues) -> tuple[int, int]:
         """How many messages at the start seem readable, and how many of those after are suspected not to be.
 
         Both may fall short of all messages: what is left has not been looked at. This looks at where messages end and
@@ -127,7 +126,7 @@ _ARROW_TYPES: dict[Form, pa.DataType] = {
 
 
 def _batches(
-    head: bytes, values: Sequence[bytes], rows_each: int, columns: list[str] | None = None
+    head: bytes, values: JoinedValues, rows_each: int, columns: list[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """The batches of a container of messages, up to the first that can't be read.
 
@@ -137,7 +136,7 @@ def _batches(
         rows_each: The rows of every batch.
         columns: All, or some.
     """
-    body = _GUARD.join((*values, b""))
+    body = values.body
     container = b"".join((head, _long(len(values)), _long(len(body)), body, _SYNC))
     source = AvroSource([seekable_factory(io.BytesIO(container))], False, False)
     reader = source.batch_iter(rows_each, columns)
@@ -159,7 +158,7 @@ def _batches(
 
 def _guards(batch: pa.RecordBatch) -> npt.NDArray[np.uint64]:
     guards = batch.column("guard")
-    return np.frombuffer(guards.buffers()[1], dtype=np.uint64, count=len(guards), offset=guards.offset * _GUARD_BYTES)
+    return np.frombuffer(guards.buffers()[1], dtype=np.uint64, count=len(guards), offset=guards.offset * GUARD_BYTES)
 
 
 def _nullable(column: pa.Array, field: pa.Field) -> pa.Array | None:
@@ -186,7 +185,7 @@ def _container_head(plan: ReadingPlan, *, stray_branches: bool) -> bytes:
     fields = [
         {"name": "header", "type": {"type": "fixed", "name": "Header", "size": HEADER_BYTES}},
         *({"name": key, "type": avro_type} for key, avro_type in types.items()),
-        {"name": "guard", "type": {"type": "fixed", "name": "Guard", "size": _GUARD_BYTES}},
+        {"name": "guard", "type": {"type": "fixed", "name": "Guard", "size": GUARD_BYTES}},
     ]
     schema = json.dumps({"type": "record", "name": "Message", "fields": fields}).encode()
     metadata = ((b"avro.codec", b"null"), (b"avro.schema", schema))

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import accumulate
 
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,28 @@ NOTHING = DayReport(rows=0, dead_letters=0, symbols=frozenset(), first=None, las
 
 def reports_by_day(raw_rows: pa.Table) -> dict[date, DayReport]:
     """A report for each trading day that some raw rows belong to."""
-    columns = raw_rows.select(["trade_date", "symbol", "exchange_timestamp", "reject_reason"])
-    frame = pl.from_arrow(columns)
-    assert isinstance(frame, pl.DataFrame)
-    days = frame.group_by("trade_date").agg(
-        pl.len().alias("rows"),
-        pl.col("reject_reason").count().alias("dead_letters"),
-        pl.col("symbol").drop_nulls().unique().alias("symbols"),
-        pl.col("exchange_timestamp").min().alias("first"),
-        pl.col("exchange_timestamp").max().alias("last"),
-    )
+    rows = raw_rows.select(["trade_date", "symbol", "exchange_timestamp", "reject_reason"])
+    days = rows["trade_date"].value_counts()
+    if len(days) > 1:
+        rows = rows.sort_by("trade_date")
+        days = rows["trade_date"].value_counts()
+    counts = days.field("counts").to_pylist()
+    starts = accumulate(counts, initial=0)
     return {
-        row["trade_date"]: DayReport(
-            row["rows"], row["dead_letters"], frozenset(row["symbols"]), row["first"], row["last"]
-        )
-        for row in days.iter_rows(named=True)
+        day: _report(rows.slice(start, count))
+        for day, start, count in zip(days.field("values").to_pylist(), starts, counts, strict=False)
     }
+
+
+def _report(rows: pa.Table) -> DayReport:
+    instants = pc.min_max(rows["exchange_timestamp"]).as_py()
+    return DayReport(
+        rows=rows.num_rows,
+        dead_letters=rows.num_rows - rows["reject_reason"].null_count,
+        symbols=frozenset(rows["symbol"].unique().drop_null().to_pylist()),
+        first=instants["min"],
+        last=instants["max"],
+    )
 
 
 def merged(reports: Iterable[Mapping[date, DayReport]]) -> dict[date, DayReport]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from k2_market.avro_schemas import TRADE, AvroSchema
 from k2_market.invariants import MAX_PLACES
-from k2_market.message_batch import MessageBatch
+from k2_market.message_batch import MessageBatch, Numbers
 
 MESSAGES_AT_A_TIME = 20_000
 """As many decoded messages are held at once."""
@@ -172,7 +172,7 @@ def schema_ids(values: Iterable[bytes | None]) -> set[int]:
     return {found for header in headers if (found := _schema_id(header)) is not None and found >= 0}
 
 
-def _matched(partitions: Sequence[int], offsets: Sequence[int], rows: pl.DataFrame) -> pl.DataFrame:
+def _matched(partitions: Numbers, offsets: Numbers, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows beside the place of their message."""
     of_messages = pl.DataFrame(
         {"kafka_partition": partitions, "kafka_offset": offsets},

@@ -1,6 +1,6 @@
 """Reads messages of one writer schema: all at once where it can be, few at a time around those that are broken."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2_market.block_reader import BlockReader, wire_schema
+from k2_market.joined_values import JoinedValues
 from k2_market.reference_decoder import RefusedMessage, WireRow, reference_decoder
 from k2_market.row_resolution import Faults
 from k2_market.schema_resolution import ReadingPlan
@@ -34,13 +35,13 @@ class ReadMessages:
     faults: Faults
 
 
-def message_reader(plan: ReadingPlan) -> Callable[[Sequence[bytes]], ReadMessages]:
-    """A function that reads framed messages of one writer schema, one or more, whatever they hold."""
+def message_reader(plan: ReadingPlan) -> Callable[[JoinedValues], ReadMessages]:
+    """A function that reads framed messages of one writer schema, one or more and none of them null."""
     schema = wire_schema(plan)
     reference = reference_decoder(plan)
     blocks = BlockReader(plan) if plan.in_blocks else None
 
-    def read(values: Sequence[bytes]) -> ReadMessages:
+    def read(values: JoinedValues) -> ReadMessages:
         search = _Search(values, reference)
         if blocks is None:
             search.judge(0, len(values))
@@ -53,7 +54,7 @@ def message_reader(plan: ReadingPlan) -> Callable[[Sequence[bytes]], ReadMessage
 
 @dataclass
 class _Search:
-    values: Sequence[bytes]
+    values: JoinedValues
     reference: Callable[[bytes], WireRow]
     blocks: list[tuple[int, pa.RecordBatch]] = field(default_factory=list)
     judged: dict[int, WireRow] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class _Search:
         """Let the reference decide on every message of a stretch."""
         for place in range(start, stop):
             try:
-                self.judged[place] = self.reference(self.values[place])
+                self.judged[place] = self.reference(self.values[place] or b"")
             except RefusedMessage as refusal:
                 self.faults[place] = str(refusal)
 

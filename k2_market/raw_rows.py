@@ -103,13 +103,13 @@ def _message_columns(count: int, kind: MessageKind, decoded: Sequence[DecodedRow
 
 
 def _kafka_columns(batch: MessageBatch, schema_ids: pa.Array) -> dict[str, pa.Array]:
-    timestamps = np.array(batch.timestamps_ms, np.int64)
+    timestamps = np.asarray(batch.timestamps_ms, np.int64)
     absent = (timestamps < 0) | (timestamps >= _LATEST_TIMESTAMP_MS)
     micros = np.where(absent, 0, timestamps) * 1000
     return {
         "kafka_topic_id": pa.repeat(pa.scalar(batch.topic_id, pa.string()), len(batch)),
-        "kafka_partition": pa.array(batch.partitions, pa.int32()),
-        "kafka_offset": pa.array(batch.offsets, pa.int64()),
+        "kafka_partition": pa.array(np.asarray(batch.partitions, np.int32)),
+        "kafka_offset": pa.array(np.asarray(batch.offsets, np.int64)),
         "kafka_timestamp": pa.array(micros, mask=absent).cast(TIMESTAMP),
         "schema_id": schema_ids,
         "correlation_id": pa.array(batch.correlation_ids, pa.string()),
@@ -133,7 +133,7 @@ def _dead_letter_columns(batch: MessageBatch, dead: DeadLetters) -> dict[str, pa
 
 def _filed_under(trade_dates: pa.ChunkedArray, batch: MessageBatch, dead: DeadLetters, days: DayWindow) -> pa.Array:
     positions = np.fromiter(dead, np.int64, len(dead))
-    filed = np.array([days.day_of(batch.timestamps_ms[position]) for position in dead], "datetime64[D]")
+    filed = np.array([days.day_of(int(batch.timestamps_ms[position])) for position in dead], "datetime64[D]")
     found = trade_dates.cast(pa.int32()).fill_null(0).to_numpy().copy()
     found[positions] = filed.astype(np.int32)
     return pa.array(found).cast(pa.date32())

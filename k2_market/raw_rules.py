@@ -33,11 +33,10 @@ def dead_letters(day: DayBatches) -> Finding:
     Numbers: ``raw_rows``, ``dead_letters``, ``reasons``. Examples: a reason each, the most frequent first, with its
     count and the place of its first message.
     """
-    raw_rows, found = 0, [_NO_DEAD_LETTERS]
-    for rows in frames(day, ["reject_reason", *_PLACE]):
-        raw_rows += rows.height
-        found.append(rows.filter(pl.col("reject_reason").is_not_null()))
-    dead = pl.concat(found).sort(_PLACE)
+    refused = [batch["reject_reason"] for batch in day("reject_reason")]
+    raw_rows, decoded = sum(map(len, refused)), sum(each.null_count for each in refused)
+    found = frames(day, ["reject_reason", *_PLACE]) if decoded < raw_rows else ()
+    dead = pl.concat([_NO_DEAD_LETTERS, *(rows.drop_nulls("reject_reason") for rows in found)]).sort(_PLACE)
     reasons = (
         dead.group_by("reject_reason")
         .agg(pl.len().alias("messages"), pl.col(_PLACE).first())

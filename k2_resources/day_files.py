@@ -1,7 +1,8 @@
 """Writing rows as Parquet files of a table, one for each trading day among them, ready to be committed.
 
 pyiceberg's own writer costs twice as much processor time: it compresses harder, tries a dictionary for every column
-and looks for partitions row by row. The files are what it would write otherwise, with its statistics.
+and looks for partitions row by row. The files are what it would write otherwise, with its statistics; but instants,
+offsets and sequence numbers are written as differences, which takes less time to write, room to keep and time to read.
 """
 
 import uuid
@@ -17,7 +18,6 @@ from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
-    schema_to_pyarrow,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
@@ -27,6 +27,7 @@ from pyiceberg.table.metadata import TableMetadata
 
 from k2_market.table_schemas import PARTITION_COLUMN
 from k2_resources.day_planning import parted_by_day_alone
+from k2_resources.file_schema import file_schema
 from k2_resources.iceberg_catalog import TableMismatch
 
 ROWS_PER_GROUP = 1_000_000
@@ -47,7 +48,7 @@ def write_day_files(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iter
         io: Where files go.
         rows: In the table's columns, in the order in which they are to lie in the files.
     """
-    typed = rows.select([field.name for field in metadata.schema().fields]).cast(schema_to_pyarrow(metadata.schema()))
+    typed = rows.select([field.name for field in metadata.schema().fields]).cast(file_schema(metadata.schema()))
     write_id = uuid.uuid4()
     if not parted_by_day_alone(metadata.schema(), metadata.spec()):
         yield from _dataframe_to_data_files(metadata, typed, io, write_id)
@@ -100,7 +101,9 @@ def _write(metadata: TableMetadata, io: FileIO, name: str, day: date, rows: pa.T
             compression="zstd",
             compression_level=1,
             store_decimal_as_integer=True,
+            store_schema=False,
             use_dictionary=[each for field in rows.schema if _has_few_values(field) for each in _leaves(field)],
+            column_encoding={field.name: encoding for field in rows.schema if (encoding := _encoding(field))},
             write_statistics=[
                 each for field in rows.schema if field.name not in _NEARLY_UNIQUE for each in _leaves(field)
             ],
@@ -128,6 +131,15 @@ def _write(metadata: TableMetadata, io: FileIO, name: str, day: date, rows: pa.T
 
 def _has_few_values(field: pa.Field) -> bool:
     return field.name not in _NEARLY_UNIQUE and (field.name in _FEW_VALUES or _is_text(field.type))
+
+
+def _encoding(field: pa.Field) -> str | None:
+    """What a column without a dictionary is written as: differences, where values grow; lengths apart from texts."""
+    if field.name in _NEARLY_UNIQUE:
+        return "DELTA_LENGTH_BYTE_ARRAY"
+    if not _has_few_values(field) and (pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)):
+        return "DELTA_BINARY_PACKED"
+    return None
 
 
 def _is_text(data_type: pa.DataType) -> bool:

@@ -9,13 +9,14 @@ from datetime import date
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io.pyarrow import parquet_file_to_data_file, schema_to_pyarrow
+from pyiceberg.io.pyarrow import parquet_file_to_data_file
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
 from pyiceberg.table.locations import load_location_provider
 
 from k2_resources.day_files import require_parted_by_day
+from k2_resources.file_schema import file_schema
 
 ROW_GROUP_ROWS = 131_072
 """A symbol's day is in one or two groups of this size; smaller ones make footers longer than what they save."""
@@ -44,7 +45,7 @@ class StagedFile:
         """
         require_parted_by_day(table)
         self._table = table
-        self._schema = _file_schema(table)
+        self._schema = file_schema(table.schema())
         self.path = _place(table, day)
         self._stream = table.io.new_output(self.path).create()
         self._writer = pq.ParquetWriter(
@@ -79,16 +80,3 @@ def _place(table: Table, day: date) -> str:
     key = PartitionKey([PartitionFieldValue(field, day) for field in spec.fields], spec, table.schema())
     provider = load_location_provider(table.location(), table.properties)
     return provider.new_data_location(f"00000-0-{uuid.uuid4()}.parquet", key)
-
-
-def _file_schema(table: Table) -> pa.Schema:
-    """The table's columns with their field ids, of 32-bit texts and lists."""
-    return pa.schema([_narrow(field) for field in schema_to_pyarrow(table.schema())])
-
-
-def _narrow(field: pa.Field) -> pa.Field:
-    if pa.types.is_large_string(field.type):
-        return field.with_type(pa.string())
-    if pa.types.is_large_list(field.type) or pa.types.is_list(field.type):
-        return field.with_type(pa.list_(_narrow(field.type.value_field)))
-    return field

@@ -13,7 +13,7 @@ from k2_resources.message_gathering import Cursor, Gathering, ReadBatch, offset_
 from k2_resources.read_ahead import read_ahead
 from k2_resources.structured_logging import kafka_client_logger
 
-_MESSAGES_PER_CALL = 4_000  # larger lists of message objects make the garbage collector dear
+_MESSAGES_PER_CALL = 1_000  # few enough for their objects to stay in the processor's cache
 _CALL_SECONDS = 0.1  # a call waits this long for its full number before it gives what there is
 STALL_SECONDS = 60.0
 _DAMAGED = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG})

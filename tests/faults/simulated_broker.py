@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_CREATE_TIME, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from simulated_turns import Turns
 
 from k2_market.offset_ranges import RangeSet
@@ -19,6 +19,7 @@ from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
 from k2_resources.topic_reader import TopicReader
 
 POLL = "polls"
+_TOPIC = "simulated"
 CLIENT_WAITS_SECONDS = 10.0
 """A simulated client that gets nothing from the broker looks again after so long, to keep schedules short."""
 
@@ -256,7 +257,7 @@ class SimulatedConsumer:
         for each in partitions:
             del self._positions[each.partition]
 
-    def consume(self, most: int, timeout: float) -> list["SimulatedMessage"]:
+    def consume(self, most: int, timeout: float) -> list[Message]:
         self._broker.turns.step(POLL)
         found = [] if self._broker.is_down else list(self._fetched())
         if not found:
@@ -266,58 +267,39 @@ class SimulatedConsumer:
     def close(self) -> None:
         """Nothing to close."""
 
-    def _fetched(self) -> Iterator["SimulatedMessage"]:
+    def _fetched(self) -> Iterator[Message]:
         random = self._broker.random
         for partition in random.sample(sorted(self._positions), len(self._positions)):
             if len(self._positions) == 1 or random.random() < 0.7:
                 yield from self._fetched_from(partition, random.choice((1, 3, 10, 100)))
 
-    def _fetched_from(self, partition: int, most: int) -> Iterator["SimulatedMessage"]:
+    def _fetched_from(self, partition: int, most: int) -> Iterator[Message]:
         log, position = self._broker.log_of(partition), self._positions[partition]
         if log is None:
-            yield SimulatedMessage(partition, position, fault=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+            yield event_message(partition, position, KafkaError.UNKNOWN_TOPIC_OR_PART)
         elif not log.low <= position <= log.high:
-            yield SimulatedMessage(partition, position, fault=KafkaError(KafkaError._AUTO_OFFSET_RESET))
+            yield event_message(partition, position, KafkaError._AUTO_OFFSET_RESET)
         else:
             end = log.stable_end
             while position < end and most:
                 entry = log.entries[position]
                 if entry.fate is Fate.COMMITTED:
-                    yield SimulatedMessage(partition, position, entry)
+                    yield _message(partition, position, entry)
                     most -= 1
                 position += 1
             if position >= end and self._told_end.get(partition) != position:
                 self._told_end[partition] = position
-                yield SimulatedMessage(partition, position, fault=KafkaError(KafkaError._PARTITION_EOF))
+                yield event_message(partition, position, KafkaError._PARTITION_EOF)
             self._positions[partition] = position
 
 
-@dataclass(frozen=True)
-class SimulatedMessage:
-    """A message or an event, as a consumer hands it out."""
+def _message(partition: int, offset: int, entry: Entry) -> Message:
+    """A message as a consumer hands it out."""
+    return Message(
+        _TOPIC, partition, offset, entry.key, entry.value, timestamp=(TIMESTAMP_CREATE_TIME, entry.timestamp_ms)
+    )
 
-    number: int
-    position: int
-    entry: Entry | None = None
-    fault: KafkaError | None = None
 
-    def error(self) -> KafkaError | None:
-        return self.fault
-
-    def partition(self) -> int:
-        return self.number
-
-    def offset(self) -> int:
-        return self.position
-
-    def key(self) -> bytes | None:
-        return None if self.entry is None else self.entry.key
-
-    def value(self) -> bytes | None:
-        return None if self.entry is None else self.entry.value
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, -1 if self.entry is None else self.entry.timestamp_ms
-
-    def headers(self) -> None:
-        return None
+def event_message(partition: int, offset: int, code: int) -> Message:
+    """What a consumer hands out in place of a message."""
+    return Message(_TOPIC, partition, offset, error=KafkaError(code))

@@ -8,16 +8,17 @@ from typing import Any
 from unittest.mock import patch
 
 import pyarrow as pa
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 from dagster import DagsterRunStatus
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
-from simulated_broker import SimulatedConsumer, SimulatedMessage, SimulatedReader
+from simulated_broker import SimulatedConsumer, SimulatedReader, event_message
 
 from k2_market import block_decoder
 from k2_market.ledger import PROPERTY, Ledger
 from k2_resources import iceberg_catalog, raw_table, raw_view
+from k2_resources.message_gathering import offset_of, partition_of
 from k2_resources.raw_table import Commit, Delivery, RawTable
 from k2_resources.raw_view import ledger_of
 from k2_resources.settled_commit import Conflict
@@ -53,26 +54,27 @@ class ReaderThatResets(SimulatedReader):
 
 
 class _SkippingConsumer(SimulatedConsumer):
-    def consume(self, most: int, timeout: float) -> list[SimulatedMessage]:
+    def consume(self, most: int, timeout: float) -> list[Message]:
         found = super().consume(most, timeout)
-        return [each for each in found if each.error() is not None or each.offset() % 7 < 6]
+        return [each for each in found if each.error() is not None or offset_of(each) % 7 < 6]
 
 
 class _EndTrustingConsumer(SimulatedConsumer):
-    def consume(self, most: int, timeout: float) -> list[SimulatedMessage]:
+    def consume(self, most: int, timeout: float) -> list[Message]:
         return [_later(each) if _is_end(each) else each for each in super().consume(most, timeout)]
 
 
-def _is_end(event: SimulatedMessage) -> bool:
-    return event.fault is not None and event.fault.code() == KafkaError._PARTITION_EOF
+def _is_end(event: Message) -> bool:
+    error = event.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
-def _later(event: SimulatedMessage) -> SimulatedMessage:
-    return SimulatedMessage(event.number, sys.maxsize, fault=event.fault)
+def _later(event: Message) -> Message:
+    return event_message(partition_of(event), sys.maxsize, KafkaError._PARTITION_EOF)
 
 
 class _ResettingConsumer(SimulatedConsumer):
-    def _fetched_from(self, partition: int, most: int) -> Iterator[SimulatedMessage]:
+    def _fetched_from(self, partition: int, most: int) -> Iterator[Message]:
         log = self._broker.log_of(partition)
         if log is not None and not log.low <= self._positions[partition] <= log.high:
             self._positions[partition] = log.low

@@ -169,7 +169,7 @@ def test_messages_bring_their_key_time_and_correlation_id(kafka, topic: str) -> 
     produce(kafka, topic, 2)
     (batch,) = read(kafka, topic, state(kafka, topic).readable)
     assert batch.messages.keys == [b"BHP", b"BHP"]
-    assert batch.messages.timestamps_ms == [1_394_000_000_000, 1_394_000_001_000]
+    assert list(batch.messages.timestamps_ms) == [1_394_000_000_000, 1_394_000_001_000]
     assert batch.messages.correlation_ids == ["load-1", "load-1"]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from k2_market.avro_schemas import TRADE, MessageKind
 from k2_market.block_reader import BlockReader, wire_schema
+from k2_market.joined_values import JoinedValues
 from k2_market.message_framing import frame
 from k2_market.schema_resolution import ReadingPlan, reading_plan
 
@@ -27,7 +28,7 @@ def reader(schema: dict[str, Any] = TRADE) -> BlockReader:
 
 
 def test_a_block_is_read_into_the_wire_schema_one_row_a_message():
-    rows = reader().read([message(trade(trade_id=f"t{place}")) for place in range(5)])
+    rows = reader().read(JoinedValues.of([message(trade(trade_id=f"t{place}")) for place in range(5)]))
 
     assert rows is not None
     assert rows.schema.equals(wire_schema(plan()))
@@ -59,12 +60,12 @@ BROKEN = {
 @pytest.mark.parametrize("place", [0, 20, 47])
 def test_a_broken_message_anywhere_is_noticed_and_the_reader_returns(name, place):
     values = [GOOD] * 48
-    assert reader().read(values) is not None
+    assert reader().read(JoinedValues.of(values)) is not None
     assert BROKEN[name] != GOOD
 
     values[place] = BROKEN[name]
 
-    assert reader().read(values) is None
+    assert reader().read(JoinedValues.of(values)) is None
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN if "branch" not in name and "UTF-8" not in name])
@@ -74,7 +75,7 @@ def test_a_search_comes_to_the_broken_message_and_not_past_it(name, place):
     values[place] = BROKEN[name]
     found = 0
     for _ in values:
-        sound, suspects = reader().sound(values[found:])
+        sound, suspects = reader().sound(JoinedValues.of(values)[found:])
         found += sound
         if suspects:
             break
@@ -87,7 +88,7 @@ def test_a_search_comes_to_the_broken_message_and_not_past_it(name, place):
 def test_a_search_always_gets_on_and_calls_nothing_sound_that_is_cut(sound_ones):
     values = [GOOD if sound else GOOD[:-1] for sound in sound_ones]
 
-    sound, suspects = reader().sound(values)
+    sound, suspects = reader().sound(JoinedValues.of(values))
 
     assert 0 < sound + suspects <= len(values)
     assert all(sound_ones[:sound])
@@ -105,8 +106,8 @@ def test_a_message_that_swallows_the_next_ones_up_to_a_guard_is_noticed(swallowe
     values = [message(trade(blob=b""), schema)] * 64
     values[place] = values[place][:-1] + avro_long(swallowed * (8 + len(values[0])))  # guards between them, headers
 
-    assert reader(schema).read(values) is None
-    sound, suspects = reader(schema).sound(values)
+    assert reader(schema).read(JoinedValues.of(values)) is None
+    sound, suspects = reader(schema).sound(JoinedValues.of(values))
     assert sound + suspects > 0
 
 
@@ -122,9 +123,9 @@ def test_branches_in_either_order_are_told_apart():
     texts = ["", None, None, "x", "y"]
     pairs = zip(numbers, texts, strict=True)
 
-    rows = reader(schema).read(
-        [message(trade(sequence_number=number, corrects_trade_id=text), schema) for number, text in pairs]
-    )
+    values = [message(trade(sequence_number=number, corrects_trade_id=text), schema) for number, text in pairs]
+
+    rows = reader(schema).read(JoinedValues.of(values))
 
     assert rows is not None
     known = plan(schema).known

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 from confluent_kafka import KafkaError, Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,8 +57,8 @@ def named(each: Message) -> str | None:
 
 
 def rows(batch: MessageBatch) -> list[tuple[object, ...]]:
-    columns = (batch.partitions, batch.offsets, batch.timestamps_ms, batch.keys, batch.values, batch.correlation_ids)
-    return list(zip(*columns, strict=True))
+    numbers = (np.asarray(each).tolist() for each in (batch.partitions, batch.offsets, batch.timestamps_ms))
+    return list(zip(*numbers, batch.keys, batch.values, batch.correlation_ids, strict=True))
 
 
 @st.composite

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2_market.avro_schemas import TRADE, MessageKind
+from k2_market.joined_values import JoinedValues
 from k2_market.message_reader import message_reader
 from k2_market.reference_decoder import RefusedMessage, reference_decoder
 from k2_market.schema_resolution import ReadingPlan, reading_plan
@@ -30,7 +31,7 @@ def one_by_one(reading: ReadingPlan, values: list[bytes]) -> tuple[dict[int, dic
 
 
 def read(reading: ReadingPlan, values: list[bytes]) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
-    found = message_reader(reading)(values)
+    found = message_reader(reading)(JoinedValues.of(values))
     rows = dict(zip(found.places.tolist(), found.wire.to_pylist(), strict=True))
     for row in rows.values():
         for key, value in row.items():
