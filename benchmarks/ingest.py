@@ -24,6 +24,7 @@ from benchmarks.ingest_paths import bench_feed, commits_of, consume_alone, k2_qu
 from benchmarks.ingest_topics import Shape, filled
 from benchmarks.measured_process import Measured, measure
 from benchmarks.results_file import write_results
+from k2_cli.pending_work import local_instance
 from k2_resources.settings import Settings
 
 ONE_AT_A_TIME_MESSAGES = 100_000
@@ -66,12 +67,12 @@ class Ways:
 
     def k2_one_run(self) -> Ingested:
         """K2's runs, one after the other, each in a process of its own as the launcher starts it."""
-        home = self._home()
+        home = self._ready_home()
         return _of_runs([self._k2(home, plan) for plan in plans(self.stack.bootstrap_servers, self.topic)])
 
     def k2_two_runs(self) -> Ingested:
         """The same in two runs at once, each of half of the messages."""
-        home = self._home()
+        home = self._ready_home()
         halves = plans(self.stack.bootstrap_servers, self.topic, self.messages // 2)
         with ThreadPoolExecutor(2) as pool:
             runs = list(pool.map(lambda plan: self._k2(home, plan), halves))
@@ -121,6 +122,12 @@ class Ways:
     @property
     def _table(self) -> str:
         return f"{bench_feed(self.topic).name}.raw_{self.shape.kind}"
+
+    def _ready_home(self) -> Path:
+        """An empty home of K2's whose Dagster storage was made, as ``k2 up`` makes it once before any run."""
+        home = self._home()
+        with local_instance(Settings(home=home)):
+            return home
 
     def _home(self, name: str = "home") -> Path:
         """An empty directory; what lay there is gone, so that the disk does not fill."""

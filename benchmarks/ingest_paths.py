@@ -13,7 +13,7 @@ from k2_market.feed import Feed, Topics, load_feeds
 from k2_market.ingest_plan import MAX_MESSAGES_PER_RUN, limited
 from k2_market.ledger import spans_to_json
 from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_resources.collector_pause import collector_paused
+from k2_resources.collector_pause import loaded_for_good
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.topic_reader import TopicReader
 
@@ -41,7 +41,7 @@ def plans(bootstrap_servers: str, topic: str, most: int = MAX_MESSAGES_PER_RUN) 
 
 def k2_run(home: str, bootstrap_servers: str, registry_url: str, topic: str, plan: dict[str, Any]) -> dict[str, Any]:
     """An ingest run of the feed's ``raw_trades`` asset, as its job does it."""
-    with collector_paused():  # as ``k2_assets.code_location``, which a run's process loads, has it
+    with loaded_for_good():  # as ``k2_assets.code_location``, which a run's process loads
         from benchmarks.ingest_topics import DAY
         from k2_assets.definitions import build_defs
         from k2_assets.feed_family import ingest_job_name

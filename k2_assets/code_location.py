@@ -1,9 +1,8 @@
 """What Dagster loads: the definitions that this process's environment asks for, with logging and counts set up."""
 
-from k2_resources.collector_pause import collector_paused
+from k2_resources.collector_pause import loaded_for_good
 
-# A quarter of the time of loading went into walking modules and definitions that stay for good.
-with collector_paused():
+with loaded_for_good():
     from k2_assets.definitions import build_defs
     from k2_resources.event_counts import keep_counts
     from k2_resources.rust_panics import end_without_backtrace

@@ -19,3 +19,14 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def loaded_for_good() -> Iterator[None]:
+    """No collections while modules and definitions are loaded, and none walks them afterwards, not even at exit.
+
+    A quarter of the time of loading went into walking what stays for good.
+    """
+    with collector_paused():
+        yield
+        gc.freeze()
