@@ -136,7 +136,7 @@ def raw_findings(feed: Feed, view: RawView, reader: DayReader, day: date) -> tup
         day: The trading day.
     """
     verified = ledger_verified(day, *structure(view.table, day))
-    rows = partial(reader.day_batches, day)
+    rows = partial(reader.day_batches_compactly, day)
     try:
         return (
             verified,

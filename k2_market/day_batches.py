@@ -14,13 +14,13 @@ class DayBatches(Protocol):
     """Gives the named columns of a day's rows, some rows at a time; each call begins anew, with the same rows."""
 
     def __call__(self, *columns: str) -> Iterator[pa.Table]:
-        """The batches, in the order in which they lie; there may be none."""
+        """The batches, in the order in which they lie; there may be none, and texts may be dictionaries."""
         ...
 
 
 def frames(day: DayBatches, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """The same as Polars frames."""
+    """The same as Polars frames, all texts plain: Polars makes them of dictionaries sooner than Arrow does."""
     for batch in day(*columns):
         frame = pl.from_arrow(batch)
         assert isinstance(frame, pl.DataFrame)
-        yield frame
+        yield frame.with_columns(pl.col(pl.Categorical).cast(pl.String))

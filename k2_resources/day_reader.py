@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyiceberg.table import FileScanTask, Table
 
 from k2_resources.day_planning import tasks_by_day
-from k2_resources.day_rows import read_compactly, row_batches
+from k2_resources.day_rows import compacted, read_compactly, row_batches
 from k2_resources.table_errors import in_words
 
 
@@ -44,9 +44,16 @@ class DayReader:
 
     def day_batches(self, day: date, *columns: str) -> Iterator[pa.Table]:
         """The same a batch at a time, texts plain."""
+        return self._batches(day, self._schema_of(columns))
+
+    def day_batches_compactly(self, day: date, *columns: str) -> Iterator[pa.Table]:
+        """The same a batch at a time, texts of few values as dictionaries."""
+        return self._batches(day, compacted(self._schema_of(columns)))
+
+    def _batches(self, day: date, schema: pa.Schema) -> Iterator[pa.Table]:
         if self._table is not None:
             with in_words(".".join(self._table.name()), f"reading {day} of"):
-                yield from row_batches(self._table, day, self._tasks[day], self._schema_of(columns))
+                yield from row_batches(self._table, day, self._tasks[day], schema)
 
     @cached_property
     def _tasks(self) -> Mapping[date, Sequence[FileScanTask]]:

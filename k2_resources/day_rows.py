@@ -28,7 +28,7 @@ def read_compactly(table: Table, day: date, tasks: Sequence[FileScanTask], schem
         tasks: The files that may hold rows of it, as planned.
         schema: Some of the table's columns.
     """
-    compact = pa.schema([_compact(field) for field in schema])
+    compact = compacted(schema)
     files = _own_files(table, tasks, schema)
     if files is None:
         return _by_pyiceberg(table, day, schema).cast(compact)
@@ -37,7 +37,14 @@ def read_compactly(table: Table, day: date, tasks: Sequence[FileScanTask], schem
 
 
 def row_batches(table: Table, day: date, tasks: Sequence[FileScanTask], schema: pa.Schema) -> Iterator[pa.Table]:
-    """A day's rows a batch at a time, in the order in which they were written; arguments as above."""
+    """A day's rows a batch at a time, in the order in which they were written.
+
+    Args:
+        table: The table at some snapshot.
+        day: The trading day.
+        tasks: The files that may hold rows of it, as planned.
+        schema: Some of the table's columns, as they are or ``compacted``.
+    """
     files = _own_files(table, tasks, schema)
     if files is None:
         yield _by_pyiceberg(table, day, schema)
@@ -45,6 +52,11 @@ def row_batches(table: Table, day: date, tasks: Sequence[FileScanTask], schema: 
     for file in files:
         for batch in _opened(table, file, schema).iter_batches(_BATCH_ROWS, columns=schema.names):
             yield pa.Table.from_batches([batch]).cast(schema)
+
+
+def compacted(schema: pa.Schema) -> pa.Schema:
+    """Columns of a table, with dictionaries for texts of few values."""
+    return pa.schema([_compact(field) for field in schema])
 
 
 def _by_pyiceberg(table: Table, day: date, schema: pa.Schema) -> pa.Table:

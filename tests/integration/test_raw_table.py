@@ -238,7 +238,7 @@ def test_rows_for_published_days_are_counted_as_late(catalog: Catalog) -> None:
 
 
 def reconciled(view: RawView) -> Finding:
-    rows = partial(view.reader([DAY]).day_batches, DAY)
+    rows = partial(view.reader([DAY]).day_batches_compactly, DAY)
     return offsets_reconcile(DAY, rows, view.rows, view.ledger, view.all_offsets)
 
 

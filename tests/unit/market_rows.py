@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from k2_market.day_batches import DayBatches
 from k2_market.table_schemas import PRICE, QUANTITY, RAW_TRADES, TRADES
+from k2_resources.day_rows import compacted
 
 DAY = date(2026, 3, 10)
 MIDNIGHT = datetime(2026, 3, 10, 4, tzinfo=UTC)
@@ -64,10 +65,11 @@ def raw_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 def batches(rows: pa.Table, rows_a_batch: int = 1_000) -> DayBatches:
     """A day's rows as rules go through them."""
+    as_read = rows.cast(compacted(rows.schema))
 
     def read(*columns: str) -> Iterator[pa.Table]:
         for start in range(0, rows.num_rows, rows_a_batch):
-            yield rows.slice(start, rows_a_batch).select(columns)
+            yield as_read.slice(start, rows_a_batch).select(columns)
 
     return read
 
