@@ -162,17 +162,14 @@ def _of_runs(runs: Sequence[Run]) -> Ingested:
 
 
 def _of_runs_at_once(runs: Sequence[Run]) -> Ingested:
+    """The steady rate is that of the time in which all of them commit: none is still starting, none has ended."""
     together = _of_runs(runs)
-    if len(runs) == 1:  # too few messages for two
+    started, ended = max(run.commits[0][0] for run in runs), min(run.commits[-1][0] for run in runs)
+    if len(runs) == 1 or started >= ended:  # too few messages
         return together
-    commits = sorted(commit for run in runs for commit in run.commits)
-    first, last = commits[0][0], commits[-1][0]
+    rows = sum(count for run in runs for made, count in run.commits if started < made <= ended)
     return Ingested(
-        **{
-            **asdict(together),
-            "steady_per_second": sum(count for _, count in commits[1:]) / max(last - first, 1e-9),
-            "wall_seconds": _seconds(runs),
-        }
+        **{**asdict(together), "steady_per_second": rows / (ended - started), "wall_seconds": _seconds(runs)}
     )
 
 

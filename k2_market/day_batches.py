@@ -19,8 +19,18 @@ class DayBatches(Protocol):
 
 
 def frames(day: DayBatches, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """The same as Polars frames, all texts plain: Polars makes them of dictionaries sooner than Arrow does."""
+    """The same as Polars frames, all texts plain."""
+    return map(plain, compact_frames(day, columns))
+
+
+def compact_frames(day: DayBatches, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """The same, dictionaries as Categoricals: for what touches every row and keeps little of it."""
     for batch in day(*columns):
         frame = pl.from_arrow(batch)
         assert isinstance(frame, pl.DataFrame)
-        yield frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+        yield frame
+
+
+def plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame with all texts plain."""
+    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))

@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from k2_market.day_batches import DayBatches, frames
+from k2_market.day_batches import DayBatches, compact_frames, frames, plain
 from k2_market.finding import Finding, Severity
 from k2_market.ledger import Ledger
 from k2_market.number_runs import runs_of, union_of
@@ -78,9 +78,9 @@ def offsets_reconcile(
 def _seen(day_rows: DayBatches) -> tuple[int, pl.DataFrame]:
     """How many rows a day has, and the ranges of the offsets that they have."""
     rows, runs = 0, [runs_of(_NONE, _LOG, "kafka_offset")]
-    for offsets in frames(day_rows, OFFSET_COLUMNS):
+    for offsets in compact_frames(day_rows, OFFSET_COLUMNS):
         rows += offsets.height
-        runs.append(runs_of(offsets, _LOG, "kafka_offset"))
+        runs.append(plain(runs_of(offsets, _LOG, "kafka_offset")))
     return rows, union_of(runs, _LOG).select(
         topic_id="kafka_topic_id", partition="kafka_partition", start="first", end=pl.col("last") + 1
     )

@@ -8,7 +8,7 @@ None of them makes bars wrong, since cleaning deals with what they find; all of 
 
 import polars as pl
 
-from k2_market.day_batches import DayBatches, frames
+from k2_market.day_batches import DayBatches, compact_frames, frames, plain
 from k2_market.feed import SequenceScope
 from k2_market.finding import MAX_EXAMPLES, Example, Finding, Severity
 from k2_market.repeated_keys import any_repeated, digest, rows_sharing_a_key
@@ -142,7 +142,7 @@ def _repeated_digests(day: DayBatches) -> pl.Series:
 
     Digests have 64 bits. Messages with distinct ones have distinct keys; what shares one is still to be compared.
     """
-    digests = pl.concat([_NO_DIGESTS, *(_reported(rows)["digest"] for rows in frames(day, _REPORTED))])
+    digests = pl.concat([_NO_DIGESTS, *(_reported(rows)["digest"] for rows in compact_frames(day, _REPORTED))])
     return digests.filter(digests.is_duplicated()) if any_repeated(digests) else digests.clear()
 
 
@@ -157,7 +157,8 @@ def _repeated_in(day: DayBatches, digests: pl.Series) -> tuple[pl.DataFrame, int
     found = [_NO_MESSAGES]
     if len(digests):
         columns = (*_REPORTED, *_PLACE, *_CONTENT)
-        found += [_reported(rows).filter(pl.col("digest").is_in(digests.implode())) for rows in frames(day, columns)]
+        same = pl.col("digest").is_in(digests.implode())
+        found += [plain(_reported(rows).filter(same)) for rows in compact_frames(day, columns)]
     repeated = rows_sharing_a_key(pl.concat(each.select(*_KEY, *_PLACE, *_CONTENT) for each in found), _KEY)
     return _repeated_ids(repeated), repeated.height
 

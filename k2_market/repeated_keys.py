@@ -31,7 +31,7 @@ def rows_perhaps_sharing_a_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.Dat
 
 
 def digest(key: Sequence[str]) -> pl.Expr:
-    """A key's digest of 64 bits; the same for the same key, in whatever frame of this process."""
+    """A key's digest of 64 bits; the same for the same key of the same types, in whatever frame of this process."""
     return pl.struct(key).hash()
 
 

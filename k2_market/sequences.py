@@ -14,7 +14,7 @@ from datetime import datetime
 
 import polars as pl
 
-from k2_market.day_batches import DayBatches, frames
+from k2_market.day_batches import DayBatches, compact_frames, frames, plain
 from k2_market.feed import SequenceScope
 from k2_market.number_runs import runs_of, union_of
 
@@ -57,7 +57,8 @@ def missing_ranges(day: DayBatches, scope: SequenceScope) -> list[MissingRange]:
     if scope is SequenceScope.NONE:
         return []
     key = ["symbol"] if scope is SequenceScope.SYMBOL else ["kafka_topic_id", "kafka_partition"]
-    seen = [runs_of(numbers.drop_nulls(_NUMBER), key, _NUMBER) for numbers in frames(day, [*key, _NUMBER])]
+    batches = compact_frames(day, [*key, _NUMBER])
+    seen = [plain(runs_of(numbers.drop_nulls(_NUMBER), key, _NUMBER)) for numbers in batches]
     holes = _holes(union_of(seen, key), key) if seen else pl.DataFrame()
     if holes.is_empty():
         return []

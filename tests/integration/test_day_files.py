@@ -100,3 +100,20 @@ def test_without_rows_a_snapshot_comes_all_the_same(catalog: Catalog) -> None:
     table = appended(catalog, "asx", RAW_TRADES.empty_table())
     assert [snapshot.summary["k2.batch-id"] for snapshot in table.snapshots() if snapshot.summary] == ["b"]
     assert files(table) == []
+
+
+def test_what_grows_is_written_as_differences_and_nearly_unique_texts_apart_from_their_lengths(
+    catalog: Catalog,
+) -> None:
+    rows = pa.Table.from_pylist([raw_row(offset) for offset in range(100)], schema=RAW_TRADES)
+    (file,) = files(appended(catalog, "asx", rows))
+    columns = pq.read_metadata(file.file_path.removeprefix("file://")).row_group(0)
+    encodings = {
+        column.path_in_schema: set(column.encodings) - {"RLE"}
+        for column in map(columns.column, range(columns.num_columns))
+    }
+    for name in ("kafka_offset", "sequence_number", "exchange_timestamp", "received_timestamp", "kafka_timestamp"):
+        assert encodings[name] == {"DELTA_BINARY_PACKED"}
+    for name in ("message_id", "trade_id", "payload"):
+        assert encodings[name] == {"DELTA_LENGTH_BYTE_ARRAY"}
+    assert "RLE_DICTIONARY" in encodings["symbol"]
