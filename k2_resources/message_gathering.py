@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from confluent_kafka._types import HeadersType
 
 CORRELATION_HEADER = "correlation_id"
-MESSAGES_PER_BATCH = 200_000
+MESSAGES_PER_BATCH = 150_000
 BYTES_PER_BATCH = 64 * 1024**2
 
 _MILLISECONDS = itemgetter(1)
