@@ -15,6 +15,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME
 
+from k2_assets.feed_family import ingest_job_name
 from k2_cli.dagster_processes import DagsterHome
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.registry_process import LocalRegistry
@@ -226,7 +227,10 @@ def test_the_same_days_backfilled_twice_at_once_come_out_as_once(daemon: DaemonS
 
 def test_a_run_that_succeeded_adds_nothing_when_it_is_carried_out_again(daemon: DaemonStack, tally: FaultTally) -> None:
     before = send(daemon, 711)
-    run = next_run(daemon, before, dg.DagsterRunStatus.SUCCESS)
+    daemon.wait_until_done()
+    ingest = ingest_job_name(daemon.faulted.feed)
+    succeeded = daemon.runs(dg.DagsterRunStatus.SUCCESS)
+    run = next(run for run in succeeded if run.job_name == ingest and run.run_id not in before)
     rows = daemon.faulted.table().view().rows
     again = daemon.re_execute(run)
     eventually(lambda: status_of(daemon, again) is dg.DagsterRunStatus.SUCCESS, "the end of the second time")
