@@ -115,14 +115,6 @@ class JoinedValues(Sequence[bytes | None]):
         for start, end, is_null in zip(bounds, bounds[1:], nulls, strict=False):
             yield None if is_null else self._buffer[start : end - GUARD_BYTES]
 
-    def __eq__(self, other: object) -> bool:
-        """Whether another sequence has the same values."""
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return len(self) == len(other) and all(own == its for own, its in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]  # compared by its values, as lists are
-
     def _is_null(self) -> npt.NDArray[np.bool_]:
         return np.zeros(len(self), np.bool_) if self._nulls is None else self._nulls
 
