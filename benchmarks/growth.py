@@ -41,7 +41,8 @@ from k2_resources.feed_maintenance import FeedMaintenance
 from k2_resources.iceberg_catalog import find_table, open_catalog
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
 from k2_sensors.kept_versions import BuildVersions

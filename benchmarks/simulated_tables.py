@@ -16,7 +16,7 @@ from k2_market.feed import Feed, load_feeds
 from k2_market.market_simulator import simulate_day
 from k2_market.table_schemas import RAW_TRADES
 from k2_market.trading_calendar import Session
-from k2_resources.day_files import append_rows
+from k2_resources.day_files import append_files, write_day_files
 from k2_resources.iceberg_catalog import ensure_table, open_catalog
 
 TOPIC_ID = "k2benchmarktopicAAAAAA"
@@ -45,7 +45,7 @@ def write_raw_day(catalog: Catalog, feed: Feed, rows: pa.Table) -> None:
     for batch in _batches(rows):
         table = ensure_table(catalog, feed.name, "raw_trades")
         transaction = table.transaction()
-        append_rows(transaction, table.io, batch, {})
+        append_files(transaction, write_day_files(table.metadata, table.io, batch), {})
         transaction.commit_transaction()
 
 

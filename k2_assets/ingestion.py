@@ -1,7 +1,7 @@
 """Ingestion: read offset ranges, decode them, commit rows and ranges together, say what came for each day."""
 
 import time
-from collections.abc import Generator, Set
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,16 +11,20 @@ import pyarrow as pa
 from k2_market import block_decoder
 from k2_market.avro_schemas import MessageKind
 from k2_market.block_decoder import DayWindow
-from k2_market.day_report import DayReport, merged, reports_by_day
+from k2_market.day_report import DayReport, merged
 from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
 from k2_resources.arrow_memory import arrow_from_system
 from k2_resources.collector_pause import collector_paused
-from k2_resources.raw_table import Commit, Delivery, RawTable
+from k2_resources.raw_delivery import Delivery, WrittenDelivery
+from k2_resources.raw_table import Commit, RawTable
 from k2_resources.read_ahead import read_ahead
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.structured_logging import get_logger
 from k2_resources.topic_reader import TopicReader
+
+BATCHES_PER_COMMIT = 4
+"""A commit costs as much as decoding some 20,000 messages, and more of Python's lock than anything but reading."""
 
 _MOST_CORRELATION_IDS = 20
 
@@ -75,10 +79,10 @@ class Ingestion:
         wanted = ranges - self.table.ledger().covered
         # Three stages at once: the client reads, polars decodes and Parquet is written mostly without the GIL.
         with arrow_from_system(), collector_paused(), read_ahead(self._decoded(wanted, report)) as batches:
-            for batch in batches:
-                report.add(self._commit(batch, lost, report))
+            for written in self._written(batches, lost, report):
+                report.add(self._commit(written))
                 lost = NONE
-                del batch  # it is a tenth of the run's memory, and the next one may be long in coming
+                report.correlation_ids.update(*(each.correlation_ids for each in written))
         if lost or truncated:
             report.add(self._record(lost, truncated))
         log.info(
@@ -113,8 +117,35 @@ class Ingestion:
                 yield decoded.pop()
                 started = time.perf_counter()
 
-    def _commit(self, batch: "DecodedBatch", lost: RangeSet, report: "IngestReport") -> Commit:
-        delivery = Delivery(
+    def _written(
+        self, batches: Iterable["DecodedBatch"], lost: RangeSet, report: "IngestReport"
+    ) -> Iterator[Sequence["WrittenBatch"]]:
+        """Batches as files, as many at a time as a commit takes.
+
+        The first is committed alone, so that something is soon there to be seen. What was written before an error is
+        committed before the error is raised.
+        """
+        waiting: list[WrittenBatch] = []
+        most = 1
+        try:
+            for batch in batches:
+                started = time.perf_counter()
+                waiting.append(WrittenBatch(self.table.write(self._delivery(batch, lost)), batch.correlation_ids))
+                report.write_seconds += time.perf_counter() - started
+                lost = NONE
+                del batch  # it is a tenth of the run's memory, and the next one may be long in coming
+                if len(waiting) == most:
+                    yield waiting
+                    waiting, most = [], BATCHES_PER_COMMIT
+        except Exception:
+            if waiting:
+                yield waiting
+            raise
+        if waiting:
+            yield waiting
+
+    def _delivery(self, batch: "DecodedBatch", lost: RangeSet) -> Delivery:
+        return Delivery(
             rows=batch.rows,
             covered=batch.covered,
             topic_names={topic_id: self.topic for topic_id, _ in batch.covered.spans},
@@ -122,8 +153,9 @@ class Ingestion:
             lost=lost,
             published_days=self.published_days,
         )
-        commit = self.table.commit(delivery)
-        report.correlation_ids |= batch.correlation_ids
+
+    def _commit(self, written: Sequence["WrittenBatch"]) -> Commit:
+        commit = self.table.commit_written([each.delivery for each in written])
         _log.info(
             "raw rows committed",
             feed=self.feed,
@@ -134,9 +166,8 @@ class Ingestion:
             rows=commit.batch.messages,
             dead_letters=commit.batch.dead_letters,
             ranges=[str(each) for each in commit.batch.covered],
-            **_named(batch.correlation_ids),
-            write_ms=round(commit.write_seconds * 1000, 1),
-            commit_ms=round(commit.commit_seconds * 1000, 1),
+            **_named(frozenset().union(*(each.correlation_ids for each in written))),
+            commit_ms=round(commit.seconds * 1000, 1),
         )
         return commit
 
@@ -156,6 +187,19 @@ class DecodedBatch:
     correlation_ids: frozenset[str]
 
 
+@dataclass(frozen=True)
+class WrittenBatch:
+    """A batch whose rows are files that wait for their commit.
+
+    Attributes:
+        delivery: The files, and the offsets that they account for.
+        correlation_ids: Those of their producers.
+    """
+
+    delivery: WrittenDelivery
+    correlation_ids: frozenset[str]
+
+
 @dataclass
 class IngestReport:
     """What an ingest run did.
@@ -167,6 +211,10 @@ class IngestReport:
         refused: Offsets that another run had committed in the meantime.
         snapshot_id: The raw table's last snapshot.
         correlation_ids: Those of the producers whose messages were read.
+        read_seconds: Waited for messages.
+        decode_seconds: Spent on decoding.
+        write_seconds: On writing files.
+        commit_seconds: On commits.
     """
 
     by_day: dict[date, DayReport] = field(default_factory=dict)
@@ -182,13 +230,12 @@ class IngestReport:
 
     def add(self, commit: Commit) -> None:
         """Enter what a commit did."""
-        self.by_day = merged([self.by_day, reports_by_day(commit.rows)])
+        self.by_day = merged([self.by_day, commit.by_day])
         self.committed = self.committed | commit.batch.covered
         self.refused = self.refused | commit.refused
         self.late_rows += commit.batch.late_rows
         self.snapshot_id = commit.snapshot_id or self.snapshot_id
-        self.write_seconds += commit.write_seconds
-        self.commit_seconds += commit.commit_seconds
+        self.commit_seconds += commit.seconds
 
 
 def _named(correlation_ids: Set[str]) -> dict[str, object]:

@@ -172,7 +172,12 @@ def _nullable(column: pa.Array, field: pa.Field) -> pa.Array | None:
     present = branches == branch
     if not present.any():
         return pa.nulls(len(column), field.type)
-    return column.field(branch).take(pa.array(column.offsets.to_numpy(), mask=~present)).cast(field.type)
+    values = column.field(branch)
+    if not present.all():
+        values = values.take(pa.array(column.offsets.to_numpy(), mask=~present))
+    elif len(values) != len(column):
+        values = values.take(column.offsets)
+    return values if values.type == field.type else values.cast(field.type)
 
 
 def _container_head(plan: ReadingPlan, *, stray_branches: bool) -> bytes:

@@ -9,6 +9,7 @@ The guard is eight bytes, random in each process. ``block_reader`` asks for it a
 
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
 
@@ -21,6 +22,38 @@ GUARD_BYTES = 8
 GUARD = secrets.token_bytes(GUARD_BYTES)
 
 _HEADER_MASK = np.uint64((1 << 8 * HEADER_BYTES) - 1)
+
+
+@dataclass(frozen=True)
+class JoinedPart:
+    """Some of a batch's values, joined; all that is done with them as long as the others are not there.
+
+    Attributes:
+        body: Every value with a guard behind it; a null as an empty value.
+        lengths: Those of the values, int64.
+        nulls: Which values are null; None where none is.
+    """
+
+    body: bytes
+    lengths: npt.NDArray[np.int64]
+    nulls: npt.NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, values: Sequence[bytes | None]) -> "JoinedPart":
+        """Join some values."""
+        count = len(values)
+        try:
+            lengths = np.fromiter(map(len, values), np.int64, count)  # type: ignore[arg-type]  # seldom is one None
+        except TypeError:
+            nulls = np.fromiter((each is None for each in values), np.bool_, count)
+            found = cls.of([each or b"" for each in values])
+            return cls(found.body, found.lengths, nulls)
+        return cls(GUARD.join([*values, b""]), lengths, None)  # type: ignore[list-item]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the values, without guards."""
+        return len(self.body) - GUARD_BYTES * len(self.lengths)
 
 
 class JoinedValues(Sequence[bytes | None]):
@@ -42,37 +75,24 @@ class JoinedValues(Sequence[bytes | None]):
     @classmethod
     def of(cls, values: Sequence[bytes | None]) -> "JoinedValues":
         """Join some values; what is joined already is taken as it is."""
-        if isinstance(values, JoinedValues):
-            return values
-        count = len(values)
-        try:
-            lengths = np.fromiter(map(len, values), np.int64, count)  # type: ignore[arg-type]  # seldom is one None
-        except TypeError:
-            nulls = np.fromiter((each is None for each in values), np.bool_, count)
-            found = cls.of([each or b"" for each in values])
-            return cls(found._buffer, found._bounds, nulls)
-        return cls(GUARD.join([*values, b""]), _bounds(lengths + GUARD_BYTES))  # type: ignore[list-item]
+        return values if isinstance(values, JoinedValues) else cls.concat([JoinedPart.of(values)])
 
     @classmethod
-    def concat(cls, parts: Sequence["JoinedValues"]) -> "JoinedValues":
-        """The values of several, one after the other."""
-        nulls = [part._is_null() for part in parts] if any(part._nulls is not None for part in parts) else None
-        widths = [np.diff(part._bounds) for part in parts]
-        return cls(
-            b"".join(part.body for part in parts),
-            _bounds(np.concatenate([np.empty(0, np.int64), *widths])),
-            None if nulls is None else np.concatenate(nulls),
-        )
+    def concat(cls, parts: Sequence[JoinedPart]) -> "JoinedValues":
+        """The values of several parts, one after the other."""
+        lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
+        nulls = None
+        if any(part.nulls is not None for part in parts):
+            each = (np.zeros(len(part.lengths), np.bool_) if part.nulls is None else part.nulls for part in parts)
+            nulls = np.concatenate([*each])
+        bounds = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths + GUARD_BYTES, out=bounds[1:])
+        return cls(b"".join(part.body for part in parts), bounds, nulls)
 
     @property
     def body(self) -> memoryview:
         """All values, each with its guard behind it."""
         return memoryview(self._buffer)[self._bounds[0] : self._bounds[-1]]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all values, without guards."""
-        return int(self._bounds[-1] - self._bounds[0]) - GUARD_BYTES * len(self)
 
     @cached_property
     def headers(self) -> frozenset[bytes | None]:
@@ -117,7 +137,3 @@ class JoinedValues(Sequence[bytes | None]):
 
     def _is_null(self) -> npt.NDArray[np.bool_]:
         return np.zeros(len(self), np.bool_) if self._nulls is None else self._nulls
-
-
-def _bounds(widths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(widths, dtype=np.int64)])

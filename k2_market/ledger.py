@@ -5,6 +5,7 @@ and its ledger can't drift apart by a crash.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +33,27 @@ class Batch:
     late_rows: int = 0
     lost: RangeSet = field(default_factory=RangeSet)
     truncated: RangeSet = field(default_factory=RangeSet)
+
+
+def joined(batches: Iterable[Batch]) -> Batch:
+    """One or more batches as one, under the first one's id.
+
+    Raises:
+        LedgerError: Two of them stand for the same offset.
+    """
+    each = list(batches)
+    covered = RangeSet.of(found for batch in each for found in batch.covered)
+    if len(covered) < sum(len(batch.covered) for batch in each):
+        raise LedgerError(f"batch {each[0].batch_id}: an offset stands in two of its {len(each)} deliveries")
+    return Batch(
+        batch_id=each[0].batch_id,
+        covered=covered,
+        messages=sum(batch.messages for batch in each),
+        dead_letters=sum(batch.dead_letters for batch in each),
+        late_rows=sum(batch.late_rows for batch in each),
+        lost=RangeSet.of(found for batch in each for found in batch.lost),
+        truncated=RangeSet.of(found for batch in each for found in batch.truncated),
+    )
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ offsets and sequence numbers are written as differences, which takes less time t
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
+    ArrowScan,
     _dataframe_to_data_files,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
@@ -21,7 +23,7 @@ from pyiceberg.io.pyarrow import (
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
-from pyiceberg.table import Table, Transaction
+from pyiceberg.table import FileScanTask, Table, Transaction
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 
@@ -48,6 +50,12 @@ def write_day_files(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iter
         io: Where files go.
         rows: In the table's columns, in the order in which they are to lie in the files.
     """
+    for file in _written(metadata, io, rows):
+        file.spec_id = metadata.default_spec_id  # which pyiceberg's own constructor passes over
+        yield file
+
+
+def _written(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iterator[DataFile]:
     typed = rows.select([field.name for field in metadata.schema().fields]).cast(file_schema(metadata.schema()))
     write_id = uuid.uuid4()
     if not parted_by_day_alone(metadata.schema(), metadata.spec()):
@@ -72,19 +80,30 @@ def require_parted_by_day(table: Table) -> None:
         )
 
 
-def append_rows(transaction: Transaction, io: FileIO, rows: pa.Table, summary: Mapping[str, str]) -> None:
-    """Write rows and add their files to a transaction as one snapshot; without rows as an empty one.
+def append_files(transaction: Transaction, files: Iterable[DataFile], summary: Mapping[str, str]) -> None:
+    """Add written files to a transaction as one snapshot; without files as an empty one.
 
     Args:
         transaction: What will commit them.
-        io: Where files go.
-        rows: In the table's columns.
+        files: As ``write_day_files`` gave them.
         summary: Goes into the snapshot's summary.
     """
-    files = list(write_day_files(transaction.table_metadata, io, rows))
     with transaction.update_snapshot(snapshot_properties=dict(summary)).merge_append() as snapshot:
         for file in files:
             snapshot.append_data_file(file)
+
+
+def read_day_files(table: Table, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
+    """The rows of written files, whether a snapshot has them or not.
+
+    Args:
+        table: The table that the files are of.
+        files: As ``write_day_files`` gave them.
+        schema: That of the rows to be read; its columns are the table's.
+    """
+    projection = table.scan(selected_fields=tuple(schema.names)).projection()
+    scan = ArrowScan(table.metadata, table.io, projection, AlwaysTrue())
+    return scan.to_table([FileScanTask(file) for file in files]).select(schema.names).cast(schema)
 
 
 def _write(metadata: TableMetadata, io: FileIO, name: str, day: date, rows: pa.Table) -> DataFile:
@@ -122,7 +141,6 @@ def _write(metadata: TableMetadata, io: FileIO, name: str, day: date, rows: pa.T
         partition=key.partition,
         file_size_in_bytes=len(output),
         sort_order_id=None,
-        spec_id=metadata.default_spec_id,
         equality_ids=None,
         key_metadata=None,
         **statistics.to_serialized_dict(),

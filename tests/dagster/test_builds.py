@@ -27,7 +27,8 @@ from k2_market.table_schemas import RAW_TRADES
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors import run_records
 from k2_sensors.stale_day_sensor import next_build

@@ -18,7 +18,7 @@ from k2_market.table_schemas import RAW_TRADES
 from k2_market.topic_state import PartitionState, TopicState
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_table import Delivery
+from k2_resources.raw_delivery import Delivery
 from k2_resources.settings import Settings
 from k2_sensors import kafka_sensor
 from k2_sensors.kafka_sensor import next_ingest

@@ -42,7 +42,8 @@ from k2_resources.iceberg_catalog import find_table
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 from k2_resources.schema_registry import RegistryUnavailable, SchemaRegistry, SchemaRegistryResource
 from k2_resources.settings import Settings
 from k2_sensors import ingest_alarms

@@ -18,7 +18,8 @@ from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors.unchecked_day_sensor import MOST_ATTEMPTS, next_check, unchecked_days
 

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +19,8 @@ from k2_market import block_decoder
 from k2_market.ledger import PROPERTY, Ledger
 from k2_resources import iceberg_catalog, raw_table, raw_view
 from k2_resources.message_gathering import offset_of, partition_of
-from k2_resources.raw_table import Commit, Delivery, RawTable
+from k2_resources.raw_delivery import Delivery, WrittenDelivery
+from k2_resources.raw_table import Commit, RawTable
 from k2_resources.raw_view import ledger_of
 from k2_resources.settled_commit import Conflict
 from k2_sensors import kafka_sensor, run_records
@@ -82,20 +83,34 @@ class _ResettingConsumer(SimulatedConsumer):
 
 
 class _UnderWay(threading.local):
-    """The delivery that this simulated process commits."""
+    """What this simulated process writes and commits.
 
-    delivery: Delivery | None = None
+    Attributes:
+        batch_id: Of the commit that it is about.
+        rows: Those of the deliveries that it wrote and has not committed yet.
+    """
+
+    batch_id: str | None = None
+
+    def __init__(self) -> None:
+        self.rows: list[pa.Table] = []
 
 
 @contextmanager
-def _known_delivery() -> Iterator[_UnderWay]:
-    under_way, attempt = _UnderWay(), RawTable._attempt
+def _known_deliveries() -> Iterator[_UnderWay]:
+    under_way, write, attempt = _UnderWay(), RawTable.write, RawTable._attempt
 
-    def known(table: RawTable, delivery: Delivery) -> Commit:
-        under_way.delivery = delivery
-        return attempt(table, delivery)
+    def known_write(table: RawTable, delivery: Delivery) -> WrittenDelivery:
+        under_way.rows.append(delivery.rows)
+        return write(table, delivery)
 
-    with patch.object(RawTable, "_attempt", known):
+    def known_attempt(table: RawTable, deliveries: Sequence[WrittenDelivery]) -> Commit:
+        under_way.batch_id = deliveries[0].batch.batch_id
+        commit = attempt(table, deliveries)
+        under_way.rows.clear()
+        return commit
+
+    with patch.object(RawTable, "write", known_write), patch.object(RawTable, "_attempt", known_attempt):
         yield under_way
 
 
@@ -103,11 +118,11 @@ def _known_delivery() -> Iterator[_UnderWay]:
 def ledgers_remembered() -> Iterator[None]:
     """A raw table looks at its ledger at the first attempt of a commit, and not again at the next."""
     look, seen = ledger_of, dict[str, Ledger]()
-    with _known_delivery() as under_way:
+    with _known_deliveries() as under_way:
 
         def first_look(table: Table) -> Ledger:
             ledger = look(table)
-            return ledger if under_way.delivery is None else seen.setdefault(under_way.delivery.batch_id, ledger)
+            return ledger if under_way.batch_id is None else seen.setdefault(under_way.batch_id, ledger)
 
         with patch.object(raw_table, "ledger_of", first_look):
             yield
@@ -116,10 +131,10 @@ def ledgers_remembered() -> Iterator[None]:
 @contextmanager
 def written_again() -> Iterator[None]:
     """A commit without an answer is taken for one that failed, and its rows are written again."""
-    with _known_delivery() as under_way:
+    with _known_deliveries() as under_way:
 
         def settled(transaction: Transaction, catalog: Catalog, identifier: str, *_: object) -> Table:
-            ledger, delivery = transaction.table_metadata.properties[PROPERTY], under_way.delivery
+            ledger = transaction.table_metadata.properties[PROPERTY]
             while True:
                 try:
                     return transaction.commit_transaction()
@@ -127,8 +142,8 @@ def written_again() -> Iterator[None]:
                     raise Conflict from conflict
                 except Exception:
                     transaction = catalog.load_table(identifier).transaction()
-                    assert delivery is not None
-                    transaction.append(delivery.rows)
+                    for rows in under_way.rows:
+                        transaction.append(rows)
                     transaction.set_properties({PROPERTY: ledger})
 
         with patch.object(raw_table, "settled", settled):

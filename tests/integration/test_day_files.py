@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 from raw_deliveries import DAY, raw_row
 
 from k2_market.table_schemas import RAW_TRADES
-from k2_resources.day_files import append_rows
+from k2_resources.day_files import append_files, write_day_files
 from k2_resources.iceberg_catalog import ensure_table, open_catalog
 
 
@@ -27,7 +27,7 @@ def catalog(tmp_path: Path) -> Catalog:
 def appended(catalog: Catalog, feed: str, rows: pa.Table) -> Table:
     table = ensure_table(catalog, feed, "raw_trades")
     transaction = table.transaction()
-    append_rows(transaction, table.io, rows, {"k2.batch-id": "b"})
+    append_files(transaction, write_day_files(table.metadata, table.io, rows), {"k2.batch-id": "b"})
     transaction.commit_transaction()
     return catalog.load_table(table.name())
 

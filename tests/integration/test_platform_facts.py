@@ -22,7 +22,8 @@ from k2_resources.kafka_facts import KafkaFacts
 from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
 from k2_resources.metrics_page import Part
 from k2_resources.metrics_registry import METRICS
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 from k2_resources.table_facts import TableFacts
 

@@ -25,7 +25,8 @@ from k2_resources.iceberg_catalog import TableMismatch, open_catalog
 from k2_resources.ledger_proof import prove_ledger
 from k2_resources.orphan_cleaner import OrphanCleaner
 from k2_resources.raw_compaction import Compaction, RawCompactor, RowsChanged, live_files
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 from k2_resources.raw_view import TableRolledBack, batch_ids
 from k2_resources.settled_commit import CommitOutcomeUnknown
 from k2_resources.table_storage import TableStorage

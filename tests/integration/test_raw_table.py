@@ -15,7 +15,8 @@ from k2_market.ledger_rules import offsets_reconcile
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TableMismatch, open_catalog
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 from k2_resources.raw_view import RawView, TableRolledBack
 from k2_resources.settled_commit import CommitOutcomeUnknown
 from k2_resources.snapshot_expiry import expire_oldest

@@ -34,7 +34,8 @@ from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_topic_creation import ensure_topic
 from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings

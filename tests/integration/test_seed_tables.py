@@ -16,7 +16,8 @@ from k2_market.table_schemas import BARS, RAW_TRADES
 from k2_resources.day_planning import day_files
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import find_table, open_catalog
-from k2_resources.raw_table import Delivery, RawTable
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_table import RawTable
 
 DAYS = [date(2014, 3, day) for day in (10, 11, 12)]
 

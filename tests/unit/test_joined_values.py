@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_market.joined_values import GUARD, JoinedValues
+from k2_market.joined_values import GUARD, JoinedPart, JoinedValues
 
 some = st.lists(st.none() | st.binary(max_size=9) | st.binary(min_size=5, max_size=5))
 framed = st.lists(st.sampled_from((b"\0\0\0\0\1", b"\0\0\0\0\2", b"{\xff\xff\xff\xff")).flatmap(
@@ -33,14 +33,14 @@ def test_a_stretch_of_a_stretch_is_that_of_a_list(values: list[bytes | None], a:
 
 @given(some)
 def test_every_value_has_the_guard_behind_it_and_no_guard_counts_as_size(values: list[bytes | None]) -> None:
-    joined = JoinedValues.of(values)
-    assert joined.body == b"".join((value or b"") + GUARD for value in values)
-    assert joined.size_bytes == sum(len(value or b"") for value in values)
+    part = JoinedPart.of(values)
+    assert part.body == JoinedValues.of(values).body == b"".join((value or b"") + GUARD for value in values)
+    assert part.size_bytes == sum(len(value or b"") for value in values)
 
 
 @given(st.lists(some))
 def test_parts_one_after_the_other_are_all_of_their_values(parts: list[list[bytes | None]]) -> None:
-    joined = JoinedValues.concat([JoinedValues.of(each) for each in parts])
+    joined = JoinedValues.concat([JoinedPart.of(each) for each in parts])
     assert list(joined) == [value for each in parts for value in each]
 
 
