@@ -51,7 +51,7 @@ def write_day_files(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iter
         rows: In the table's columns, in the order in which they are to lie in the files.
     """
     for file in _written(metadata, io, rows):
-        file.spec_id = metadata.default_spec_id  # which pyiceberg's own constructor passes over
+        file.spec_id = metadata.default_spec_id  # which a reader asks for, and pyiceberg's constructor passes over
         yield file
 
 
@@ -93,7 +93,7 @@ def append_files(transaction: Transaction, files: Iterable[DataFile], summary: M
             snapshot.append_data_file(file)
 
 
-def read_day_files(table: Table, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
+def read_files(table: Table, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
     """The rows of written files, whether a snapshot has them or not.
 
     Args:

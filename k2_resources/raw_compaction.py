@@ -10,19 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import FileScanTask, Table, Transaction
+from pyiceberg.table import Table, Transaction
 
 from k2_market.compaction_plan import CompactionPlan, FileFacts, FileGroup, plan_compaction
 from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY, Ledger
 from k2_resources import crash_points
-from k2_resources.day_files import require_parted_by_day, write_day_files
+from k2_resources.day_files import read_files, require_parted_by_day, write_day_files
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.kept_files import Placed, day_of_file
 from k2_resources.raw_view import BATCH_ID, ledger_of
@@ -187,7 +184,7 @@ class RawCompactor:
 
     def _written(self, table: Table, group: FileGroup, files: list[DataFile]) -> DataFile:
         """A group's rows in a file of their own, read back from there and held against what was read before."""
-        rows = _read(table, files, TABLE_SCHEMAS[self._name])
+        rows = read_files(table, files, TABLE_SCHEMAS[self._name])
         if rows.num_rows != group.rows:
             raise RowsChanged(
                 f"{self._identifier}: the {len(files)} files of {group.day} hold {rows.num_rows} rows, the metadata "
@@ -197,9 +194,8 @@ class RawCompactor:
         in_order = rows.take(order)
         del rows
         (file,) = write_day_files(table.metadata, table.io, in_order)
-        file.spec_id = table.metadata.default_spec_id  # a reader asks it of a file that no manifest names yet
         crash_points.reached("compaction_half")
-        if file.record_count != group.rows or not _read(table, [file], in_order.schema).equals(in_order):
+        if file.record_count != group.rows or not read_files(table, [file], in_order.schema).equals(in_order):
             raise RowsChanged(
                 f"{self._identifier}: {file.file_path} does not hold the {group.rows} rows of {group.day} that were "
                 f"written to it. It was not committed: {_UNCHANGED}. Is the disk sound?"
@@ -224,12 +220,6 @@ def _facts(placed: Iterable[Placed]) -> Iterator[FileFacts]:
         day, file = day_of_file(each.file), each.file
         if day is not None:
             yield FileFacts(file.file_path, day, file.record_count, file.file_size_in_bytes, each.sequence)
-
-
-def _read(table: Table, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
-    projection = table.scan(selected_fields=tuple(schema.names)).projection()
-    scan = ArrowScan(table.metadata, table.io, projection, AlwaysTrue())
-    return scan.to_table([FileScanTask(each) for each in files]).select(schema.names).cast(schema)
 
 
 def _replace(transaction: Transaction, old: list[DataFile], new: list[DataFile], summary: dict[str, str]) -> None:

@@ -99,7 +99,7 @@ class WrittenDelivery:
         Raises:
             K2Error: The files have more or fewer rows than were written.
         """
-        rows = day_files.read_day_files(table, self.files, schema)
+        rows = day_files.read_files(table, self.files, schema)
         if rows.num_rows != self.batch.messages:
             raise K2Error(
                 f"{'.'.join(table.name())}: {self.batch.messages} rows were written and {rows.num_rows} are there in "

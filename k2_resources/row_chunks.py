@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 
 import polars as pl
 import pyarrow as pa
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 
 from k2_market.offset_accounts import LOG, RANGE_COLUMNS, intersection, ranges, ranges_of_offsets
 from k2_market.table_schemas import RAW_TRADES
+from k2_resources.day_files import read_files
 
 ROWS_PER_CHUNK = 50_000
 
@@ -89,7 +88,7 @@ class RowChunks:
             each.join(limits, on=["kafka_topic_id", "kafka_partition"]).filter(inside).drop("start", "end")
             for each in self._last_read.values()
         ]
-        return pl.concat(frames) if frames else self._frame(RAW_TRADES.empty_table(), columns)
+        return pl.concat(frames) if frames else _frame(_schema(columns).empty_table())
 
     def rows_at(self, places: pl.DataFrame) -> pl.DataFrame:
         """The ranges of all rows of the table, of whatever day, that lie in some ranges."""
@@ -122,16 +121,17 @@ class RowChunks:
         return False
 
     def _read_files(self, files: Sequence[DataFile], columns: Sequence[str]) -> pl.DataFrame:
-        projection = self.table.scan(selected_fields=tuple(columns)).projection()
-        scan = ArrowScan(self.table.metadata, self.table.io, projection, AlwaysTrue())
-        return self._frame(scan.to_table([FileScanTask(each) for each in files]), columns)
+        return _frame(read_files(self.table, files, _schema(columns)))
 
-    @staticmethod
-    def _frame(rows: pa.Table, columns: Sequence[str]) -> pl.DataFrame:
-        schema = pa.schema([RAW_TRADES.field(name) for name in columns])
-        frame = pl.from_arrow(rows.select(list(columns)).cast(schema))
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([RAW_TRADES.field(name) for name in columns])
+
+
+def _frame(rows: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def windows(spans: pl.DataFrame, offsets: int) -> Iterator[Window]:

@@ -105,8 +105,10 @@ def write_arrow_files(metadata: TableMetadata, io: SimulatedFiles, rows: pa.Tabl
 
 
 def read_arrow_files(table: Table, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
-    """Stands in for ``day_files.read_day_files`` likewise."""
-    return pa.concat_tables([schema.empty_table(), *(table.io.content[file.file_path] for file in files)])
+    """Stands in for ``day_files.read_files`` likewise."""
+    io: Any = table.io
+    rows = [io.content[file.file_path].select(schema.names).cast(schema) for file in files]
+    return pa.concat_tables([schema.empty_table(), *rows])
 
 
 def arrow_data_files(
@@ -118,14 +120,13 @@ def arrow_data_files(
         rows = df.filter(pa.array([each == day for each in days]))
         location = f"{table_metadata.location}/data/exchange_date={day}/{number}-{write_uuid}.arrow"
         io.write(location, rows)
-        yield DataFile.from_args(
+        file = DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=location,
             file_format=FileFormat.PARQUET,
             partition=Record((day - _EPOCH).days),
             record_count=rows.num_rows,
             file_size_in_bytes=rows.nbytes,
-            spec_id=table_metadata.default_spec_id,
             column_sizes={},
             value_counts={},
             null_value_counts={},
@@ -137,6 +138,8 @@ def arrow_data_files(
             sort_order_id=None,
             key_metadata=None,
         )
+        file.spec_id = table_metadata.default_spec_id
+        yield file
 
 
 def _kind(location: str) -> str:

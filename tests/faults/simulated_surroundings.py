@@ -61,7 +61,7 @@ def simulated_surroundings(turns: Turns, epoch: float, *, real_files: bool = Fal
             stack.enter_context(patch.object(pyiceberg.io.pyarrow, "_check_pyarrow_schema_compatible", _agree))
             stack.enter_context(patch.object(pyiceberg.io.pyarrow, "_dataframe_to_data_files", arrow_data_files))
             stack.enter_context(patch.object(day_files, "write_day_files", write_arrow_files))
-            stack.enter_context(patch.object(day_files, "read_day_files", read_arrow_files))
+            stack.enter_context(patch.object(day_files, "read_files", read_arrow_files))
         random.seed(turns.random.getrandbits(64))
         silenced = logging.root.manager.disable
         logging.disable()  # nobody reads it, and pytest would keep all of it

@@ -10,7 +10,7 @@ import pyarrow as pa
 from fault_tally import FaultTally
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
-from simulated_files import write_arrow_files
+from simulated_files import read_arrow_files, write_arrow_files
 from simulated_ingest import FEED
 from simulated_schedule import Outcome, Schedule
 
@@ -33,7 +33,7 @@ class CompactingSchedule(Schedule):
     def run(self) -> Outcome:
         with (
             patch.object(raw_compaction, "write_day_files", _write_all),
-            patch.object(raw_compaction, "_read", _read_arrow),
+            patch.object(raw_compaction, "read_files", read_arrow_files),
             # The broker's order, since the checker asks it of every file.
             patch.object(raw_compaction, "SORTED_BY", OFFSET_COLUMNS),
         ):
@@ -60,11 +60,6 @@ def _write_all(metadata: Any, io: Any, rows: pa.Table) -> Iterable[DataFile]:
     return list(write_arrow_files(metadata, io, rows))
 
 
-def _read_arrow(table: Table, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
-    io: Any = table.io
-    return pa.concat_tables([io.content[each.file_path] for each in files]).select(schema.names).cast(schema)
-
-
 @contextmanager
 def rows_dropped_by_compaction() -> Iterator[None]:
     """The fault that a compaction writes a row less than it read, and believes what it wrote."""
@@ -74,8 +69,8 @@ def rows_dropped_by_compaction() -> Iterator[None]:
 
 
 def _written_wrong(write: Callable[..., Any], table: Table, files: list[DataFile]) -> DataFile:
-    (file,) = write(table.metadata, table.io, _read_arrow(table, files, raw_compaction.TABLE_SCHEMAS["raw_trades"]))
-    file.spec_id = table.metadata.default_spec_id
+    rows = read_arrow_files(table, files, raw_compaction.TABLE_SCHEMAS["raw_trades"])
+    (file,) = write(table.metadata, table.io, rows)
     return file  # type: ignore[no-any-return]
 
 
