@@ -9,11 +9,14 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import CreateTableTransaction, Transaction
+from pyiceberg.transforms import IdentityTransform
 
+from k2_market.errors import K2Error, LedgerError
 from k2_market.finding import Finding
 from k2_market.ledger_rules import offsets_reconcile
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
+from k2_resources import day_files
 from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TableMismatch, open_catalog
 from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
@@ -128,6 +131,81 @@ def test_disjoint_ranges_of_two_writers_both_land(catalog: Catalog, monkeypatch:
     one.commit(delivery(1, 6))
     assert (offsets(one), offsets(one, 1)) == (list(range(6)), list(range(4)))
     assert one.ledger().messages == one.view().rows == 10
+
+
+def test_deliveries_that_are_committed_together_are_one_snapshot_and_one_batch_of_the_ledger(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    written = [table.write(delivery(0, 5)), table.write(delivery(0, 3, partition=1)), table.write(delivery(5, 9))]
+    assert (table.view().rows, table.ledger().messages) == (0, 0)
+    commit = table.commit_written(written)
+    assert (commit.batch.batch_id, commit.batch.messages) == (written[0].batch.batch_id, 12)
+    assert commit.by_day[DAY].rows == table.view().rows == table.ledger().messages == 12
+    assert (offsets(table), offsets(table, 1)) == (list(range(9)), [0, 1, 2])
+    assert len(catalog.load_table(("asx", "raw_trades")).snapshots()) == 1
+
+
+def test_two_deliveries_of_the_same_offset_are_refused_and_neither_is_committed(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    with pytest.raises(LedgerError, match="an offset stands in two of its 2 deliveries"):
+        table.commit_written([table.write(delivery(0, 5)), table.write(delivery(4, 9))])
+    assert table.view().rows == 0
+
+
+def test_of_deliveries_committed_together_only_those_that_another_writer_has_part_of_are_written_again(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    untouched, beaten = one.write(delivery(0, 5)), one.write(delivery(5, 9))
+    other.commit(delivery(3, 6, partition=1))
+    other.commit(delivery(7, 12))
+    commit = one.commit_written([untouched, beaten])
+    assert list(commit.refused) == [OffsetRange("t", 0, 7, 9)]
+    assert offsets(one) == list(range(12))
+    assert one.ledger().messages == one.view().rows == 15
+    live = {task.file.file_path for task in catalog.load_table(("asx", "raw_trades")).scan().plan_files()}
+    assert {file.file_path for file in untouched.files} <= live
+    assert not {file.file_path for file in beaten.files} & live
+
+
+def test_a_conflict_costs_no_file_more(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    one.commit(delivery(0, 1))
+    interleaved = iter([lambda: other.commit(delivery(0, 4, partition=1))])
+    commit_transaction = Transaction.commit_transaction
+
+    def overtaken(transaction: Transaction) -> object:
+        for act in interleaved:
+            act()
+        return commit_transaction(transaction)
+
+    monkeypatch.setattr(Transaction, "commit_transaction", overtaken)
+    one.commit(delivery(1, 6))
+    assert len(list(tmp_path.rglob("*.parquet"))) == 3
+
+
+def test_files_that_do_not_fit_the_table_any_more_are_written_again(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 2))
+    written = table.write(delivery(2, 6))
+    with catalog.load_table(("asx", "raw_trades")).update_spec() as spec:
+        spec.add_field("kafka_partition", IdentityTransform(), "partition")
+    table.commit_written([written])
+    assert offsets(table) == list(range(6))
+    partitions = [task.file.partition for task in catalog.load_table(("asx", "raw_trades")).scan().plan_files()]
+    assert sorted(len(each) for each in partitions) == [1, 2]
+
+
+def test_written_rows_that_are_not_all_there_when_read_again_are_not_committed(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    written = table.write(delivery(0, 5))
+    other.commit(delivery(4, 6))
+    read_files = day_files.read_files
+    monkeypatch.setattr(day_files, "read_files", lambda *what: read_files(*what).slice(1))
+    with pytest.raises(K2Error, match=r"5 rows were written and 4 are there in .*their offsets are still pending"):
+        table.commit_written([written])
+    assert offsets(table) == [4, 5]
 
 
 def test_a_commit_that_landed_without_an_answer_is_not_repeated(

@@ -1,11 +1,13 @@
 """The ledger: what it admits, what it counts, and that its text is the same thing again."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_market.errors import LedgerError
-from k2_market.ledger import Batch, Ledger
+from k2_market.ledger import Batch, Ledger, joined
 from k2_market.offset_ranges import OffsetRange, RangeSet
 
 
@@ -37,6 +39,21 @@ def test_the_order_of_disjoint_batches_does_not_matter(batches: list[Batch], ran
     assert (one.covered, one.messages, one.holes) == (other.covered, other.messages, other.holes)
     assert one.messages == sum(b.messages for b in batches)
     assert one.holes == sum(len(b.covered) - b.messages for b in batches)
+
+
+@given(disjoint_batches)
+def test_batches_joined_say_what_they_say_one_after_the_other(batches: list[Batch]) -> None:
+    ledger = Ledger()
+    for b in batches:
+        ledger = ledger.with_batch(b, {"t": "topic"})
+    together = joined(batches)
+    assert together.batch_id == batches[0].batch_id
+    assert replace(ledger, batch_id=together.batch_id) == Ledger().with_batch(together, {"t": "topic"})
+
+
+def test_batches_of_the_same_offset_are_not_joined() -> None:
+    with pytest.raises(LedgerError, match="an offset stands in two of its 2 deliveries"):
+        joined([batch("a", 0, 10), batch("b", 9, 20)])
 
 
 @given(disjoint_batches)
