@@ -251,8 +251,8 @@ _MATERIALIZATIONS = [
         Source.MATERIALIZATIONS,
         ASSET,
         LATENCY_BUCKETS,
-        iceberg_write_duration_seconds="Time to write a commit's data and manifest files.",
-        iceberg_commit_duration_seconds="Time from written files to the catalog's answer.",
+        iceberg_write_duration_seconds="Time to write data files.",
+        iceberg_commit_duration_seconds="Time from written data files to the catalog's answer.",
     ),
     *_histograms(
         "assets",
