@@ -1,5 +1,6 @@
 """The raw table's commit protocol against a real catalog and real Iceberg files."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,18 @@ def offsets(table: RawTable, partition: int = 0) -> list[int]:
     return sorted(row["kafka_offset"] for row in rows if row["kafka_partition"] == partition)
 
 
+def overtaken(monkeypatch: pytest.MonkeyPatch, by: Callable[[], object]) -> None:
+    """Have another writer commit after the next commit's last look at the table and before its own."""
+    commit_transaction = Transaction.commit_transaction
+
+    def after_the_other(transaction: Transaction) -> object:
+        monkeypatch.setattr(Transaction, "commit_transaction", commit_transaction)
+        by()
+        return commit_transaction(transaction)
+
+    monkeypatch.setattr(Transaction, "commit_transaction", after_the_other)
+
+
 def test_rows_and_their_offsets_land_together(catalog: Catalog) -> None:
     table = RawTable(catalog, "asx")
     commit = table.commit(delivery(0, 5))
@@ -86,15 +99,7 @@ def test_two_writers_that_loaded_the_same_snapshot_commit_a_range_once(
 ) -> None:
     one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
     one.commit(delivery(0, 1))
-    interleaved = iter([lambda: other.commit(delivery(1, 6))])
-    commit_transaction = Transaction.commit_transaction
-
-    def overtaken(transaction: Transaction) -> object:
-        for act in interleaved:
-            act()
-        return commit_transaction(transaction)
-
-    monkeypatch.setattr(Transaction, "commit_transaction", overtaken)
+    overtaken(monkeypatch, lambda: other.commit(delivery(1, 6)))
     late = one.commit(delivery(1, 6))
     assert len(late.refused) == 5
     assert offsets(one) == list(range(6))
@@ -119,15 +124,7 @@ def test_two_writers_that_both_find_no_table_make_it_once(catalog: Catalog, monk
 def test_disjoint_ranges_of_two_writers_both_land(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
     one.commit(delivery(0, 1))
-    interleaved = iter([lambda: other.commit(delivery(0, 4, partition=1))])
-    commit_transaction = Transaction.commit_transaction
-
-    def overtaken(transaction: Transaction) -> object:
-        for act in interleaved:
-            act()
-        return commit_transaction(transaction)
-
-    monkeypatch.setattr(Transaction, "commit_transaction", overtaken)
+    overtaken(monkeypatch, lambda: other.commit(delivery(0, 4, partition=1)))
     one.commit(delivery(1, 6))
     assert (offsets(one), offsets(one, 1)) == (list(range(6)), list(range(4)))
     assert one.ledger().messages == one.view().rows == 10
@@ -170,15 +167,7 @@ def test_of_deliveries_committed_together_only_those_that_another_writer_has_par
 def test_a_conflict_costs_no_file_more(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
     one.commit(delivery(0, 1))
-    interleaved = iter([lambda: other.commit(delivery(0, 4, partition=1))])
-    commit_transaction = Transaction.commit_transaction
-
-    def overtaken(transaction: Transaction) -> object:
-        for act in interleaved:
-            act()
-        return commit_transaction(transaction)
-
-    monkeypatch.setattr(Transaction, "commit_transaction", overtaken)
+    overtaken(monkeypatch, lambda: other.commit(delivery(0, 4, partition=1)))
     one.commit(delivery(1, 6))
     assert len(list(tmp_path.rglob("*.parquet"))) == 3
 
@@ -281,14 +270,7 @@ def test_losses_and_truncations_are_entered_without_rows_and_once(catalog: Catal
 def test_two_writers_without_rows_are_fenced_like_any_others(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     table, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
     table.commit(delivery(0, 5))
-    commit_transaction = Transaction.commit_transaction
-
-    def after_the_other(transaction: Transaction) -> object:
-        monkeypatch.setattr(Transaction, "commit_transaction", commit_transaction)
-        other.commit(delivery(10, 15))
-        return commit_transaction(transaction)
-
-    monkeypatch.setattr(Transaction, "commit_transaction", after_the_other)
+    overtaken(monkeypatch, lambda: other.commit(delivery(10, 15)))
     holes = RangeSet.of([OffsetRange("t", 0, 5, 10)])
     table.commit(Delivery(table.schema.empty_table(), holes, {"t": "trades"}, "run"))
     assert list(table.ledger().covered) == [OffsetRange("t", 0, 0, 15)]
