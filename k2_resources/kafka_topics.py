@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 
@@ -155,8 +156,9 @@ class KafkaTopics:
         wanted: Mapping[int, OffsetSpec],
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     ) -> dict[int, int]:
+        retry = replace(_RETRY, is_transient=_is_transient_of_described)
         try:
-            return _RETRY.call(self._list_offsets, topic, wanted, isolation)
+            return retry.call(self._list_offsets, topic, wanted, isolation)
         except KafkaException as error:
             raise self._unavailable(error) from error
 
@@ -214,6 +216,12 @@ _TRANSIENT = frozenset(
 
 def _is_transient(error: BaseException) -> bool:
     return isinstance(error, KafkaException) and error.args[0].code() in _TRANSIENT
+
+
+def _is_transient_of_described(error: BaseException) -> bool:
+    """The same of a topic that was described: where it has just been made, not all of a broker knows it yet."""
+    unknown = isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+    return unknown or _is_transient(error)
 
 
 _RETRY = RetryPolicy(is_transient=_is_transient)
