@@ -173,10 +173,8 @@ def _nullable(column: pa.Array, field: pa.Field) -> pa.Array | None:
     if not present.any():
         return pa.nulls(len(column), field.type)
     values = column.field(branch)
-    if not present.all():
+    if not present.all() or len(values) != len(column):
         values = values.take(pa.array(column.offsets.to_numpy(), mask=~present))
-    elif len(values) != len(column):
-        values = values.take(column.offsets)
     return values if values.type == field.type else values.cast(field.type)
 
 

@@ -24,7 +24,7 @@ GUARD = secrets.token_bytes(GUARD_BYTES)
 _HEADER_MASK = np.uint64((1 << 8 * HEADER_BYTES) - 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class JoinedPart:
     """Some of a batch's values, joined; all that is done with them as long as the others are not there.
 
