@@ -10,6 +10,7 @@ import matplotlib
 from benchmarks.results_file import RESULTS
 
 matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "k2"  # else the picture differs each time it is drawn
 from matplotlib import pyplot  # the backend is to be chosen first
 
 _DOCS = RESULTS.parents[1] / "docs"
