@@ -10,7 +10,6 @@ import matplotlib
 from benchmarks.results_file import RESULTS
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "k2"  # else the picture differs each time it is drawn
 from matplotlib import pyplot  # the backend is to be chosen first
 
 _DOCS = RESULTS.parents[1] / "docs"
@@ -63,6 +62,7 @@ def _plot_rates(shapes: dict[str, Any]) -> None:
     axes.set_xlabel("thousand messages a second, steady")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
+    matplotlib.rcParams["svg.hashsalt"] = "k2"  # else the picture differs each time it is drawn
     figure.savefig(_PLOT, metadata={"Date": None})
 
 
