@@ -24,7 +24,7 @@ from k2_resources.structured_logging import get_logger
 from k2_resources.topic_reader import TopicReader
 
 BATCHES_PER_COMMIT = 4
-"""A commit costs as much as decoding some 20,000 messages, and more of Python's lock than anything but reading."""
+"""A commit costs as much as decoding some 50,000 messages, and more of Python's lock than anything but reading."""
 
 _MOST_CORRELATION_IDS = 20
 

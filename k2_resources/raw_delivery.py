@@ -30,7 +30,7 @@ class Delivery:
         lost: Offsets that retention removed, to be recorded beside.
         truncated: Offsets of the ledger that the topic's log does not reach any more, to be recorded beside.
         published_days: Days whose trades have been published: rows that come for them are late.
-        batch_id: Names the commit, should its outcome be unknown.
+        batch_id: Names the commit, should its outcome be unknown; of several committed together, the first one's does.
     """
 
     rows: pa.Table
