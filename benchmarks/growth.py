@@ -13,6 +13,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -31,12 +32,14 @@ from benchmarks.results_file import write_results
 from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_assets.feed_family import ingest_job_name
 from k2_cli.pending_work import local_instance
+from k2_market.day_builds import DayBuild
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import DAY, RAW_TRADES
 from k2_market.topic_state import PartitionState, TopicState
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.day_planning import day_files
+from k2_resources.day_table import DayTable
 from k2_resources.feed_maintenance import FeedMaintenance
 from k2_resources.iceberg_catalog import find_table, open_catalog
 from k2_resources.iceberg_resource import IcebergCatalogResource
@@ -45,8 +48,8 @@ from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
-from k2_sensors.kept_versions import BuildVersions
 from k2_sensors.stale_day_sensor import next_build
+from k2_sensors.unreported_commits import ReportedDays
 
 PARTITIONS = 30
 ROWS_A_PARTITION = 20
@@ -132,7 +135,7 @@ class GrowingFeed:
         )
         self.catalog: Catalog = open_catalog(self.iceberg.uri, self.iceberg.warehouse)
         self.started = datetime.now(UTC)
-        self._versions = BuildVersions.of(self.feed)
+        self._reported = ReportedDays()
 
     def commit_until(self, commits: int) -> None:
         """Commit, and maintain after each day's close."""
@@ -181,19 +184,23 @@ class GrowingFeed:
         print(f"{days:,} days of history loaded", flush=True)
 
     def report(self, days: list[date]) -> None:
-        """What Dagster records of days that were ingested, checked and built."""
-        raw, last = (dg.AssetKey([self.feed.name, name]) for name in ("raw_trades", DAY.table))
+        """Record days as ingested, checked and built, in Dagster and in the table that is made last."""
+        raw = dg.AssetKey([self.feed.name, "raw_trades"])
+        versions = RawTable(self.catalog, self.feed.name).view().day_versions
         for day in days:
             partition = day.isoformat()
-            self.instance.report_runless_asset_event(dg.AssetMaterialization(raw, partition=partition))
+            tags = {DATA_VERSION_TAG: str(versions[day])}
+            self.instance.report_runless_asset_event(dg.AssetMaterialization(raw, partition=partition, tags=tags))
             for check in RAW_CHECKS:
                 if check in BLOCKING:
                     passed = dg.AssetCheckEvaluation(
                         asset_key=raw, check_name=check, passed=True, metadata={}, partition=partition
                     )
                     self.instance.report_runless_asset_event(passed)
-            made = dg.AssetMaterialization(last, partition=partition, tags={DATA_VERSION_TAG: "999999999"})
-            self.instance.report_runless_asset_event(made)
+        last = DayTable(self.catalog, self.feed.name, DAY.table)
+        built = {day: DayBuild(versions[day], "benchmark") for day in days}
+        with last.stager(days) as stager, ExitStack() as stack:
+            last.publish([stack.enter_context(stager.stage(day)) for day in days], "benchmark", built)
 
     def measure(self) -> dict[str, Any]:
         """What the next commit, the plan of a day's files and a tick of the sensors take, in seconds, and memory."""
@@ -226,9 +233,9 @@ class GrowingFeed:
         """What the Kafka sensor and the stale-day sensor do, with something pending in every partition."""
         now = self.calendar.closes_at(self.day) - timedelta(hours=1)
         topics = _Topics(self.feed, self.offset, now)
-        request = next_ingest(self.feed, topics, self.iceberg, self.instance, now)
+        request = next_ingest(self.feed, topics, self.iceberg, self.instance, now, self._reported)
         assert isinstance(request, dg.RunRequest), request
-        built = next_build(self.feed, self.instance, now, self._versions)
+        built = next_build(self.feed, self.iceberg, self.instance, now)
         assert isinstance(built, dg.SkipReason), built
 
     @property

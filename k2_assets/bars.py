@@ -1,6 +1,7 @@
 """The bars: ``ohlcv_1m`` from trades, the wider ones rolled up from it, each gated before it is published."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from k2_assets.day_build import BuiltDay, Extent, Gate
+from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
 from k2_assets.day_chart import day_chart_markdown
 from k2_assets.run_process import sign
-from k2_assets.run_scope import days_of_run, materialized, versions_made_from
+from k2_assets.run_scope import days_of_run, materialized
 from k2_assets.trades import TRADES
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
 from k2_market.bars import READ_FROM_TRADES, minute_bars, roll_up
+from k2_market.build_rules import BuildRules
+from k2_market.day_builds import Builds
 from k2_market.feed import Feed
 from k2_market.table_schemas import DAY, MINUTE, ROLLED_UP, BarInterval
 from k2_market.trading_calendar import TradingCalendar
@@ -44,14 +47,12 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
-        versions = versions_made_from(context.instance, dg.AssetKey([feed.name, TRADES]))
         run_days = days_of_run(context)
-        trades = iceberg.day_table(feed.name, TRADES).reader(run_days)
+        source = BarsSource.of(feed, iceberg, TRADES, run_days)
         gate = Gate(context, key, iceberg.day_table(feed.name, MINUTE.table))
         with correlation(context.run.run_id):
-            build = partial(build_minute_bars, feed, trades, len(run_days) <= MOST_CHARTED_DAYS)
-            made = gate.publish(run_days, build)
-        yield from materialized(context, key, made, versions)
+            made = gate.publish(run_days, partial(build_minute_bars, source))
+        yield from materialized(context, key, {day: each.metadata for day, each in made.items()}, data_versions(made))
         gate.close()
 
     return ohlcv_1m
@@ -82,52 +83,80 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
-        versions = versions_made_from(context.instance, dg.AssetKey([feed.name, MINUTE.table]))
         run_days = days_of_run(context)
-        minutes = iceberg.day_table(feed.name, MINUTE.table).reader(run_days)
+        source = BarsSource.of(feed, iceberg, MINUTE.table, run_days)
         trades = iceberg.day_table(feed.name, TRADES).reader(run_days)
         for interval, key in keys.items():
             if key not in context.selected_asset_keys:
                 continue
             gate = Gate(context, key, iceberg.day_table(feed.name, interval.table))
-            build = partial(build_rolled_up, feed, interval, minutes, trades, len(run_days) <= MOST_CHARTED_DAYS)
             with correlation(context.run.run_id):
-                made = gate.publish(run_days, build)
-            yield from materialized(context, key, made, versions)
+                made = gate.publish(run_days, partial(build_rolled_up, source, trades, interval))
+            metadata = {day: each.metadata for day, each in made.items()}
+            yield from materialized(context, key, metadata, data_versions(made))
             gate.close()
 
     return ohlcv_rolled_up
 
 
-def build_minute_bars(feed: Feed, trades: DayReader, charted: bool, day: date, staged: StagedDay) -> BuiltDay:
-    """A day's one-minute bars from its published trades."""
-    read = trades.read_day_compactly(day, *READ_FROM_TRADES)
+@dataclass(frozen=True)
+class BarsSource:
+    """Holds what some days' bars of an interval are made from.
+
+    Attributes:
+        feed: The feed.
+        reader: Reads the days of the table that they are made from, as it is published.
+        builds: What each day of that table was made from.
+        rules: Rules by fingerprint; the bars of a day go by those that its trades were made under.
+        charted: Whether each day gets a chart.
+    """
+
+    feed: Feed
+    reader: DayReader
+    builds: Builds
+    rules: Mapping[str, BuildRules]
+    charted: bool
+
+    @classmethod
+    def of(cls, feed: Feed, iceberg: IcebergCatalogResource, table: str, days: Sequence[date]) -> "BarsSource":
+        """Gather it from the published table of some name."""
+        reader, builds = iceberg.day_table(feed.name, table).reader_and_builds(days)
+        rules = iceberg.day_table(feed.name, TRADES).rules()
+        return cls(feed, reader, builds, rules, len(days) <= MOST_CHARTED_DAYS)
+
+    def feed_of(self, day: date) -> Feed:
+        """Give the feed under the rules that a day's trades were made under."""
+        build = self.builds.get(day)
+        rules = None if build is None else self.rules.get(build.rules)
+        return self.feed if rules is None else rules.applied_to(self.feed)
+
+
+def build_minute_bars(source: BarsSource, day: date, staged: StagedDay) -> BuiltDay:
+    """Make a day's one-minute bars from its published trades."""
+    feed = source.feed_of(day)
+    read = source.reader.read_day_compactly(day, *READ_FROM_TRADES)
     bars = minute_bars(read, TradingCalendar.of(feed).day_start(day))
     staged.add(bars)
-    return BuiltDay((bar_invariants(bars),), _described(feed, MINUTE, bars, charted, day))
+    return BuiltDay((bar_invariants(bars),), _described(source, MINUTE, bars, day), source.builds.get(day))
 
 
 def build_rolled_up(
-    feed: Feed,
-    interval: BarInterval,
-    minutes: DayReader,
-    trades: DayReader,
-    charted: bool,
-    day: date,
-    staged: StagedDay,
+    source: BarsSource, trades: DayReader, interval: BarInterval, day: date, staged: StagedDay
 ) -> BuiltDay:
-    """A day's bars of an interval from its published one-minute bars; 1d is held to the trades themselves."""
-    calendar = TradingCalendar.of(feed)
-    read = minutes.read_day_compactly(day)
+    """Make a day's bars of an interval from its published one-minute bars; 1d is held to the trades themselves."""
+    calendar = TradingCalendar.of(source.feed_of(day))
+    read = source.reader.read_day_compactly(day)
     bars = roll_up(read, interval, calendar.day_start(day), calendar.day_end(day))
     staged.add(bars)
     identity = (roll_up_identity(bars, trades.read_day_compactly(day, *COMPARED_TRADES)),) if interval is DAY else ()
-    return BuiltDay((bar_invariants(bars), *identity), _described(feed, interval, bars, charted, day))
+    findings = (bar_invariants(bars), *identity)
+    return BuiltDay(findings, _described(source, interval, bars, day), source.builds.get(day))
 
 
-def _described(feed: Feed, interval: BarInterval, bars: pa.Table, charted: bool, day: date) -> dict[str, Any]:
+def _described(source: BarsSource, interval: BarInterval, bars: pa.Table, day: date) -> dict[str, Any]:
     metadata: dict[str, Any] = {**Extent.of(bars, "bar_start").metadata}
-    if charted:
+    if source.charted:
+        feed = source.feed_of(day)
         chart = day_chart_markdown(bars, f"{feed.exchange} {day:%a %d %b %Y}, {interval.name}", feed.zone)
         metadata["chart"] = dg.MetadataValue.md(chart)
     return metadata

@@ -15,19 +15,19 @@ from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import checked, days_materialized, said_of_days
 from k2_assets.trades import RAW_SNAPSHOT, TRADES
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
+from k2_market.day_builds import DayBuild
 from k2_market.errors import CalendarError, K2Error
 from k2_market.feed import Feed
 from k2_market.finding import Finding, Severity
 from k2_market.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
 from k2_market.raw_rules import dead_letters, duplicate_messages, sequence_gaps
 from k2_market.structure_rules import LEDGER_VERIFIED, ledger_verified
-from k2_market.symbol_parts import symbol_parts
 from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
-from k2_market.trade_cleaning import COLUMNS_READ
 from k2_market.trade_rules import (
     COLUMNS_JUDGED,
     COMPLETE_AGAINST_RAW,
     PRICES_POSITIVE,
+    TRADES_IN_ORDER,
     UNIQUE_TRADES,
     Judgement,
     inside_session_rule,
@@ -37,6 +37,7 @@ from k2_resources.arrow_memory import arrow_from_system
 from k2_resources.day_reader import DayReader
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kept_files import structure
+from k2_resources.other_days import settled_parts
 from k2_resources.raw_view import RawView
 
 RAW_CHECKS = {
@@ -49,6 +50,7 @@ RAW_CHECKS = {
 TRADE_CHECKS = {
     "unique_trades": "Each trade is there once.",
     "complete_against_raw": "Every live trade of the raw rows is there, and nothing else.",
+    "trades_in_order": "The order of each symbol's trades, which decides open and close, is that of the market.",
     "prices_positive": "No trade has a price of zero or less, or a quantity below zero.",
     "inside_session": "Trades that set prices lie in the exchange's session.",
 }
@@ -58,7 +60,15 @@ _BAR_CHECKS = {BAR_INVARIANTS: "low <= open, close, vwap <= high; one bar an int
 _DAY_BAR_CHECKS = {**_BAR_CHECKS, ROLL_UP_IDENTITY: "The daily bar equals the ticks, computed another way."}
 
 BLOCKING = frozenset(
-    {LEDGER_VERIFIED, OFFSETS_RECONCILE, "unique_trades", "complete_against_raw", BAR_INVARIANTS, ROLL_UP_IDENTITY}
+    {
+        LEDGER_VERIFIED,
+        OFFSETS_RECONCILE,
+        "unique_trades",
+        "complete_against_raw",
+        "trades_in_order",
+        BAR_INVARIANTS,
+        ROLL_UP_IDENTITY,
+    }
 )
 """What makes bars wrong. The others make them doubtful."""
 
@@ -96,9 +106,9 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         run_days = days_materialized(context, asset)
         made_from = said_of_days(context, asset, run_days, RAW_SNAPSHOT)
-        raw = _raw_readers(iceberg.raw_table(feed.name, RAW_TRADES).view(), made_from)
-        trades = iceberg.day_table(feed.name, TRADES).reader(run_days)
-        findings = {day: trade_findings(feed, raw[day], trades, day) for day in run_days}
+        raw = _raw_days(iceberg.raw_table(feed.name, RAW_TRADES).view(), made_from)
+        trades, builds = iceberg.day_table(feed.name, TRADES).reader_and_builds(run_days)
+        findings = {day: trade_findings(feed, raw[day], trades, day, builds.get(day)) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
 
     return trades_checks
@@ -156,8 +166,12 @@ def _not_evaluated(check: str, error: Exception) -> Finding:
     return Finding(check, False, severity, f"Not evaluated, see {LEDGER_VERIFIED}: {error}", numbers={})
 
 
-def _raw_readers(view: RawView, made_from: Mapping[date, str | None]) -> dict[date, DayReader]:
-    """For each day what reads the raw rows that its trades were made from: those that came since are the next build's.
+RawDay = tuple[RawView, DayReader]
+"""A raw table at one snapshot, and what reads a day of it there."""
+
+
+def _raw_days(view: RawView, made_from: Mapping[date, str | None]) -> dict[date, RawDay]:
+    """Find for each day the raw rows that its trades were made from: those that came since are the next build's.
 
     Args:
         view: The raw table.
@@ -166,20 +180,31 @@ def _raw_readers(view: RawView, made_from: Mapping[date, str | None]) -> dict[da
     by_snapshot: dict[str | None, list[date]] = {}
     for day, snapshot_id in made_from.items():
         by_snapshot.setdefault(snapshot_id, []).append(day)
-    readers = {
-        snapshot_id: view.at(None if snapshot_id is None else int(snapshot_id)).reader(days)
-        for snapshot_id, days in by_snapshot.items()
-    }
-    return {day: readers[snapshot_id] for day, snapshot_id in made_from.items()}
+    found = {}
+    for snapshot_id, days in by_snapshot.items():
+        then = view.at(None if snapshot_id is None else int(snapshot_id))
+        found[snapshot_id] = (then, then.reader(days))
+    return {day: found[snapshot_id] for day, snapshot_id in made_from.items()}
 
 
-def trade_findings(feed: Feed, raw: DayReader, trades: DayReader, day: date) -> tuple[Finding, ...]:
-    """What the rules say of a day's published trades."""
+def trade_findings(
+    feed: Feed, raw: RawDay, trades: DayReader, day: date, build: DayBuild | None
+) -> tuple[Finding, ...]:
+    """Apply the rules to a day's published trades.
+
+    Args:
+        feed: The feed.
+        raw: The raw rows.
+        trades: Reads the trades.
+        day: The trading day.
+        build: What the trades were made from.
+    """
     in_session = inside_session_rule(_session(feed, day), feed.session.minutes_before, feed.session.minutes_after)
-    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, PRICES_POSITIVE, in_session))
+    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, PRICES_POSITIVE, in_session))
+    later = [] if build is None else [other for other in build.others if other > day]
     published = trades.read_day_compactly(day, *COLUMNS_JUDGED)
-    for messages, rows in symbol_parts(raw.read_day_compactly(day, *COLUMNS_READ), published):
-        judgement.see(messages, rows)
+    for settled, rows in settled_parts(*raw, day, later, published):
+        judgement.see(settled.messages, rows)
     return judgement.findings()
 
 

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2_assets.run_scope import evaluations
+from k2_market.build_rules import BuildRules
+from k2_market.day_builds import DayBuild
 from k2_market.finding import Finding, Severity
 from k2_resources.day_planning import DayFiles
 from k2_resources.day_table import DayTable, Published
@@ -20,6 +22,8 @@ from k2_resources.structured_logging import get_logger
 
 ROWS_A_COMMIT = 2_000_000
 """Days are published together up to so many rows: a large day by itself, a history in few commits."""
+
+_SUPERSEDED = "Not published: a build of newer raw rows was published meanwhile, and stays."
 
 _log = get_logger("build")
 
@@ -30,11 +34,13 @@ class BuiltDay:
 
     Attributes:
         findings: What the gate says of its rows.
-        metadata: What is to be told of the day beside the usual.
+        metadata: Goes into the day's materialization beside the usual.
+        made_from: The raw rows and rules that the day was made from; None if its source has no record of them.
     """
 
     findings: tuple[Finding, ...]
     metadata: Mapping[str, Any]
+    made_from: DayBuild | None
 
 
 Build = Callable[[date, StagedDay], BuiltDay]
@@ -44,15 +50,30 @@ Build = Callable[[date, StagedDay], BuiltDay]
 class Gate:
     """Lets built days through to a table, or keeps the last good version published."""
 
-    def __init__(self, context: dg.AssetExecutionContext, asset: dg.AssetKey, table: DayTable) -> None:
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        asset: dg.AssetKey,
+        table: DayTable,
+        rules: Mapping[str, BuildRules] | None = None,
+    ) -> None:
+        """Stand before a table.
+
+        Args:
+            context: The run's.
+            asset: Whose table it is.
+            table: The table.
+            rules: Rules by fingerprint, where the table is to keep those that its days were built under.
+        """
         self._context = context
         self._asset = asset
         self._table = table
+        self._rules = rules
         self._refused: list[str] = []
 
-    def publish(self, days: Sequence[date], build: Build) -> dict[date, dict[str, Any]]:
-        """Build days and publish those whose findings allow, many in one commit; the metadata of each that was."""
-        made: dict[date, dict[str, Any]] = {}
+    def publish(self, days: Sequence[date], build: Build) -> dict[date, "MadeDay"]:
+        """Build days and publish those whose findings allow, many in one commit; gives those that were."""
+        made: dict[date, MadeDay] = {}
         with self._table.stager(days) as stager, ExitStack() as stack:
             ready: list[_Ready] = []
             for day in days:
@@ -68,14 +89,21 @@ class Gate:
                     stack.close()
             return made | self._publish(ready)
 
-    def _publish(self, ready: Sequence["_Ready"]) -> dict[date, dict[str, Any]]:
+    def _publish(self, ready: Sequence["_Ready"]) -> dict[date, "MadeDay"]:
         if not ready:
             return {}
-        published = self._table.publish([each.staged for each in ready], self._context.run.run_id)
+        made_from = {each.staged.day: each.built.made_from for each in ready if each.built.made_from is not None}
+        staged = [each.staged for each in ready]
+        published = self._table.publish(staged, self._context.run.run_id, made_from, self._rules)
         files = self._table.files_by_day([each.staged.day for each in ready])
         for each in ready:
             self._log_published(each, published[each.staged.day])
-        return {each.staged.day: _described(each, published[each.staged.day], files[each.staged.day]) for each in ready}
+        return {
+            each.staged.day: MadeDay(
+                _described(each, published[each.staged.day], files[each.staged.day]), each.built.made_from
+            )
+            for each in ready
+        }
 
     def _log_published(self, ready: "_Ready", published: Published) -> None:
         _log.info(
@@ -85,6 +113,7 @@ class Gate:
             run_id=self._context.run.run_id,
             rows=ready.staged.rows,
             changed=published.changed,
+            superseded=published.superseded,
             snapshot_id=published.snapshot_id,
             build_ms=round(ready.build_seconds * 1000, 1),
             write_ms=round(published.write_seconds * 1000, 1),
@@ -113,6 +142,23 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class MadeDay:
+    """Describes a day that a run made: the metadata of its materialization, and what it was made from."""
+
+    metadata: Mapping[str, Any]
+    made_from: DayBuild | None
+
+
+def data_versions(made: Mapping[date, MadeDay]) -> dict[date, str]:
+    """Make the data versions of days that a run made: the version of their raw rows and the rules they are built by."""
+    return {
+        day: f"{each.made_from.version}.{each.made_from.rules}"
+        for day, each in made.items()
+        if each.made_from is not None
+    }
+
+
+@dataclass(frozen=True)
 class _Ready:
     """A day that the gate let through: its rows, what it says of itself, and how long it took to make."""
 
@@ -132,6 +178,7 @@ def _described(ready: _Ready, published: Published, files: DayFiles) -> dict[str
         "commit_seconds": published.commit_seconds,
         "build_seconds": ready.build_seconds,
         **ready.built.metadata,
+        **({"note": _SUPERSEDED} if published.superseded else {}),
     }
 
 

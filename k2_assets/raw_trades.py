@@ -72,7 +72,7 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
             registry=registry.registry(),
             table=table,
             window=DayWindow(feed.zone, feed.start_date, calendar.trading_day_of(now)),
-            published_days=closed_published_days(context.instance, feed, calendar, now),
+            published_days=closed_published_days(iceberg, feed, calendar, now),
             run_id=context.run.run_id,
         )
         with correlation(context.run.run_id):
@@ -81,7 +81,9 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
             lost, truncated = (_range_set(config.topic_id, each) for each in (config.lost, config.truncated))
             report = ingestion.run(ranges, lost, truncated)
         crash_points.reached("after_commit")
-        yield from materialized(context, key, _metadata_by_day(report, own_day, table.view()), made_from={})
+        view = table.view()
+        versions = {day: str(version) for day, version in view.day_versions.items()}
+        yield from materialized(context, key, _metadata_by_day(report, own_day, view), versions)
         crash_points.reached("after_event")
         topics.mirror(feed.topics.trades, group, table.ledger().covered)
 
@@ -125,10 +127,10 @@ def _range_set(topic_id: str, spans: dict[str, list[list[int]]]) -> RangeSet:
 
 
 def closed_published_days(
-    instance: dg.DagsterInstance, feed: Feed, calendar: TradingCalendar, now: datetime
+    iceberg: IcebergCatalogResource, feed: Feed, calendar: TradingCalendar, now: datetime
 ) -> frozenset[date]:
-    """Days that have closed and whose trades have been published: rows that still come for them are late."""
-    published = map(day_of, instance.get_materialized_partitions(dg.AssetKey([feed.name, "trades"])))
+    """List the days that have closed and whose trades have been published: rows that still come for them are late."""
+    published = iceberg.day_table(feed.name, "trades").builds()
     today = calendar.trading_day_of(now)
     return frozenset(day for day in published if day < today or calendar.closes_at(day) + GRACE <= now)
 

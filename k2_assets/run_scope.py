@@ -20,6 +20,8 @@ DAYS_TAG = "k2/days"
 ATTEMPT_TAG = "k2/attempt"
 FEED_TAG = "k2/feed"
 VERSION_TAG = "k2/raw_version"
+REBUILD_TAG = "k2/rebuild"
+"""Marks a run that was asked for so that its days adopt the feed's current rules."""
 
 _Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -40,6 +42,11 @@ def tagged_days(tags: Mapping[str, str]) -> tuple[date, ...]:
 def days_of_run(context: _Context) -> tuple[date, ...]:
     """The days that an asset of this run makes: those of the run's tag, or its partition alone."""
     return tagged_days(context.run.tags) or (day_of(context.partition_key),)
+
+
+def adopts(context: _Context) -> bool:
+    """Tell whether a run's days adopt the feed's current rules: it was asked for by a person, not by new raw rows."""
+    return REBUILD_TAG in context.run.tags or VERSION_TAG not in context.run.tags
 
 
 def days_materialized(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> tuple[date, ...]:
@@ -88,7 +95,7 @@ def materialized(
     context: dg.AssetExecutionContext,
     asset: dg.AssetKey,
     by_day: Mapping[date, Mapping[str, Any]],
-    made_from: Mapping[date, str],
+    versions: Mapping[date, str],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Report what was made of each day: the run's own partition as its result, the others as events.
 
@@ -96,31 +103,20 @@ def materialized(
         context: The run's.
         asset: What was made.
         by_day: Metadata of each day made.
-        made_from: The version of raw rows that each day was made from, where there is one.
+        versions: Each day's data version, where there is one.
     """
     own = day_of(context.partition_key)
     for day, metadata in by_day.items():
-        tags = {DATA_VERSION_TAG: made_from[day]} if day in made_from else None
+        tags = {DATA_VERSION_TAG: versions[day]} if day in versions else None
         if day != own:
             context.log_event(dg.AssetMaterialization(asset, partition=day.isoformat(), metadata=metadata, tags=tags))
         else:
-            version = dg.DataVersion(made_from[day]) if day in made_from else None
+            version = dg.DataVersion(versions[day]) if day in versions else None
             yield dg.MaterializeResult(asset_key=asset, metadata=metadata, data_version=version)
 
 
-def raw_versions(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[date, str]:
-    """For each day of a raw table the number of its latest materialization event: the version of its rows.
-
-    Ask before reading the rows: what is read then is that version or a newer one.
-    """
-    latest = instance.event_log_storage.get_latest_storage_id_by_partition(
-        raw, dg.DagsterEventType.ASSET_MATERIALIZATION
-    )
-    return {day_of(partition): str(number) for partition, number in latest.items()}
-
-
-def versions_made_from(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[date, str]:
-    """For each day of a derived asset the version of raw rows that its latest materialization was made from."""
+def reported_versions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[date, str]:
+    """Read for each day of an asset the data version that its latest materialization reported."""
     latest = instance.event_log_storage.get_latest_tags_by_partition(
         asset, dg.DagsterEventType.ASSET_MATERIALIZATION, tag_keys=[DATA_VERSION_TAG]
     )

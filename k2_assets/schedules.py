@@ -9,11 +9,13 @@ import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
 from k2_assets.raw_trades import RAW_TRADES
-from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, raw_versions, versions_made_from
+from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG
 from k2_market.build_plan import GRACE
+from k2_market.day_builds import stale_days
 from k2_market.feed import Feed
 from k2_market.table_schemas import DAY
 from k2_market.trading_calendar import TradingCalendar
+from k2_resources.iceberg_resource import IcebergCatalogResource
 
 BUILD_TIME = timedelta(hours=1)
 """Time that a closed day gets to be built before the tables are maintained and its end is tagged."""
@@ -35,9 +37,11 @@ def closing_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Bars of the trading day that has just closed; holidays are skipped.",
     )
-    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def schedule(
+        context: dg.ScheduleEvaluationContext, iceberg: IcebergCatalogResource
+    ) -> dg.RunRequest | dg.SkipReason:
         now = context.scheduled_execution_time.astimezone(UTC)
-        return build_after_close(feed, calendar, context.instance, now)
+        return build_after_close(feed, calendar, iceberg, now)
 
     return schedule
 
@@ -54,8 +58,10 @@ def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Today's bars every {TODAY_MINUTES} minutes, if trades came in since.",
     )
-    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return request_today(feed, context.instance, context.scheduled_execution_time)
+    def schedule(
+        context: dg.ScheduleEvaluationContext, iceberg: IcebergCatalogResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        return request_today(feed, iceberg, context.scheduled_execution_time)
 
     return schedule
 
@@ -88,13 +94,13 @@ def maintain_after_close(feed: Feed, calendar: TradingCalendar, now: datetime) -
     return dg.RunRequest(run_key=f"maintenance-{day}", partition_key=day.isoformat(), tags={FEED_TAG: feed.name})
 
 
-def request_today(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
+def request_today(feed: Feed, iceberg: IcebergCatalogResource, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """The run that makes today's bars anew, if trades came in since they were made."""
     calendar = TradingCalendar.of(feed)
     today = calendar.trading_day_of(now)
     if now >= calendar.closes_at(today) + GRACE:
         return dg.SkipReason(f"{today} has closed; its bars are made after the close")
-    return _request_if_stale(feed, instance, today, f"today-{today}")
+    return _request_if_stale(feed, iceberg, today, f"today-{today}")
 
 
 def closing_cron(feed: Feed, calendar: TradingCalendar, after: timedelta = GRACE) -> str:
@@ -105,13 +111,13 @@ def closing_cron(feed: Feed, calendar: TradingCalendar, after: timedelta = GRACE
 
 
 def build_after_close(
-    feed: Feed, calendar: TradingCalendar, instance: dg.DagsterInstance, now: datetime
+    feed: Feed, calendar: TradingCalendar, iceberg: IcebergCatalogResource, now: datetime
 ) -> dg.RunRequest | dg.SkipReason:
     """The run for the trading day that closed last, at a moment when a session usually has."""
     day = _day_that_closed(calendar, now - GRACE)
     if not calendar.is_trading_day(day):
         return dg.SkipReason(f"{day} is no trading day of {calendar.calendar_name}")
-    return _request_if_stale(feed, instance, day, f"close-{day}")
+    return _request_if_stale(feed, iceberg, day, f"close-{day}")
 
 
 def _day_that_closed(calendar: TradingCalendar, moment: datetime) -> date:
@@ -120,12 +126,15 @@ def _day_that_closed(calendar: TradingCalendar, moment: datetime) -> date:
     return day - timedelta(days=1) if calendar.always_open else day  # which closes at midnight, where the next begins
 
 
-def _request_if_stale(feed: Feed, instance: dg.DagsterInstance, day: date, key: str) -> dg.RunRequest | dg.SkipReason:
-    version = raw_versions(instance, dg.AssetKey([feed.name, RAW_TRADES])).get(day)
-    if version is None:
+def _request_if_stale(
+    feed: Feed, iceberg: IcebergCatalogResource, day: date, key: str
+) -> dg.RunRequest | dg.SkipReason:
+    versions = iceberg.raw_table(feed.name, RAW_TRADES).view().day_versions
+    if day not in versions:
         return dg.SkipReason(f"no raw rows for {day}")
-    if versions_made_from(instance, dg.AssetKey([feed.name, DAY.table])).get(day) == version:
+    if day not in stale_days(versions, iceberg.day_table(feed.name, DAY.table).builds()):
         return dg.SkipReason(f"{day} is built from its latest raw rows")
+    version = str(versions[day])
     return dg.RunRequest(
         run_key=f"{key}-{version}",
         partition_key=day.isoformat(),

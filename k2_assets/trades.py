@@ -1,23 +1,28 @@
 """``trades``: one clean, sorted trading day, gated before it is published."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial, reduce
 from operator import add
 
 import dagster as dg
 
-from k2_assets.day_build import BuiltDay, Extent, Gate
+from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_process import sign
-from k2_assets.run_scope import days_of_run, materialized, raw_versions
+from k2_assets.run_scope import adopts, days_of_run, materialized
+from k2_market.build_rules import BuildRules, rules_of_build
+from k2_market.day_builds import DayBuild, Versions, days_naming
 from k2_market.feed import Feed
-from k2_market.symbol_parts import symbol_parts
-from k2_market.trade_cleaning import COLUMNS_READ, clean_day
-from k2_market.trade_rules import COMPLETE_AGAINST_RAW, PRICES_POSITIVE, UNIQUE_TRADES, Judgement
+from k2_market.trade_cleaning import clean_day
+from k2_market.trade_rules import COMPLETE_AGAINST_RAW, PRICES_POSITIVE, TRADES_IN_ORDER, UNIQUE_TRADES, Judgement
 from k2_resources.day_reader import DayReader
+from k2_resources.day_table import DayTable
 from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.other_days import settled_parts
+from k2_resources.raw_view import RawView
 from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import correlation
 
@@ -44,40 +49,104 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
-        versions = raw_versions(context.instance, dg.AssetKey([feed.name, RAW_TRADES]))
-        raw = iceberg.raw_table(feed.name, RAW_TRADES).view()
-        gate = Gate(context, key, iceberg.day_table(feed.name, TRADES))
+        table = iceberg.day_table(feed.name, TRADES)
+        run_days = days_of_run(context)
+        source = TradesSource.of(
+            feed, iceberg.raw_table(feed.name, RAW_TRADES).view(), table, run_days, adopts(context)
+        )
+        gate = Gate(context, key, table, {each.fingerprint: each for each in source.rules.values()})
         with correlation(context.run.run_id):
-            run_days = days_of_run(context)
-            topics = tuple(raw.ledger.topic_names)
-            made = gate.publish(run_days, partial(build_trades, feed, topics, raw.reader(run_days)))
-        made_from = {} if raw.snapshot_id is None else {RAW_SNAPSHOT: str(raw.snapshot_id)}
-        yield from materialized(context, key, {day: {**said, **made_from} for day, said in made.items()}, versions)
+            made = gate.publish(run_days, partial(build_trades, source))
+        made_from = {} if source.raw.snapshot_id is None else {RAW_SNAPSHOT: str(source.raw.snapshot_id)}
+        yield from materialized(
+            context,
+            key,
+            {day: {**each.metadata, **made_from} for day, each in made.items()},
+            data_versions(made),
+        )
         gate.close()
 
     return trades
 
 
-def build_trades(feed: Feed, topic_order: tuple[str, ...], raw: DayReader, day: date, staged: StagedDay) -> BuiltDay:
-    """A feed's clean trades of a day, with what the gate asks: each once, all of them, none wrongly eligible.
+@dataclass(frozen=True)
+class TradesSource:
+    """Holds all that some days' trades are made from.
+
+    Attributes:
+        feed: The feed.
+        raw: The raw table, at one snapshot.
+        reader: Reads the days at that snapshot.
+        versions: The version of each day's raw rows.
+        naming: For each day the later days that are known to name trades of it.
+        rules: For each day the rules that it is built under.
+    """
+
+    feed: Feed
+    raw: RawView
+    reader: DayReader
+    versions: Versions
+    naming: Mapping[date, frozenset[date]]
+    rules: Mapping[date, BuildRules]
+
+    @classmethod
+    def of(cls, feed: Feed, raw: RawView, published: DayTable, days: Sequence[date], adopt: bool) -> "TradesSource":
+        """Gather it.
+
+        Args:
+            feed: The feed.
+            raw: The raw table.
+            published: The table of trades.
+            days: The days to be built.
+            adopt: They adopt the feed's current rules, whatever they were built under.
+        """
+        current, builds, kept = BuildRules.of(feed), published.builds(), published.rules()
+        return cls(
+            feed=feed,
+            raw=raw,
+            reader=raw.reader(days),
+            versions=raw.day_versions,
+            naming=days_naming(builds),
+            rules={day: rules_of_build(current, builds.get(day), kept, adopt) for day in days},
+        )
+
+
+def build_trades(source: TradesSource, day: date, staged: StagedDay) -> BuiltDay:
+    """Make the clean trades of a day, with what the gate asks: each once, all, in order, none wrongly eligible.
 
     Args:
-        feed: The feed.
-        topic_order: The ids of its topics, the oldest first.
-        raw: Reads the raw rows.
+        source: The raw rows and the rules.
         day: The trading day.
         staged: Takes the trades.
     """
-    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, PRICES_POSITIVE))
-    parts = []
-    for (messages,) in symbol_parts(raw.read_day_compactly(day, *COLUMNS_READ)):
-        clean = clean_day(messages, feed.conditions, topic_order=topic_order)
+    rules = source.rules[day]
+    conditions = rules.applied_to(source.feed).conditions
+    topics = tuple(source.raw.ledger.topic_names)
+    later = source.naming.get(day, frozenset())
+    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, PRICES_POSITIVE))
+    parts, about, arrived, sought = [], Counter[date](), Counter[date](), False
+    for (settled,) in settled_parts(source.raw, source.reader, day, later):
+        clean = clean_day(settled.messages, conditions, topic_order=topics)
         staged.add(clean.trades)
-        judgement.see(messages, clean.trades)
+        judgement.see(settled.messages, clean.trades)
         parts.append((clean.counts, Extent.of(clean.trades, "exchange_timestamp")))
-    unique, complete, prices = judgement.findings()
+        about.update(settled.about_other_days)
+        arrived.update(settled.from_other_days)
+        sought |= settled.sought_in_vain
+    *structural, prices = judgement.findings()
     counts, extent = (reduce(add, each) for each in zip(*parts, strict=True))
     return BuiltDay(
-        findings=(unique, complete, *((prices,) if prices.numbers["eligible_nonpositive"] else ())),
-        metadata={**asdict(counts), **extent.metadata},
+        findings=(*structural, *((prices,) if prices.numbers["eligible_nonpositive"] else ())),
+        metadata={
+            **asdict(counts),
+            "amendments_of_other_days": about.total(),
+            "amendments_from_other_days": arrived.total(),
+            **extent.metadata,
+        },
+        made_from=DayBuild(
+            version=source.versions.get(day, 0),
+            rules=rules.fingerprint,
+            others={each: source.versions.get(each, 0) for each in {*about, *later}},
+            sought=source.raw.sequence_number if sought else None,
+        ),
     )

@@ -17,7 +17,7 @@ from k2_assets.run_process import PROCESS_TAG, RunProcess
 from k2_assets.schedules import request_today
 from k2_cli.dagster_processes import DagsterHome
 from k2_cli.dagster_storage import alone_in, initialise, pools_of_feeds
-from k2_market.build_plan import stale_days
+from k2_market.day_builds import stale_days
 from k2_market.errors import K2Error
 from k2_market.feed import Feed, feed_named, load_feeds
 from k2_resources.iceberg_resource import IcebergCatalogResource
@@ -106,9 +106,9 @@ def catch_up_feed(
             done.ingest_runs += 1
             done.failed += not _carry_out(defs, ingest_job_name(feed), ingest, instance)
             continue
-        build = next_build(feed, instance, clock())
+        build = next_build(feed, iceberg, instance, clock())
         if isinstance(build, dg.SkipReason):
-            build = request_today(feed, instance, clock())
+            build = request_today(feed, iceberg, clock())
         if isinstance(build, dg.SkipReason):
             done.waiting = str(ingest.skip_message)
             return done
@@ -158,8 +158,8 @@ def left_to_do(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource,
     pending = 0 if topic is None else len(topic.readable - covered)
     if pending or ingests_in_flight(instance, feed):
         return f"{feed.name}: {pending:,} messages pending"
-    facts = build_facts(feed, instance, datetime.now(UTC))
-    days = set(stale_days(facts)) | facts.building
+    facts = build_facts(feed, iceberg, instance, datetime.now(UTC))
+    days = set(stale_days(facts.versions, facts.builds)) | facts.building
     return f"{feed.name}: {len(days)} days to build" if days else ""
 
 

@@ -5,9 +5,8 @@ import pyarrow as pa
 
 from k2_market.finding import MAX_EXAMPLES, Finding, Severity
 from k2_market.statements import run_statement
-from k2_market.table_order import TABLE_ORDER
 
-COMPARED_TRADES = (*TABLE_ORDER, "price", "quantity", "price_eligible", "volume_eligible")
+COMPARED_TRADES = ("symbol", "trade_order", "price", "quantity", "price_eligible", "volume_eligible")
 """The columns of ``TRADES`` that daily bars are held against."""
 
 

@@ -1,7 +1,7 @@
 """Bars: minutes out of a clean day's trades, longer ones out of the minutes.
 
 A bar is ``[bar_start, bar_end)``, named by its start, in steps from the exchange's own midnight. Open and close are
-the first and last price-eligible trade in table order. There are no bars of nothing: an interval without an eligible
+the first and last price-eligible trade by trade_order. There are no bars of nothing: an interval without an eligible
 trade has no row. One with volume-eligible trades alone has volume and no prices.
 
 Sums are made of whole numbers, the decimals' own units: exact, or an error. ``vwap`` is rounded half up to the digits
@@ -14,15 +14,23 @@ import polars as pl
 import pyarrow as pa
 
 from k2_market.errors import K2Error
-from k2_market.table_order import TABLE_ORDER, in_table_order
 from k2_market.table_schemas import BARS, DAY, MINUTE, NOTIONAL, BarInterval
+from k2_market.trade_order import TRADE_ORDER, in_trade_order
 
 
 class BarOverflowError(K2Error):
     """The notional of a bar is a number too large for its column."""
 
 
-READ_FROM_TRADES = ("trade_date", *TABLE_ORDER, "price", "quantity", "price_eligible", "volume_eligible")
+READ_FROM_TRADES = (
+    "trade_date",
+    *TRADE_ORDER,
+    "exchange_timestamp",
+    "price",
+    "quantity",
+    "price_eligible",
+    "volume_eligible",
+)
 """The columns of ``TRADES`` that bars are made of."""
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -34,7 +42,7 @@ def minute_bars(trades: pa.Table, day_start: datetime) -> pa.Table:
     """The one-minute bars of a day.
 
     Args:
-        trades: ``TRADES`` of one trading day. Any order; table order is the quickest.
+        trades: ``TRADES`` of one trading day. Any order of rows; that of symbol and trade_order is the quickest.
         day_start: The exchange's midnight at which the trading day starts, as an instant. Trades before it, as of an
             evening session that belongs to the next day, are in bars before it.
 
@@ -44,7 +52,7 @@ def minute_bars(trades: pa.Table, day_start: datetime) -> pa.Table:
     Raises:
         BarOverflowError: A bar's notional is more than its column holds.
     """
-    ordered = in_table_order(_frame(trades.select(READ_FROM_TRADES)))
+    ordered = in_trade_order(_frame(trades.select(READ_FROM_TRADES)))
     priced, counted = pl.col("price_eligible"), pl.col("volume_eligible")
     price, quantity = _units("price"), _units("quantity")
     return _bars(

@@ -1,9 +1,9 @@
 """Which closed days' trades and bars are behind their raw rows, and may be built now."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from k2_market.day_builds import Builds, Versions, stale_days
 from k2_market.ingest_plan import is_resting
 from k2_market.trading_calendar import TradingCalendar
 
@@ -27,8 +27,8 @@ class BuildFacts:
     """All that the plan depends on.
 
     Attributes:
-        raw_versions: For each day the event number of its latest raw materialization.
-        built_versions: For each day the event number of its latest complete build.
+        versions: The version of each day's raw rows.
+        builds: What each day of the table that is made last was made from.
         blocked: Days whose raw rows failed a blocking check.
         building: Days that a queued or running build will make.
         ingesting_from: First trading day of a run that is filling raw tables now; None if there is none.
@@ -36,8 +36,8 @@ class BuildFacts:
         now: The time.
     """
 
-    raw_versions: Mapping[date, int]
-    built_versions: Mapping[date, int]
+    versions: Versions
+    builds: Builds
     blocked: frozenset[date]
     building: frozenset[date]
     ingesting_from: date | None
@@ -47,7 +47,7 @@ class BuildFacts:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """A run to request: these days, as they are after raw event ``version``."""
+    """A run to request: these days, the newest of whose raw rows are of ``version``."""
 
     days: tuple[date, ...]
     attempt: int
@@ -59,23 +59,13 @@ class BuildPlan:
         return f"build-{self.days[0]}-{len(self.days)}-{self.version}-{self.attempt}"
 
 
-def stale_days(facts: BuildFacts) -> list[date]:
-    """Days with raw rows newer than what was built from them, oldest first, whoever may build them."""
-    return behind(facts.raw_versions, facts.built_versions)
-
-
-def behind(raw_versions: Mapping[date, int], built_versions: Mapping[date, int]) -> list[date]:
-    """Days whose raw version is newer than the one that was built from, oldest first."""
-    return sorted(day for day, version in raw_versions.items() if version > built_versions.get(day, -1))
-
-
 def plan_builds(facts: BuildFacts, calendar: TradingCalendar) -> BuildPlan | None:
     """The closed stale days to build next, in one run; None when there are none.
 
     A day waits while a run that fills it, or days after it, is under way, and while its last build rests after
     a failure; new raw rows end that rest at once.
     """
-    free = [day for day in stale_days(facts) if _may_build(day, facts, calendar)]
+    free = [day for day in stale_days(facts.versions, facts.builds) if _may_build(day, facts, calendar)]
     if not free:
         return None
     attempts = {day: _attempt(day, facts) for day in free}
@@ -83,7 +73,7 @@ def plan_builds(facts: BuildFacts, calendar: TradingCalendar) -> BuildPlan | Non
     days = tuple(day for day in free if attempts[day] == attempt)[:MAX_DAYS_PER_RUN]
     if attempt > 1:
         days = days[:1]  # after a failure, alone: a day that can't be built must not hold up its neighbours
-    return BuildPlan(days, attempt, max(facts.raw_versions[day] for day in days))
+    return BuildPlan(days, attempt, max(facts.versions[day] for day in days))
 
 
 def is_open(day: date, calendar: TradingCalendar, now: datetime) -> bool:
@@ -98,12 +88,12 @@ def _may_build(day: date, facts: BuildFacts, calendar: TradingCalendar) -> bool:
         return False
     if is_open(day, calendar, facts.now):
         return False
-    failed = (run for run in facts.failed if day in run.days and run.raw_version >= facts.raw_versions[day])
+    failed = (run for run in facts.failed if day in run.days and run.raw_version >= facts.versions[day])
     return not any(is_resting(run.ended, run.attempt, facts.now) for run in failed)
 
 
 def _attempt(day: date, facts: BuildFacts) -> int:
     return 1 + max(
-        (run.attempt for run in facts.failed if day in run.days and run.raw_version >= facts.raw_versions[day]),
+        (run.attempt for run in facts.failed if day in run.days and run.raw_version >= facts.versions[day]),
         default=0,
     )

@@ -87,6 +87,7 @@ TRADES = pa.schema(
         pa.field("symbol", pa.string(), nullable=False),
         pa.field("exchange_timestamp", TIMESTAMP, nullable=False),
         pa.field("sequence_number", pa.int64()),
+        pa.field("trade_order", pa.int64()),
         pa.field("trade_id", pa.string(), nullable=False),
         pa.field("price", PRICE, nullable=False),
         pa.field("quantity", QUANTITY, nullable=False),
@@ -102,7 +103,12 @@ TRADES = pa.schema(
         pa.field("kafka_offset", pa.int64(), nullable=False),
     ]
 )
-"""One clean, sorted trading day: unique by (symbol, trade_id), cancels and corrections applied."""
+"""One clean, sorted trading day: unique by (symbol, trade_id), cancels and corrections applied.
+
+``trade_order`` numbers the trades of a symbol from 1 in the order in which they set open and close; it is null only on
+days that an earlier version of K2 built. ``kafka_*`` name the message that gave the trade its values: of a corrected
+trade that is the correction.
+"""
 
 BARS = pa.schema(
     [

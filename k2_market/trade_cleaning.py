@@ -1,26 +1,29 @@
-"""Makes one clean trading day out of the messages of the raw table.
-
-What the messages say is settled in this order:
+"""Makes one clean trading day out of the messages of the raw table; ``docs/corrections.md`` explains the rules.
 
 1. Dead letters are left out.
 2. A ``NEW`` message that repeats ``(symbol, trade_id)`` is left out; the first in message order stays, also where
    the two differ (a *conflicting id*). A trade without an id is never taken for a repetition: rows with equal
    content are genuine fills. It is named after its place in Kafka.
-3. A ``CORRECT`` or ``CANCEL`` with the content of an earlier one is a repetition too. Content is what the exchange
-   said: not ``message_id``, not ``received_timestamp``, not the place in Kafka.
-4. A ``CORRECT`` gives its trade new values: price, quantity, side, conditions, currency, and its own place in Kafka,
-   so that a value can be traced to the message that said it. The trade keeps its place in the market: trade_id,
-   exchange_timestamp, sequence_number, trade_date; a correction sent at four o'clock does not move a trade of ten
-   o'clock into the closing bar. Of several corrections the last in message order counts. One that names the
-   trade_id of another correction, as FIX does, is followed back to the trade itself.
-5. A correction of a trade that the day does not hold is taken as that trade, under the id that it corrects.
-6. A cancelled trade is left out, and stays so whatever corrections name it. A cancel that names nothing does nothing.
+3. A ``CORRECT`` gives its trade new values: price, quantity, side, conditions, currency. Of several corrections the
+   last in message order counts, also where it goes back to earlier values. One that names the trade_id of another
+   correction, as FIX does, is followed back to the trade itself.
+4. The trade keeps its place in the market: trade_id, exchange_timestamp, sequence_number, trade_date, and its place
+   among trades of the same instant. A correction sent at four o'clock does not move a trade of ten o'clock.
+   ``kafka_*`` of a corrected trade name the correction, so that its values can be traced to the message they are of.
+5. A correction of a trade that was never reported is taken as that trade, under the id that it corrects. The first
+   such correction gives the trade its place, the last one its values.
+6. A cancelled trade is left out, and stays so whatever corrections name it. A cancel that names no trade does nothing.
+7. A ``CORRECT`` or ``CANCEL`` with the content of an earlier one is counted as a duplicate. Where all corrections of a
+   trade have sequence numbers, which are part of the content, that is a report delivered again, and it changes nothing.
+   Where they have none the exchange may have gone back to earlier values, so it decides as any other correction does;
+   the trade then leads back to the first message of that content. Content leaves out ``message_id``,
+   ``received_timestamp`` and the place in Kafka.
 
 Message order is that of topic, partition and offset; a symbol's messages share a partition. Nothing depends on the
 order of the table's rows, so loading the same messages again changes nothing.
 
-``NEW``, ``CORRECT`` and ``CANCEL`` are FIX TradeReportTransType 0, 2 and 1; that a correction keeps the trade's time
-is the practice of NYSE TAQ.
+``NEW``, ``CANCEL`` and ``CORRECT`` are FIX TradeReportTransType (487) 0, 1 and 2. That a corrected trade keeps its time
+is the practice of NYSE Daily TAQ (correction indicator 01: original time, corrected data).
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +37,8 @@ from k2_market.conditions import price_eligible, volume_eligible
 from k2_market.errors import K2Error
 from k2_market.feed import Conditions
 from k2_market.repeated_keys import rows_perhaps_sharing_a_key
-from k2_market.table_order import table_order
 from k2_market.table_schemas import TRADES
+from k2_market.trade_order import market_order
 
 
 class IncompleteTradeError(K2Error):
@@ -87,8 +90,8 @@ class CleanDay:
     """A clean trading day.
 
     Attributes:
-        trades: ``TRADES``, unique by (symbol, trade_id), in table order: by symbol, exchange_timestamp,
-            sequence_number (none first), kafka_partition and kafka_offset.
+        trades: ``TRADES``, unique by (symbol, trade_id), in the order of symbol and trade_order: by
+            exchange_timestamp, sequence_number (none first), and the place in Kafka of the message that reported them.
         counts: How it came about.
     """
 
@@ -97,13 +100,13 @@ class CleanDay:
 
 
 _PLACE_IN_MARKET = ("trade_date", "symbol", "exchange_timestamp", "sequence_number")
-_SAID_LAST = ("price", "quantity", "side", "conditions", "currency", "received_timestamp")
+_CORRECTABLE = ("price", "quantity", "side", "conditions", "currency", "received_timestamp")
 _PLACE_IN_KAFKA = ("kafka_topic_id", "kafka_partition", "kafka_offset")
 
 COLUMNS_READ = (
     *_PLACE_IN_MARKET,
     "trade_id",
-    *_SAID_LAST,
+    *_CORRECTABLE,
     "action",
     "corrects_trade_id",
     "reject_reason",
@@ -111,7 +114,7 @@ COLUMNS_READ = (
 )
 """The raw table's columns that cleaning needs; a caller that reads no others saves memory."""
 
-_ALWAYS_SAID = ("symbol", "exchange_timestamp", "price", "quantity", "side", "conditions", "currency")
+_REQUIRED = ("symbol", "exchange_timestamp", "price", "quantity", "side", "conditions", "currency")
 _MESSAGE_ORDER = ("topic_rank", "kafka_partition", "kafka_offset")
 _TRADE_KEY = ("symbol", "trade_id")
 _TRADE_CONTENT = ("exchange_timestamp", "price", "quantity", "side", "conditions", "currency")
@@ -138,24 +141,49 @@ def clean_day(raw: pa.Table, conditions: Conditions, topic_order: Sequence[str] 
     reported = live.filter(~amends) if amends.any() else live
     repeated = _repeated(reported)
     new = _without(reported, repeated)
-    amendments = _in_message_order(_with_content(raw, live.filter(amends)))
-    distinct = amendments.unique(_AMENDMENT_CONTENT, keep="first", maintain_order=True)
-    amended = _amended(new, distinct)
+    amendments = _compared(_in_message_order(_with_content(raw, live.filter(amends))))
+    amended = _amended(new, _with_trade_named(new, amendments))
 
     counts = CleaningCounts(
         raw_rows=raw.num_rows,
         dead_letters=raw.num_rows - live.height,
-        duplicates=repeated.height + amendments.height - distinct.height,
+        duplicates=repeated.height + amended.duplicates,
         conflicting_ids=_conflicting_ids(raw, repeated),
         new_trades=new.height,
         cancels=amended.cancels,
         cancelled=amended.cancelled,
-        corrections=distinct.height - amended.cancels,
+        corrections=amended.corrections,
         unmatched_cancels=amended.unmatched_cancels,
         unmatched_corrections=amended.unmatched_corrections,
         trades=amended.trades.height,
     )
     return CleanDay(_trades_table(raw, amended.trades, conditions), counts)
+
+
+@dataclass(frozen=True)
+class UnmatchedAmendments:
+    """Cancels and corrections of a day that name trades which no ``NEW`` message of the day reports.
+
+    Attributes:
+        rows: Their positions in the raw rows.
+        named: For each the symbol and the trade_id that it names, corrections of corrections followed back.
+    """
+
+    rows: list[int]
+    named: list[tuple[str, str]]
+
+
+def unmatched_amendments(raw: pa.Table, topic_order: Sequence[str] = ()) -> UnmatchedAmendments:
+    """Find the cancels and corrections that name no trade that the same rows report; arguments as for ``clean_day``."""
+    if not pc.any(pc.is_in(raw["action"], value_set=pa.array(["CORRECT", "CANCEL"]))).as_py():
+        return UnmatchedAmendments([], [])
+    live = _live_messages(raw, topic_order)
+    amends = _amends(raw, live)
+    reported = live.filter(~amends)
+    amendments = _with_trade_named(reported, _in_message_order(_with_content(raw, live.filter(amends))))
+    unmatched = amendments.join(reported, on=_TRADE_KEY, how="anti").sort("row")
+    keys = unmatched.select(pl.col("symbol").cast(pl.String), "trade_id")
+    return UnmatchedAmendments(unmatched["row"].to_list(), list(keys.iter_rows()))
 
 
 def _live_messages(raw: pa.Table, topic_order: Sequence[str]) -> pl.DataFrame:
@@ -226,32 +254,42 @@ def _conflicting_ids(raw: pa.Table, repeated: pl.DataFrame) -> int:
 
 @dataclass(frozen=True)
 class _Amended:
-    """``trades`` with ``value_row`` (whose values hold) beside ``row`` (whose place in the market holds)."""
+    """``trades``: ``row`` gives a trade its place in the market, ``value_row`` its values. The others are counts."""
 
     trades: pl.DataFrame
-    cancels: int
-    cancelled: int
-    unmatched_cancels: int
-    unmatched_corrections: int
+    cancels: int = 0
+    cancelled: int = 0
+    corrections: int = 0
+    duplicates: int = 0
+    unmatched_cancels: int = 0
+    unmatched_corrections: int = 0
 
 
 def _amended(new: pl.DataFrame, amendments: pl.DataFrame) -> _Amended:
-    """Cancels and corrections applied to the trades; the many that none of them names are not touched."""
-    place, message = ("row", *_TRADE_KEY, "exchange_timestamp", "sequence_number"), _MESSAGE_ORDER
-    as_reported = new.select(*place, *message, pl.col("row").alias("value_row"), pl.lit(False).alias("corrected"))
-    if amendments.is_empty():
-        return _Amended(as_reported, 0, 0, 0, 0)
+    """Apply cancels and corrections to the trades that they name; the many others are not touched.
 
-    about = _with_trade_named(new, amendments)
-    cancels = about.filter(pl.col("action") == "CANCEL").select(_TRADE_KEY)
-    last = about.filter(pl.col("action") == "CORRECT").unique(_TRADE_KEY, keep="last", maintain_order=True)
-    named = as_reported.join(about, on=_TRADE_KEY, how="semi")
-    values = last.select(*_TRADE_KEY, *message, pl.col("row").alias("value_row"), pl.lit(True).alias("corrected"))
+    Args:
+        new: The trades that are reported.
+        amendments: As ``_compared`` and ``_with_trade_named`` give them.
+    """
+    place = ("row", *_TRADE_KEY, "exchange_timestamp", "sequence_number", *_MESSAGE_ORDER)
+    as_reported = new.select(*place, pl.col("row").alias("value_row"), pl.lit(False).alias("corrected"))
+    if amendments.is_empty():
+        return _Amended(as_reported)
+
+    distinct = amendments.filter(~pl.col("again"))
+    cancels = distinct.filter(pl.col("action") == "CANCEL").select(_TRADE_KEY)
+    all_numbered = pl.col("sequence_number").is_not_null().all().over(_TRADE_KEY)
+    corrections = amendments.filter(pl.col("action") == "CORRECT").filter(~(pl.col("again") & all_numbered))
+    first, last = (corrections.unique(_TRADE_KEY, keep=end, maintain_order=True) for end in ("first", "last"))
+    named = as_reported.join(amendments, on=_TRADE_KEY, how="semi")
+    values = last.select(*_TRADE_KEY, pl.col("first_row").alias("value_row"), pl.lit(True).alias("corrected"))
+    never_reported = first.join(named, on=_TRADE_KEY, how="anti")
     known = pl.concat(
         [
             named.join(last, on=_TRADE_KEY, how="anti"),
             named.select(place).join(values, on=_TRADE_KEY),
-            last.select(place).join(named, on=_TRADE_KEY, how="anti").join(values, on=_TRADE_KEY),
+            never_reported.select(place).join(values, on=_TRADE_KEY),
         ]
     )
     standing = known.join(cancels, on=_TRADE_KEY, how="anti")
@@ -259,13 +297,36 @@ def _amended(new: pl.DataFrame, amendments: pl.DataFrame) -> _Amended:
         trades=pl.concat([_without(as_reported, named), standing]),
         cancels=cancels.height,
         cancelled=known.height - standing.height,
+        corrections=distinct.height - cancels.height,
+        duplicates=amendments.height - distinct.height,
         unmatched_cancels=cancels.join(known, on=_TRADE_KEY, how="anti").height,
         unmatched_corrections=known.height - named.height,
     )
 
 
+def _compared(amendments: pl.DataFrame) -> pl.DataFrame:
+    """Add ``first_row``, the row of the first amendment with the same content, and ``again``: that is an earlier one.
+
+    Args:
+        amendments: In message order, with their content.
+    """
+    if amendments.is_empty():
+        return amendments
+    numbered = amendments.with_row_index("position")
+    alike = numbered.group_by(_AMENDMENT_CONTENT).agg("position", pl.col("row").first().alias("first_row"))
+    first_rows = alike.select("position", "first_row").explode("position").sort("position")["first_row"]
+    return amendments.with_columns(first_rows).with_columns(again=pl.col("row") != pl.col("first_row"))
+
+
 def _with_trade_named(new: pl.DataFrame, amendments: pl.DataFrame) -> pl.DataFrame:
-    """The amendments, each with the trade_id of the trade that it is about in place of its own."""
+    """Give each amendment the trade_id of the trade that it is about in place of its own.
+
+    Args:
+        new: The trades that are reported.
+        amendments: In message order.
+    """
+    if amendments.is_empty():
+        return amendments
     corrects = pl.col("corrects_trade_id")
     direct = amendments.with_columns(
         pl.when(corrects.is_null() | (corrects == "")).then("trade_id").otherwise(corrects).alias("names")
@@ -297,15 +358,16 @@ def _ends(links: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str | N
 
 def _trades_table(raw: pa.Table, trades: pl.DataFrame, conditions: Conditions) -> pa.Table:
     """``TRADES``, put together from the raw rows that the trades point at."""
-    order = table_order(trades, ties=["topic_rank"])
-    trades = trades.select("row", "value_row", "trade_id", "corrected")
+    order = market_order(trades, ties=["topic_rank"])
+    trades = trades.select("row", "value_row", "symbol", "trade_id", "corrected")
     if order is not None:
         trades = trades[order]
     placed, valued = trades["row"].to_arrow(), trades["value_row"].to_arrow()
     columns = {column: _taken(raw, column, placed) for column in _PLACE_IN_MARKET}
-    columns |= {column: _taken(raw, column, valued) for column in (*_SAID_LAST, *_PLACE_IN_KAFKA)}
+    columns |= {column: _taken(raw, column, valued) for column in (*_CORRECTABLE, *_PLACE_IN_KAFKA)}
     columns["trade_id"] = trades["trade_id"].to_arrow().cast(pa.string())
     columns["corrected"] = trades["corrected"].to_arrow()
+    columns["trade_order"] = trades.select(pl.int_range(1, pl.len() + 1).over("symbol")).to_series().to_arrow()
     judged = _frame(pa.table({column: columns[column] for column in ("conditions", "price", "quantity")})).select(
         price_eligible=price_eligible(conditions), volume_eligible=volume_eligible(conditions)
     )
@@ -316,7 +378,7 @@ def _trades_table(raw: pa.Table, trades: pl.DataFrame, conditions: Conditions) -
 
 def _refuse_incomplete(raw: pa.Table) -> None:
     live = raw["reject_reason"].is_null()
-    for column in _ALWAYS_SAID:
+    for column in _REQUIRED:
         if raw[column].null_count and pc.any(lacks := pc.and_(raw[column].is_null(), live)).as_py():
             row = raw.select(_PLACE_IN_KAFKA).filter(lacks).slice(0, 1).to_pylist()[0]
             raise IncompleteTradeError(

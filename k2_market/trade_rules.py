@@ -14,9 +14,20 @@ from k2_market.statements import run_statement
 from k2_market.tally import Tally
 from k2_market.trading_calendar import Session
 
+_BEFORE_ALL = -(2**63)
+"""Stands for the sequence number of a trade that has none: it comes before those of its instant that have one."""
+
 _SHOWN = ("symbol", "trade_id", "exchange_timestamp", "price", "quantity", "kafka_partition", "kafka_offset")
 
-COLUMNS_JUDGED = (*_SHOWN, "conditions", "kafka_topic_id", "price_eligible", "volume_eligible")
+COLUMNS_JUDGED = (
+    *_SHOWN,
+    "conditions",
+    "kafka_topic_id",
+    "price_eligible",
+    "volume_eligible",
+    "sequence_number",
+    "trade_order",
+)
 """The columns of ``TRADES`` that the rules look at."""
 
 
@@ -135,6 +146,39 @@ def _complete(tally: Tally) -> Finding:
     )
 
 
+def trades_in_order(trades: pa.Table) -> Finding:
+    """Check that ``trade_order`` counts a symbol's trades from 1, by exchange_timestamp and sequence_number.
+
+    Numbers: ``trades`` and ``out_of_order``, those whose number does not follow the one before, or that are earlier
+    than the trade before. Trades of one instant without sequence numbers may stand in any order.
+    """
+    return TRADES_IN_ORDER.conclude(_count_out_of_order(trades))
+
+
+def _count_out_of_order(trades: pa.Table) -> Tally:
+    order = ["symbol", "trade_order"]
+    ordered = _frame(trades, [*_SHOWN, "sequence_number", "trade_order"]).sort(order, nulls_last=True)
+    same_symbol = pl.col("symbol") == pl.col("symbol").shift()
+    follows = pl.col("trade_order") == pl.when(same_symbol).then(pl.col("trade_order").shift() + 1).otherwise(1)
+    time, number = pl.col("exchange_timestamp"), pl.col("sequence_number").fill_null(_BEFORE_ALL)
+    earlier = (time < time.shift()) | ((time == time.shift()) & (number < number.shift()))
+    wrong = ordered.filter(~follows.fill_null(False) | (same_symbol & earlier).fill_null(False))
+    return Tally({"trades": trades.num_rows, "out_of_order": wrong.height}, (_examples(wrong),))
+
+
+def _in_order(tally: Tally) -> Finding:
+    wrong, trades = tally.numbers["out_of_order"], tally.numbers["trades"]
+    return Finding(
+        check="trades_in_order",
+        passed=not wrong,
+        severity=Severity.ERROR,
+        description=f"{wrong} of {trades} trades stand out of order: a bar's open or close may be another's.",
+        numbers=tally.numbers,
+        examples=tally.shown,
+        sizes=frozenset({"trades"}),
+    )
+
+
 def prices_positive(trades: pa.Table) -> Finding:
     """Whether no trade has a price of zero or less, or a quantity below zero.
 
@@ -168,6 +212,7 @@ def _positive(tally: Tally) -> Finding:
 
 
 UNIQUE_TRADES = TradeRule(lambda _, trades: _count_repeated(trades), _unique)
+TRADES_IN_ORDER = TradeRule(lambda _, trades: _count_out_of_order(trades), _in_order)
 COMPLETE_AGAINST_RAW = TradeRule(_count_incomplete, _complete)
 PRICES_POSITIVE = TradeRule(lambda _, trades: _count_nonpositive(trades), _positive)
 

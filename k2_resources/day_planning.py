@@ -59,6 +59,16 @@ def files_by_day(table: Table | None, days: Sequence[date]) -> dict[date, DayFil
     return found
 
 
+def days_of(table: Table) -> frozenset[date]:
+    """List the trading days that a table has rows of; reads manifests, no data, where it is parted by day."""
+    if table.current_snapshot() is None:
+        return frozenset()
+    scan = table.scan(selected_fields=(PARTITION_COLUMN,))
+    if all(parted_by_day_alone(table.schema(), spec) for spec in table.specs().values()):
+        return frozenset(_EPOCH + timedelta(days=task.file.partition[0]) for task in scan.plan_files())
+    return frozenset(scan.to_arrow()[PARTITION_COLUMN].unique().to_pylist())
+
+
 def day_paths(table: Table, day: date) -> frozenset[str]:
     """The paths of the data files that hold a trading day's rows; reads manifests, no data."""
     return paths_by_day(table, [day])[day]

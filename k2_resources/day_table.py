@@ -20,6 +20,8 @@ from tenacity import (
     wait_random,
 )
 
+from k2_market.build_rules import RULES_PROPERTY, BuildRules, rules_from_json, rules_to_json
+from k2_market.day_builds import BUILDS_PROPERTY, Builds, DayBuild, builds_from_json, builds_to_json, supersedes
 from k2_resources import crash_points
 from k2_resources.day_planning import DayFiles, files_by_day, of_days, paths_by_day
 from k2_resources.day_reader import DayReader
@@ -41,13 +43,15 @@ class Published:
 
     Attributes:
         snapshot_id: The table's snapshot after it.
-        changed: Whether rows differ from the version that was published; if not, nothing was written.
+        changed: Rows differ from the version that was published; if not, no rows were written.
+        superseded: A build of newer rows was published meanwhile and stays.
         write_seconds: Time to write data and manifest files.
         commit_seconds: Time from there to the catalog's answer.
     """
 
     snapshot_id: int | None
     changed: bool
+    superseded: bool = False
     write_seconds: float = 0.0
     commit_seconds: float = 0.0
 
@@ -65,6 +69,26 @@ class DayTable:
     def identifier(self) -> str:
         """Catalog name, as ``asx.trades``."""
         return f"{self._feed}.{self._name}"
+
+    def builds(self) -> dict[date, DayBuild]:
+        """Read what each published day was made from.
+
+        Raises:
+            CatalogUnavailable: The catalog does not answer.
+        """
+        table = find_table(self._catalog, self._feed, self._name)
+        return {} if table is None else builds_of(table)
+
+    def reader_and_builds(self, days: Sequence[date]) -> tuple[DayReader, dict[date, DayBuild]]:
+        """Give a reader of some days, and what each published day was made from, both of the same snapshot."""
+        table = find_table(self._catalog, self._feed, self._name)
+        return DayReader(table, self.schema, days), {} if table is None else builds_of(table)
+
+    def rules(self) -> dict[str, BuildRules]:
+        """Read the rules that published days were built under, by fingerprint; raises like ``builds``."""
+        table = find_table(self._catalog, self._feed, self._name)
+        text = None if table is None else table.properties.get(RULES_PROPERTY)
+        return {} if text is None else rules_from_json(text)
 
     def reader(self, days: Sequence[date]) -> DayReader:
         """Reads some trading days as they are published now, one after the other.
@@ -114,14 +138,23 @@ class DayTable:
         with ThreadPoolExecutor(1) as writing:
             yield Stager(table, self.schema, paths_by_day(table, days), writing)
 
-    def publish(self, days: Sequence[StagedDay], run_id: str) -> dict[date, Published]:
+    def publish(
+        self,
+        days: Sequence[StagedDay],
+        run_id: str,
+        made_from: Builds | None = None,
+        rules: Mapping[str, BuildRules] | None = None,
+    ) -> dict[date, Published]:
         """Make staged days the published versions, in one commit; readers see the old or the new days.
 
-        A commit whose answer was lost is simply tried again: where it landed, the files are the table's already.
+        A commit whose answer was lost is simply tried again: where it landed, the files are the table's already. A day
+        of which a build of newer rows was published meanwhile stays as it is.
 
         Args:
             days: Each with all of its rows.
             run_id: The run that publishes, for the snapshot's summary.
+            made_from: For each day what it was made from, to be recorded beside it.
+            rules: The rules that ``made_from`` names, by fingerprint, where the table is to keep them.
 
         Raises:
             CatalogUnavailable: The catalog does not answer, or others commit first each time.
@@ -140,7 +173,7 @@ class DayTable:
             reraise=True,
         )
         try:
-            published = retrying(self._attempt, days, named, run_id)
+            published = retrying(self._attempt, days, named, run_id, made_from or {}, rules or {})
         except CommitFailedException as conflict:
             raise CatalogUnavailable(
                 f"{self.identifier}: {named} was not published: other writers committed first each time: {conflict}"
@@ -149,24 +182,43 @@ class DayTable:
             day: replace(each, write_seconds=each.write_seconds + ended - started) for day, each in published.items()
         }
 
-    def _attempt(self, days: Sequence[StagedDay], named: str, run_id: str) -> dict[date, Published]:
+    def _attempt(
+        self, days: Sequence[StagedDay], named: str, run_id: str, made_from: Builds, rules: Mapping[str, BuildRules]
+    ) -> dict[date, Published]:
         table = ensure_table(self._catalog, self._feed, self._name)
         snapshot = table.current_snapshot()
         as_it_is = None if snapshot is None else snapshot.snapshot_id
         now = paths_by_day(table, [staged.day for staged in days])
-        done = {staged.day: Published(as_it_is, changed=staged.is_in(now[staged.day])) for staged in days}
+        recorded = builds_of(table)
+        older = {day for day, build in made_from.items() if not supersedes(build, recorded.get(day))}
+        done = {
+            staged.day: Published(as_it_is, changed=staged.is_in(now[staged.day]), superseded=staged.day in older)
+            for staged in days
+        }
         new = [
             staged
             for staged in days
-            if not staged.is_in(now[staged.day]) and not staged.says_the_same_as(now[staged.day])
+            if staged.day not in older
+            and not staged.is_in(now[staged.day])
+            and not staged.says_the_same_as(now[staged.day])
         ]
+        record = _recorded(table, recorded | {day: made_from[day] for day in made_from if day not in older}, rules)
         if new:
             with in_words(self.identifier, f"publishing {named} in"):
-                replaced = self._replaced(table, new, [staged.day for staged in new if now[staged.day]], run_id)
+                there = [staged.day for staged in new if now[staged.day]]
+                replaced = self._replaced(table, new, there, run_id, record)
             done |= {staged.day: replaced for staged in new}
+        elif record:
+            # Without a snapshot nothing but the record can be lost to another writer, and its days are then built anew.
+            transaction = TableTransaction(table)
+            transaction.set_properties(record)
+            with in_words(self.identifier, f"recording the build of {named} in"):
+                transaction.commit_transaction()
         return done
 
-    def _replaced(self, table: Table, days: list[StagedDay], there: list[date], run_id: str) -> Published:
+    def _replaced(
+        self, table: Table, days: list[StagedDay], there: list[date], run_id: str, record: dict[str, str]
+    ) -> Published:
         started = time.perf_counter()
         transaction = TableTransaction(table)
         expire_oldest(transaction, table)
@@ -178,6 +230,8 @@ class DayTable:
             with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
                 for file in files:
                     append.append_data_file(file)
+        if record:
+            transaction.set_properties(record)
         written = time.perf_counter()
         crash_points.reached("bars_half")
         for staged in days:
@@ -189,6 +243,22 @@ class DayTable:
             write_seconds=written - started,
             commit_seconds=time.perf_counter() - written,
         )
+
+
+def builds_of(table: Table) -> dict[date, DayBuild]:
+    """Read what each day of a loaded table was made from."""
+    text = table.properties.get(BUILDS_PROPERTY)
+    return {} if text is None else builds_from_json(text)
+
+
+def _recorded(table: Table, builds: Builds, rules: Mapping[str, BuildRules]) -> dict[str, str]:
+    """Make the properties to be set for builds to be on record; none where all of it is there already."""
+    wanted = {BUILDS_PROPERTY: builds_to_json(builds)} if builds else {}
+    if rules:
+        kept = rules_from_json(table.properties.get(RULES_PROPERTY, "{}"))
+        in_use = {build.rules for build in builds.values()}
+        wanted[RULES_PROPERTY] = rules_to_json({name: r for name, r in {**kept, **rules}.items() if name in in_use})
+    return {name: text for name, text in wanted.items() if table.properties.get(name) != text}
 
 
 @dataclass(frozen=True)

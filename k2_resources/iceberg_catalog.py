@@ -23,10 +23,13 @@ from k2_market.table_schemas import (
     RAW_TRADES,
     TRADES,
 )
+from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import CatalogUnavailable, database_said, in_words
 
 KEPT_SNAPSHOTS = 30
 """Snapshots a table keeps. pyiceberg's commit costs about a millisecond for each one kept."""
+
+_log = get_logger("iceberg")
 
 _CONNECT_SECONDS = 10
 _STATEMENT_SECONDS = 30
@@ -116,6 +119,7 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
     """A feed's table, created when it is absent: partitioned by trading day, its own commit retry off (#002)."""
     found = find_table(catalog, feed, table)
     if found is not None:
+        found = _with_columns(found, TABLE_SCHEMAS[table])
         _require_columns(found, TABLE_SCHEMAS[table])
         return found
     with in_words(f"{feed}.{table}", "creating"):
@@ -134,6 +138,23 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
 def absent_properties(table: Table) -> dict[str, str]:
     """The properties that a table of an earlier K2 lacks; those that it has are left as they are."""
     return {name: value for name, value in _PROPERTIES.items() if name not in table.properties}
+
+
+def _with_columns(table: Table, schema: pa.Schema) -> Table:
+    """Add the columns that an earlier K2 did not write; rows that are there have null in them."""
+    columns = table.schema().as_arrow().names
+    absent = [field for field in schema if field.name not in columns and field.nullable]
+    if not absent:
+        return table
+    name = ".".join(table.name())
+    with in_words(name, f"adding columns {', '.join(field.name for field in absent)} to"):
+        try:
+            with table.update_schema() as update:
+                update.union_by_name(pa.schema(absent))
+        except CommitFailedException:  # another writer was quicker, perhaps with the same columns
+            return _with_columns(table.refresh(), schema)
+    _log.info("columns added", table=name, columns=[field.name for field in absent])
+    return table
 
 
 def _require_columns(table: Table, schema: pa.Schema) -> None:

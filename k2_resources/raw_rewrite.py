@@ -1,8 +1,7 @@
 """Replacing a day's rows in a raw table: in one commit with the ledger, whose ranges stay as they are.
 
 Like ingestion's commit it is refused when anyone else committed since the table was loaded, and is then decided anew
-on the table as it is by then. Its snapshots have a run id that no Dagster run has, so its days are reported as rows
-that nobody reported yet, and are built again.
+on the table as it is by then. It gives its days a new version, so that they are reported and built again.
 """
 
 import uuid
@@ -18,7 +17,7 @@ from k2_market.ledger import PROPERTY
 from k2_resources import crash_points
 from k2_resources.day_planning import day_files, of_day, of_other_days
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
-from k2_resources.raw_view import BATCH_ID, DAYS, RUN_ID, RawView
+from k2_resources.raw_view import BATCH_ID, DAYS, RUN_ID, RawView, with_new_rows
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
@@ -102,7 +101,7 @@ class RawRewriter:
         else:
             transaction.append(rewrite.in_order, snapshot_properties=summary)
         crash_points.reached("parquet_written")
-        transaction.set_properties({PROPERTY: after.to_json()})
+        transaction.set_properties({PROPERTY: after.to_json(), **with_new_rows(view.table, rewrite.days)})
         crash_points.reached("before_cas")
         table = settled(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
         crash_points.reached("after_cas")

@@ -21,7 +21,7 @@ from k2_resources import crash_points
 from k2_resources.day_files import append_files
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
 from k2_resources.raw_delivery import Delivery, Layout, WrittenDelivery, written
-from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView, ledger_of
+from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView, ledger_of, with_new_rows
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
@@ -136,7 +136,7 @@ class RawTable:
         files = [file for each in deliveries for file in each.files]
         with in_words(self.identifier, f"writing a snapshot of {batch.messages} rows of"):
             append_files(transaction, files, _summary(batch, deliveries[0].run_id, by_day))
-        transaction.set_properties({PROPERTY: after.to_json()})
+        transaction.set_properties({PROPERTY: after.to_json(), **with_new_rows(table, by_day)})
         crash_points.reached("before_cas")
         self._seen = settled(transaction, self._catalog, self.identifier, batch.batch_id, _STILL_PENDING)
         crash_points.reached("after_cas")

@@ -1,6 +1,6 @@
 """A raw table as it is at one snapshot: rows, the ledger that belongs to them, and the commits it remembers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
@@ -8,10 +8,12 @@ import pyarrow as pa
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import ancestors_of
 
+from k2_market.day_builds import VERSIONS_PROPERTY, versions_from_json, versions_to_json
 from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.row_offsets import OFFSET_COLUMNS
+from k2_resources.day_planning import days_of
 from k2_resources.day_reader import DayReader
 
 # What an ingest commit writes into its snapshot's summary.
@@ -37,6 +39,7 @@ class PastCommit:
     run_id: str
     committed: datetime
     days: tuple[date, ...]
+    sequence_number: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,16 @@ class RawView:
         return replace(self, table=table)
 
     @property
+    def day_versions(self) -> dict[date, int]:
+        """The version of each day's rows (``k2_market.day_builds``)."""
+        return {} if self.table is None else day_versions_of(self.table)
+
+    @property
+    def sequence_number(self) -> int:
+        """Iceberg's number of the table's latest commit; day versions are such numbers."""
+        return 0 if self.table is None else self.table.metadata.next_sequence_number() - 1
+
+    @property
     def commits(self) -> list[PastCommit]:
         """The ingest commits among the snapshots that are kept, oldest first."""
         snapshots = [] if self.table is None else self.table.metadata.snapshots
@@ -84,6 +97,7 @@ class RawView:
                 run_id=summary[RUN_ID],
                 committed=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
                 days=tuple(date.fromisoformat(day) for day in summary.get(DAYS, "").split()),
+                sequence_number=snapshot.sequence_number or 0,
             )
             for snapshot, summary in summaries
             if RUN_ID in summary
@@ -108,6 +122,25 @@ class RawView:
             return schema.empty_table()
         scan = self.table.scan(row_filter=row_filter, selected_fields=OFFSET_COLUMNS)
         return scan.to_arrow().select(schema.names).cast(schema)
+
+
+def day_versions_of(table: Table) -> dict[date, int]:
+    """Read the version of each day's rows; where the table has no record of them, all days are of its latest commit."""
+    text = table.properties.get(VERSIONS_PROPERTY)
+    if text is not None:
+        return versions_from_json(text)
+    return dict.fromkeys(days_of(table), table.metadata.next_sequence_number() - 1)
+
+
+def with_new_rows(table: Table, days: Iterable[date]) -> dict[str, str]:
+    """Make the property that a commit has to set that adds or rewrites rows of some days.
+
+    Args:
+        table: The table as it was loaded for the commit.
+        days: Those whose rows change.
+    """
+    new = dict.fromkeys(days, table.metadata.next_sequence_number())
+    return {VERSIONS_PROPERTY: versions_to_json({**day_versions_of(table), **new})}
 
 
 def ledger_of(table: Table) -> Ledger:

@@ -12,7 +12,7 @@ from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_resources.raw_rewrite import RawRewriter, repair_run_id
-from k2_resources.raw_view import BATCH_ID, DAYS, RANGES, RUN_ID, batch_ids
+from k2_resources.raw_view import BATCH_ID, DAYS, RANGES, RUN_ID, batch_ids, with_new_rows
 from k2_resources.settled_commit import settled, until_first
 from k2_resources.structured_logging import get_logger
 
@@ -97,6 +97,7 @@ def _attempt(rewriter: RawRewriter, catalog: Catalog) -> WayForward | None:
     ManageSnapshots(transaction).set_current_snapshot(snapshot_id=forward.snapshot_id)
     summary = {RUN_ID: repair_run_id(), DAYS: " ".join(map(str, forward.days))}
     transaction.append(view.schema.empty_table(), snapshot_properties=summary)
+    transaction.set_properties(with_new_rows(view.table, forward.days))
     settled(transaction, catalog, ".".join(view.table.name()), forward.batch_id, "the table is still rolled back")
     _log.info("table rolled forward", table=".".join(view.table.name()), batch_id=forward.batch_id)
     return forward

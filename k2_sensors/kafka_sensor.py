@@ -29,7 +29,7 @@ from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import RawView
 from k2_sensors.day_records import rows_reported
 from k2_sensors.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, not_run_yet, plan_tags
-from k2_sensors.unreported_commits import report_unreported
+from k2_sensors.unreported_commits import ReportedDays, report_unreported
 
 INTERVAL_SECONDS = 10
 """Half of what a trade waits for at most; each run costs about three CPU-seconds to start."""
@@ -37,6 +37,7 @@ INTERVAL_SECONDS = 10
 
 def kafka_sensor(family: FeedFamily) -> dg.SensorDefinition:
     """The sensor of a feed's trades topic."""
+    reported = ReportedDays()
 
     @dg.sensor(
         name=f"{family.feed.name}_kafka_sensor",
@@ -48,13 +49,18 @@ def kafka_sensor(family: FeedFamily) -> dg.SensorDefinition:
     def sensor(
         context: dg.SensorEvaluationContext, kafka: KafkaResource, iceberg: IcebergCatalogResource
     ) -> dg.RunRequest | dg.SkipReason:
-        return next_ingest(family.feed, kafka.topics(), iceberg, context.instance, datetime.now(UTC))
+        return next_ingest(family.feed, kafka.topics(), iceberg, context.instance, datetime.now(UTC), reported)
 
     return sensor
 
 
 def next_ingest(
-    feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance, now: datetime
+    feed: Feed,
+    topics: KafkaTopics,
+    iceberg: IcebergCatalogResource,
+    instance: dg.DagsterInstance,
+    now: datetime,
+    reported: ReportedDays | None = None,
 ) -> dg.RunRequest | dg.SkipReason:
     """The ingest run to request now, or why none.
 
@@ -64,13 +70,14 @@ def next_ingest(
         iceberg: Has the ledger.
         instance: Has the run records.
         now: The time.
+        reported: What is known of days reported earlier, to the same records.
     """
     calendar = TradingCalendar.of(feed)
     topic = topics.state(feed.topics.trades)
     if topic is None:
         return dg.SkipReason(f"topic {feed.topics.trades} does not exist yet")
     raw = iceberg.raw_table(feed.name).view()
-    report_unreported(feed, raw, instance)
+    report_unreported(feed, raw, instance, reported)
     facts = IngestFacts(
         topic=topic,
         ledger=raw.ledger,

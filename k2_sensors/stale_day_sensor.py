@@ -1,7 +1,7 @@
 """The stale-day sensor: rebuilds closed days whose raw rows are newer than their trades, and only those.
 
-Late trades come in by the Kafka sensor like any others; their day's raw materialization is then newer than its
-build, and this sensor requests that day again.
+Late trades come in by the Kafka sensor like any others; the version of their day's raw rows is then newer than the one
+that its bars were made from, and this sensor requests that day again. What it goes by stands in the tables.
 """
 
 from collections.abc import Collection
@@ -16,10 +16,12 @@ from k2_assets.feed_family import FeedFamily
 from k2_assets.partitions import day_of
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import VERSION_TAG, days_tag, tagged_days
-from k2_market.build_plan import BuildFacts, BuildPlan, behind, plan_builds
+from k2_market.build_plan import BuildFacts, BuildPlan, plan_builds
+from k2_market.day_builds import stale_days
 from k2_market.feed import Feed
+from k2_market.table_schemas import DAY
 from k2_market.trading_calendar import TradingCalendar
-from k2_sensors.kept_versions import BuildVersions
+from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_sensors.run_records import builds_in_flight, failed_builds, ingests_in_flight, not_run_yet, plan_tags
 
 INTERVAL_SECONDS = 15
@@ -29,7 +31,6 @@ _FEW_DAYS = 500
 
 def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
     """The sensor that keeps a feed's closed days built."""
-    versions = BuildVersions.of(family.feed)
 
     @dg.sensor(
         name=f"{family.feed.name}_stale_day_sensor",
@@ -38,18 +39,17 @@ def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests trades and bars of closed days whose raw rows are newer: backlogs and late trades.",
     )
-    def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        now = datetime.now(UTC)
-        return next_build(family.feed, context.instance, now, versions)
+    def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.RunRequest | dg.SkipReason:
+        return next_build(family.feed, iceberg, context.instance, datetime.now(UTC))
 
     return sensor
 
 
 def next_build(
-    feed: Feed, instance: dg.DagsterInstance, now: datetime, versions: BuildVersions | None = None
+    feed: Feed, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance, now: datetime
 ) -> dg.RunRequest | dg.SkipReason:
-    """The build run to request now, or why none; arguments as for ``build_facts``."""
-    facts = build_facts(feed, instance, now, versions)
+    """Request the next build, or say why none; arguments as for ``build_facts``."""
+    facts = build_facts(feed, iceberg, instance, now)
     wanted = plan_builds(facts, TradingCalendar.of(feed))
     planned = None if wanted is None else not_run_yet(wanted, instance)
     if planned is None:
@@ -66,27 +66,24 @@ def build_request(feed: Feed, planned: BuildPlan) -> dg.RunRequest:
     )
 
 
-def build_facts(
-    feed: Feed, instance: dg.DagsterInstance, now: datetime, versions: BuildVersions | None = None
-) -> BuildFacts:
-    """What Dagster's records say of a feed's days.
+def build_facts(feed: Feed, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance, now: datetime) -> BuildFacts:
+    """Gather what a feed's builds are planned by.
 
     Args:
         feed: Whose days.
-        instance: Dagster's records.
+        iceberg: Has the tables, which say how new each day's rows are and what was built from them.
+        instance: Dagster's records, which say what is under way, failed, or blocked by a check.
         now: The time.
-        versions: Those kept from an earlier look at the same records; all are read unless given.
     """
-    # Runs before events: a run that ends in between has left its events by the time they are read.
+    # Runs before tables: a run that ends in between has left its rows by the time they are looked at.
     ingesting = [day for run in ingests_in_flight(instance, feed) for day in tagged_days(run.tags)]
     building = builds_in_flight(instance, feed)
-    raw = dg.AssetKey([feed.name, RAW_TRADES])
-    versions = versions or BuildVersions.of(feed)
-    raw_numbers, built = versions.raw.read(instance, now), versions.built.read(instance, now)
+    versions = iceberg.raw_table(feed.name, RAW_TRADES).view().day_versions
+    builds = iceberg.day_table(feed.name, DAY.table).builds()
     return BuildFacts(
-        raw_versions=raw_numbers,
-        built_versions=built,
-        blocked=blocked_days(instance, raw, behind(raw_numbers, built)),
+        versions=versions,
+        builds=builds,
+        blocked=blocked_days(instance, dg.AssetKey([feed.name, RAW_TRADES]), stale_days(versions, builds)),
         building=building,
         ingesting_from=min(ingesting, default=None),
         failed=failed_builds(instance, feed),

@@ -14,13 +14,13 @@ from k2_assets.checks import RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
 from k2_assets.partitions import day_of
 from k2_assets.raw_trades import RAW_TRADES
-from k2_assets.run_scope import latest_record, raw_versions
+from k2_assets.run_scope import latest_record
 from k2_market.build_plan import is_open
 from k2_market.check_pacing import rest_of
 from k2_market.feed import Feed
 from k2_market.ledger_rules import OFFSETS_RECONCILE
 from k2_market.trading_calendar import TradingCalendar
-from k2_sensors.day_records import last_checked, rows_reported
+from k2_sensors.day_records import last_checked, report_numbers, rows_reported
 from k2_sensors.run_records import IN_FLIGHT, plan_tags
 
 INTERVAL_SECONDS = 30
@@ -48,7 +48,7 @@ def unchecked_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
 def next_check(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """The run of raw checks to request now, or why none; one day a run, so that no day waits for another's rows."""
     raw, calendar = dg.AssetKey([feed.name, RAW_TRADES]), TradingCalendar.of(feed)
-    versions = {day: int(version) for day, version in raw_versions(instance, raw).items()}
+    versions = report_numbers(instance, raw)
     for day in unchecked_days(versions, _checked_versions(instance, raw)):
         name = f"{feed.name}/{day}/{versions[day]}"
         attempts = instance.get_runs(dg.RunsFilter(tags={CHECK_TAG: name}))

@@ -1,36 +1,11 @@
--- Compares a day's daily bars with what its trades give: sums by symbol, and of the trades at a symbol's first and
--- last instant those that open and close it.
+-- Compares a day's daily bars with what its trades give: sums by symbol, and the prices of the first and the last trade.
 -- Reads:   daily_bars (BARS), trades (TRADES)
 -- Makes:   one row: symbols, different, wrong (up to $examples of symbol, column, bar, trades)
 WITH
-ends AS (
-    SELECT symbol, min(exchange_timestamp) AS first_time, max(exchange_timestamp) AS last_time
+outer_prices AS (
+    SELECT symbol, arg_min(price, trade_order) AS open, arg_max(price, trade_order) AS close
     FROM trades
     WHERE price_eligible
-    GROUP BY symbol
-),
-ranked AS (
-    SELECT
-        trades.symbol,
-        trades.price,
-        row_number() OVER (PARTITION BY trades.symbol ORDER BY
-            trades.exchange_timestamp, trades.sequence_number NULLS FIRST, trades.kafka_partition, trades.kafka_offset
-        ) AS from_first,
-        row_number() OVER (PARTITION BY trades.symbol ORDER BY
-            trades.exchange_timestamp DESC, trades.sequence_number DESC NULLS LAST, trades.kafka_partition DESC,
-            trades.kafka_offset DESC
-        ) AS from_last
-    FROM trades
-    JOIN ends
-        ON ends.symbol = trades.symbol AND trades.exchange_timestamp IN (ends.first_time, ends.last_time)
-    WHERE trades.price_eligible
-),
-outer_prices AS (
-    SELECT
-        symbol,
-        max(price) FILTER (from_first = 1) AS open,
-        max(price) FILTER (from_last = 1) AS close
-    FROM ranked
     GROUP BY symbol
 ),
 sums AS (

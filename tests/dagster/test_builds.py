@@ -1,6 +1,5 @@
 """Builds of days through the real job, on a real catalog and a Dagster instance of the test's own."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import psutil
 import pyarrow as pa
 import pytest
 from dagster import DagsterInstance
@@ -20,19 +18,20 @@ from k2_assets import trades
 from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name
 from k2_assets.raw_trades import closed_published_days
-from k2_assets.run_scope import days_tag
+from k2_assets.run_scope import days_tag, tagged_days
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, open_catalog
+from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors import run_records
 from k2_sensors.stale_day_sensor import next_build
-from k2_sensors.unreported_commits import report_unreported
+from k2_sensors.unreported_commits import ReportedDays, report_unreported
 
 MONDAY, TUESDAY = date(2014, 3, 10), date(2014, 3, 11)
 RAW = dg.AssetKey(["asx", "raw_trades"])
@@ -85,8 +84,8 @@ def commit_raw(settings: Settings, day: date, start: int, count: int, run_id: st
     )
 
 
-def report_raw(instance: DagsterInstance, day: date) -> None:
-    instance.report_runless_asset_event(dg.AssetMaterialization(RAW, partition=day.isoformat()))
+def iceberg(settings: Settings) -> IcebergCatalogResource:
+    return IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
 
 
 def build(settings: Settings, feed: Feed, instance: DagsterInstance, *days: date) -> dg.ExecuteInProcessResult:
@@ -149,7 +148,6 @@ def test_rows_that_come_while_their_day_is_built_are_the_next_builds_and_no_faul
 ) -> None:
     commit_raw(settings, MONDAY, 0, 5)
     commit_raw(settings, TUESDAY, 5, 7)
-    report_raw(instance, MONDAY)
     materialized = trades.materialized
 
     def as_more_come(*made: Any) -> Iterator[Any]:
@@ -159,13 +157,12 @@ def test_rows_that_come_while_their_day_is_built_are_the_next_builds_and_no_faul
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(trades, "materialized", as_more_come)
         result = build(settings, feed, instance, MONDAY, TUESDAY)
-    report_raw(instance, MONDAY)
 
     assert result.success
     found = evaluations(instance, result.run_id)
     assert all(found["asx/trades", "complete_against_raw", str(day)] for day in (MONDAY, TUESDAY))
     assert published(settings, "trades", MONDAY) == 5
-    again = next_build(feed, instance, LONG_AFTER)
+    again = next_build(feed, iceberg(settings), instance, LONG_AFTER)
     assert isinstance(again, dg.RunRequest)
     assert again.partition_key == "2014-03-10"
     assert build(settings, feed, instance, MONDAY).success
@@ -182,31 +179,34 @@ def test_raw_rows_newer_than_their_build_make_a_day_stale_until_it_is_built(
     settings: Settings, feed: Feed, instance: DagsterInstance
 ) -> None:
     commit_raw(settings, MONDAY, 0, 5)
-    report_raw(instance, MONDAY)
-    request = next_build(feed, instance, LONG_AFTER)
+    request = next_build(feed, iceberg(settings), instance, LONG_AFTER)
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2014-03-10"
     assert build(settings, feed, instance, MONDAY).success
-    assert isinstance(next_build(feed, instance, LONG_AFTER), dg.SkipReason)
-    report_raw(instance, MONDAY)
-    again = next_build(feed, instance, LONG_AFTER)
+    assert isinstance(next_build(feed, iceberg(settings), instance, LONG_AFTER), dg.SkipReason)
+    commit_raw(settings, MONDAY, 5, 1)
+    again = next_build(feed, iceberg(settings), instance, LONG_AFTER)
     assert isinstance(again, dg.RunRequest)
     assert again.run_key != request.run_key
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS])
 def test_a_day_whose_run_is_no_longer_looked_at_is_asked_for_under_a_key_that_dagster_has_not_seen(
-    feed: Feed, instance: DagsterInstance, status: dg.DagsterRunStatus, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    feed: Feed,
+    instance: DagsterInstance,
+    status: dg.DagsterRunStatus,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(run_records, "_RECENT", timedelta(0))
-    report_raw(instance, MONDAY)
-    first = next_build(feed, instance, LONG_AFTER)
+    commit_raw(settings, MONDAY, 0, 5)
+    first = next_build(feed, iceberg(settings), instance, LONG_AFTER)
     assert isinstance(first, dg.RunRequest)
     assert first.run_key is not None
     tags = {**first.tags, RUN_KEY_TAG: first.run_key}
     create_run_for_test(instance, job_name=build_job_name(feed), status=status, tags=tags)
 
-    again = next_build(feed, instance, LONG_AFTER)
+    again = next_build(feed, iceberg(settings), instance, LONG_AFTER)
 
     assert isinstance(again, dg.RunRequest)
     assert again.run_key != first.run_key
@@ -216,9 +216,9 @@ def test_a_day_whose_run_is_no_longer_looked_at_is_asked_for_under_a_key_that_da
     ("severity", "builds"), [(dg.AssetCheckSeverity.ERROR, False), (dg.AssetCheckSeverity.WARN, True)]
 )
 def test_a_failed_reconciliation_blocks_its_day_and_a_warning_does_not(
-    feed: Feed, instance: DagsterInstance, severity: dg.AssetCheckSeverity, builds: bool
+    settings: Settings, feed: Feed, instance: DagsterInstance, severity: dg.AssetCheckSeverity, builds: bool
 ) -> None:
-    report_raw(instance, MONDAY)
+    commit_raw(settings, MONDAY, 0, 5)
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=RAW,
@@ -228,7 +228,7 @@ def test_a_failed_reconciliation_blocks_its_day_and_a_warning_does_not(
             partition="2014-03-10",
         )
     )
-    assert isinstance(next_build(feed, instance, LONG_AFTER), dg.RunRequest) is builds
+    assert isinstance(next_build(feed, iceberg(settings), instance, LONG_AFTER), dg.RunRequest) is builds
 
 
 def test_a_commit_whose_run_died_before_its_report_is_reported_once(
@@ -237,8 +237,50 @@ def test_a_commit_whose_run_died_before_its_report_is_reported_once(
     commit_raw(settings, MONDAY, 0, 5, run_id="killed")
     assert report_unreported(feed, raw_table(settings).view(), instance) == [MONDAY]
     assert report_unreported(feed, raw_table(settings).view(), instance) == []
+    commit_raw(settings, MONDAY, 5, 5, run_id="killed, too")
+    assert report_unreported(feed, raw_table(settings).view(), instance) == [MONDAY]
 
-    assert psutil.Process().pid == os.getpid()
+
+def test_a_commit_whose_run_is_under_way_is_left_to_it(
+    settings: Settings, feed: Feed, instance: DagsterInstance
+) -> None:
+    reported = ReportedDays()
+    run = create_run_for_test(instance, job_name="asx_ingest", status=dg.DagsterRunStatus.STARTED)
+    commit_raw(settings, MONDAY, 0, 5, run_id=run.run_id)
+    commit_raw(settings, TUESDAY, 5, 5, run_id="killed")
+
+    assert report_unreported(feed, raw_table(settings).view(), instance, reported) == [TUESDAY]
+    instance.report_run_failed(run)
+    assert report_unreported(feed, raw_table(settings).view(), instance, reported) == [MONDAY]
+    assert report_unreported(feed, raw_table(settings).view(), instance, reported) == []
+
+
+def test_days_of_more_commits_than_snapshots_are_kept_are_all_reported_and_built(
+    settings: Settings, feed: Feed, instance: DagsterInstance
+) -> None:
+    days = [MONDAY + timedelta(days=n) for n in range(KEPT_SNAPSHOTS + 5)]
+    for n, day in enumerate(days):
+        commit_raw(settings, day, n, 1, run_id=f"repair-{n}")
+
+    assert report_unreported(feed, raw_table(settings).view(), instance) == days
+    request = next_build(feed, iceberg(settings), instance, LONG_AFTER + timedelta(days=90))
+    assert isinstance(request, dg.RunRequest)
+    assert list(tagged_days(request.tags)) == days
+
+
+def test_days_are_built_though_dagsters_records_were_lost(settings: Settings, feed: Feed, tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    (tmp_path / "after").mkdir()
+    commit_raw(settings, MONDAY, 0, 5)
+    with DagsterInstance.local_temp(str(tmp_path / "before")) as before:
+        assert build(settings, feed, before, MONDAY).success
+    commit_raw(settings, TUESDAY, 5, 5)
+
+    with DagsterInstance.local_temp(str(tmp_path / "after")) as after:
+        request = next_build(feed, iceberg(settings), after, LONG_AFTER)
+
+    assert isinstance(request, dg.RunRequest)
+    assert list(tagged_days(request.tags)) == [TUESDAY]
 
 
 def test_every_feed_has_its_jobs_sensors_and_schedules(settings: Settings) -> None:
@@ -262,17 +304,21 @@ def test_the_closing_schedule_skips_a_holiday(settings: Settings, instance: Dags
     schedule = build_defs(settings=settings).get_schedule_def("asx_bars_after_close")
     sydney_christmas = datetime(2014, 12, 25, 16, 30, tzinfo=load_feeds(settings.feed_directories)["asx"].zone)
     for at in (sydney_christmas, sydney_christmas + timedelta(days=2)):
-        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at)
+        context = dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=at, resources={"iceberg": iceberg(settings)}
+        )
         skipped = schedule.evaluate_tick(context)
         assert "no trading day" in (skipped.skip_message or "")
 
 
-def test_rows_are_late_only_for_days_that_have_closed(feed: Feed, instance: DagsterInstance) -> None:
+def test_rows_are_late_only_for_days_that_have_closed(
+    settings: Settings, feed: Feed, instance: DagsterInstance
+) -> None:
     calendar = TradingCalendar.of(feed)
-    for day in (MONDAY, TUESDAY):
-        key = dg.AssetKey(["asx", "trades"])
-        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=day.isoformat()))
+    commit_raw(settings, MONDAY, 0, 5)
+    commit_raw(settings, TUESDAY, 5, 5)
+    assert build(settings, feed, instance, MONDAY, TUESDAY).success
     noon_of_tuesday = calendar.session(TUESDAY).open + timedelta(hours=2)
-    assert closed_published_days(instance, feed, calendar, noon_of_tuesday) == {MONDAY}
+    assert closed_published_days(iceberg(settings), feed, calendar, noon_of_tuesday) == {MONDAY}
     evening = calendar.session(TUESDAY).close + timedelta(hours=1)
-    assert closed_published_days(instance, feed, calendar, evening) == {MONDAY, TUESDAY}
+    assert closed_published_days(iceberg(settings), feed, calendar, evening) == {MONDAY, TUESDAY}

@@ -32,6 +32,7 @@ from k2_market.message_framing import frame
 from k2_market.table_schemas import BAR_INTERVALS
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topic_creation import ensure_topic
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_delivery import Delivery
@@ -207,7 +208,8 @@ def test_a_day_that_its_check_has_blocked_may_be_built_after_the_repair(settings
     assert catch_up(settings, feed).build_runs == 0  # the check of the run found rows missing
     assert told(repaired(settings, feed, "--date", str(DAY)), "changes") == {"added": 10}
     with local_instance(settings) as instance:
-        request = next_build(feed, instance, datetime.now(UTC))
+        tables = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
+        request = next_build(feed, tables, instance, datetime.now(UTC))
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == str(DAY)
 

@@ -1,5 +1,6 @@
 """Builders of rows for tests of the domain, and generators of whole days: say what matters, get the rest."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -96,8 +97,22 @@ def trade(offset: int, **said: Any) -> Row:
 
 
 def trades_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """``TRADES`` of some rows, in the order given."""
-    return pa.Table.from_pylist(list(rows), schema=TRADES)
+    """``TRADES`` of some rows, as they stand; without a trade_order they get that of the market."""
+    made = list(rows)
+    orders: dict[int, int] = {}
+    heard: Counter[str] = Counter()
+    for place in sorted(range(len(made)), key=lambda place: _market_order(made[place])):
+        heard[made[place]["symbol"]] += 1
+        orders[place] = heard[made[place]["symbol"]]
+    return pa.Table.from_pylist(
+        [{"trade_order": orders[place], **row} for place, row in enumerate(made)], schema=TRADES
+    )
+
+
+def _market_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    number = row.get("sequence_number")
+    kafka = (row["kafka_topic_id"], row["kafka_partition"], row["kafka_offset"])
+    return row["symbol"], row["exchange_timestamp"], (number is not None, number or 0), kafka[1:], kafka[0]
 
 
 CONDITIONS = st.lists(st.sampled_from(["XT", "AV", "ON"]), max_size=2)

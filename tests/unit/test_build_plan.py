@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from k2_market.build_plan import MAX_DAYS_PER_RUN, BuildFacts, FailedBuild, plan_builds
+from k2_market.day_builds import DayBuild
 from k2_market.feed import load_feeds
 from k2_market.trading_calendar import TradingCalendar
 
@@ -16,8 +17,8 @@ LONG_AFTER = datetime(2014, 4, 1, tzinfo=UTC)
 
 def facts(**changes: object) -> BuildFacts:
     usual: dict[str, object] = {
-        "raw_versions": {MONDAY: 5, TUESDAY: 7},
-        "built_versions": {},
+        "versions": {MONDAY: 5, TUESDAY: 7},
+        "builds": {},
         "blocked": frozenset(),
         "building": frozenset(),
         "ingesting_from": None,
@@ -25,6 +26,10 @@ def facts(**changes: object) -> BuildFacts:
         "now": LONG_AFTER,
     }
     return BuildFacts(**{**usual, **changes})  # type: ignore[arg-type]
+
+
+def built(versions: dict[date, int]) -> dict[date, DayBuild]:
+    return {day: DayBuild(version, "rules") for day, version in versions.items()}
 
 
 def days(of: BuildFacts) -> tuple[date, ...]:
@@ -37,18 +42,18 @@ def test_every_closed_day_that_is_behind_its_raw_rows_is_built() -> None:
 
 
 def test_a_day_built_from_its_latest_raw_rows_is_left_alone() -> None:
-    assert days(facts(built_versions={MONDAY: 5, TUESDAY: 7})) == ()
+    assert days(facts(builds=built({MONDAY: 5, TUESDAY: 7}))) == ()
 
 
 def test_late_trades_rebuild_their_day_and_only_their_day() -> None:
-    assert days(facts(raw_versions={MONDAY: 5, TUESDAY: 9}, built_versions={MONDAY: 5, TUESDAY: 7})) == (TUESDAY,)
+    assert days(facts(versions={MONDAY: 5, TUESDAY: 9}, builds=built({MONDAY: 5, TUESDAY: 7}))) == (TUESDAY,)
 
 
 @pytest.mark.parametrize(("minutes_after_close", "expected"), [(29, ()), (30, (MONDAY,))])
 def test_a_day_is_not_built_before_its_close_and_grace(minutes_after_close: int, expected: tuple[date, ...]) -> None:
     close = ASX.session(MONDAY).close
     now = close + timedelta(minutes=minutes_after_close)
-    assert days(facts(raw_versions={MONDAY: 5}, now=now)) == expected
+    assert days(facts(versions={MONDAY: 5}, now=now)) == expected
 
 
 def test_a_blocked_day_and_a_day_under_way_are_not_built() -> None:
@@ -77,13 +82,13 @@ def test_a_clock_that_was_set_back_since_a_failure_does_not_keep_its_day_resting
 
 def test_new_raw_rows_end_the_rest_of_a_failed_day() -> None:
     failed = FailedBuild(frozenset({MONDAY}), attempt=4, ended=LONG_AFTER, raw_version=5)
-    plan = plan_builds(facts(raw_versions={MONDAY: 6}, failed=(failed,)), ASX)
+    plan = plan_builds(facts(versions={MONDAY: 6}, failed=(failed,)), ASX)
     assert plan is not None
     assert (plan.days, plan.attempt) == ((MONDAY,), 1)
 
 
 def test_a_long_history_is_built_some_days_a_run() -> None:
     history = {MONDAY - timedelta(days=n): 1 for n in range(MAX_DAYS_PER_RUN + 40)}
-    made = days(facts(raw_versions=history))
+    made = days(facts(versions=history))
     assert len(made) == MAX_DAYS_PER_RUN
     assert made[0] == min(history)

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_rows import IDS, Row, message, messages, raw_table, trade, trades_table
@@ -66,6 +67,35 @@ def test_with_or_without_plain_trades_the_finding_is_the_same(rows, data):
     raw = raw_table(spoiled(rows, data, raw_changes))
 
     assert complete_against_raw(raw, trades) == COMPLETE_AGAINST_RAW.conclude(count_by_sets(raw, trades, raw, trades))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": "CANCEL"},
+        {"action": "CORRECT", "corrects_trade_id": "t9"},
+        {"action": None},
+        {"reject_reason": "no schema"},
+        {"trade_id": ""},
+        {"trade_id": None},
+        {"trade_id": "t9"},
+        {"symbol": "RIO"},
+        {"price": Decimal(11)},
+        {"quantity": Decimal(1)},
+        {"conditions": ["XT"]},
+        {"conditions": None},
+        {"conditions": [None]},
+        {"kafka_offset": 7},
+        {"kafka_partition": 1},
+        {"kafka_topic_id": "topic-b"},
+    ],
+    ids=str,
+)
+def test_a_trade_whose_message_says_otherwise_in_one_thing_is_not_plain_and_is_found(change):
+    raw, trades = raw_table([message(0) | change]), trades_table([trade(0)])
+
+    assert without_plain_trades(raw, trades).plain == 0
+    assert not complete_against_raw(raw, trades).passed
 
 
 @settings(max_examples=25, deadline=None)

@@ -49,6 +49,7 @@ def test_the_clean_day_has_exactly_the_columns_of_trades():
         "symbol": "BHP",
         "exchange_timestamp": OPEN,
         "sequence_number": None,
+        "trade_order": 1,
         "trade_id": "t0",
         "price": Decimal("10.00000000"),
         "quantity": Decimal("100.00000000"),
@@ -170,6 +171,47 @@ def test_of_several_corrections_the_last_message_counts():
     assert day.counts.corrections == 2
 
 
+def test_a_corrected_trade_keeps_its_place_among_trades_of_its_instant():
+    day = clean(
+        message(0, price=Decimal(10)),
+        message(1, price=Decimal(11)),
+        message(9, action="CORRECT", trade_id="c", corrects_trade_id="t0", price=Decimal("10.01")),
+    )
+
+    table = day.trades
+    assert trade_ids(day) == ["t0", "t1"]
+    assert table["trade_order"].to_pylist() == [1, 2]
+    assert table["price"].to_pylist() == [Decimal("10.01"), Decimal(11)]
+    assert table["kafka_offset"].to_pylist() == [9, 1]
+
+
+def test_a_correction_back_to_earlier_values_counts_and_leads_back_to_the_first_message_that_says_so():
+    said = {"action": "CORRECT", "trade_id": "c", "corrects_trade_id": "t0"}
+    day = clean(message(0), *(message(n, **said, price=Decimal(price)) for n, price in ((1, 10), (2, 11), (3, 10))))
+
+    assert (only_trade(day)["price"], only_trade(day)["kafka_offset"]) == (10, 1)
+    assert (day.counts.corrections, day.counts.duplicates) == (2, 1)
+
+
+def test_an_earlier_correction_that_is_delivered_again_under_its_sequence_number_changes_nothing():
+    said = {"action": "CORRECT", "trade_id": "c", "corrects_trade_id": "t0"}
+    prices = ((1, 10, 7), (2, 11, 8), (3, 10, 7))
+    day = clean(message(0), *(message(n, **said, price=Decimal(p), sequence_number=s) for n, p, s in prices))
+
+    assert (only_trade(day)["price"], only_trade(day)["kafka_offset"]) == (11, 2)
+
+
+def test_of_corrections_of_a_trade_never_reported_the_first_gives_the_place_and_the_last_the_values():
+    said = {"action": "CORRECT", "corrects_trade_id": "gone"}
+    day = clean(
+        message(1, **said, trade_id="c1", price=Decimal(10), exchange_timestamp=at(1)),
+        message(2, **said, trade_id="c2", price=Decimal(11), exchange_timestamp=at(9)),
+    )
+
+    trade = only_trade(day)
+    assert (trade["trade_id"], trade["exchange_timestamp"], trade["price"]) == ("gone", at(1), 11)
+
+
 def test_a_correction_of_a_correction_is_followed_back_to_the_trade():
     day = clean(
         message(0),
@@ -210,7 +252,7 @@ def test_of_corrections_that_share_an_id_the_least_name_leads_on_whatever_their_
         message(4, action="CORRECT", trade_id="d", corrects_trade_id="c", price=Decimal(13)),
     ]
 
-    assert clean(*rows).trades["price"].to_pylist() == [11, 13]
+    assert clean(*rows).trades["price"].to_pylist() == [13, 11]
 
 
 def test_an_id_that_a_trade_has_names_that_trade_though_a_correction_has_it_too():
@@ -275,7 +317,7 @@ def test_a_chain_of_many_corrections_is_followed_at_once():
     assert (only_trade(clean(*rows))["trade_id"], only_trade(clean(*rows))["price"]) == ("t0", 3_000)
 
 
-def test_trades_stand_in_table_order_with_ties_in_feed_order():
+def test_trades_stand_in_market_order_with_ties_in_feed_order():
     day = clean(
         message(9, trade_id="d", exchange_timestamp=at(1), sequence_number=2),
         message(8, trade_id="e", exchange_timestamp=at(1), sequence_number=10),
@@ -377,19 +419,17 @@ def test_the_counts_add_up(rows, dead):
 
 def reference(rows: list[Row]) -> list[Row]:
     """The clean day of messages in Kafka order within each symbol, by plain loops."""
-    heard: Counter[str] = Counter()
     new: dict[tuple[str, str], Row] = {}
-    amendments: list[Row] = []
+    first_of: dict[str, Row] = {}
+    amendments: list[tuple[Row, Row]] = []
     for row in rows:
         if row["action"] == "NEW":
             new.setdefault((row["symbol"], row["trade_id"]), row)
-        else:
-            content = repr({name: row[name] for name in row if not name.startswith(("kafka", "message_id"))})
-            heard[content] += 1
-            if heard[content] == 1:
-                amendments.append(row)
+            continue
+        content = repr({name: row[name] for name in row if not name.startswith(("kafka", "message_id"))})
+        amendments.append((row, first_of.setdefault(content, row)))
     links: dict[tuple[str, str], str] = {}
-    for row in amendments:
+    for row, _ in amendments:
         key, corrects = (row["symbol"], row["trade_id"]), row["corrects_trade_id"]
         if row["action"] == "CORRECT" and corrects not in (None, row["trade_id"]):
             links[key] = min(corrects, links.get(key, corrects))
@@ -403,35 +443,41 @@ def reference(rows: list[Row]) -> list[Row]:
                 return symbol, direct
         return symbol, passed[-1]
 
+    corrections = [(row, first) for row, first in amendments if row["action"] == "CORRECT"]
+    unnumbered = {named(row) for row, _ in corrections if row["sequence_number"] is None}
+    places = dict(new)
     trades = {key: row | {"corrected": False} for key, row in new.items()}
-    for row in amendments:
-        if row["action"] == "CORRECT":
-            symbol, name = named(row)
-            place = new.get((symbol, name), row)
-            trades[symbol, name] = row | {
+    for row, first in corrections:
+        symbol, name = named(row)
+        if row is first or (symbol, name) in unnumbered:
+            place = places.setdefault((symbol, name), row)
+            trades[symbol, name] = first | {
                 "trade_id": name,
                 "exchange_timestamp": place["exchange_timestamp"],
                 "sequence_number": place["sequence_number"],
                 "corrected": True,
             }
-    for row in amendments:
+    for row, _ in amendments:
         if row["action"] == "CANCEL":
             trades.pop(named(row), None)
-    feed_order = ("kafka_partition", "kafka_offset")
-    ordered = sorted(
-        trades.values(),
-        key=lambda row: (
-            row["symbol"],
-            row["exchange_timestamp"],
-            row["sequence_number"] or 0,
-            *(row[name] for name in feed_order),
-        ),
-    )
-    return [
-        {name: row.get(name) for name in TRADES.names}
-        | {
-            "price_eligible": row["price"] > 0 and row["quantity"] >= 0 and not {"XT", "AV"} & set(row["conditions"]),
-            "volume_eligible": row["price"] > 0 and row["quantity"] >= 0 and "AV" not in row["conditions"],
-        }
-        for row in ordered
-    ]
+
+    def order(key: tuple[str, str]) -> tuple[object, ...]:
+        place = places[key]
+        feed_order = (place["kafka_partition"], place["kafka_offset"])
+        return key[0], place["exchange_timestamp"], place["sequence_number"] or 0, *feed_order
+
+    heard: Counter[str] = Counter()
+    clean_rows = []
+    for key in sorted(trades, key=order):
+        row = trades[key]
+        heard[key[0]] += 1
+        allowed = row["price"] > 0 and row["quantity"] >= 0
+        clean_rows.append(
+            {name: row.get(name) for name in TRADES.names}
+            | {
+                "trade_order": heard[key[0]],
+                "price_eligible": allowed and not {"XT", "AV"} & set(row["conditions"]),
+                "volume_eligible": allowed and "AV" not in row["conditions"],
+            }
+        )
+    return clean_rows

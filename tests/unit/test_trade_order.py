@@ -1,12 +1,9 @@
-from datetime import UTC, datetime, timedelta
-
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2_market.table_order import in_table_order, table_order
+from k2_market.trade_order import in_trade_order, market_order
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ROWS = st.lists(
     st.tuples(
         st.sampled_from(["A", "B", "b", "Ż", "A\x00"]),
@@ -39,20 +36,35 @@ def by_columns(row: tuple[str, int, int | None, int, int, int]) -> tuple[object,
 @given(ROWS)
 @settings(max_examples=200, deadline=None)
 def test_rows_stand_by_symbol_time_number_and_place_whatever_the_span_of_time(rows):
-    assert rows_of(in_table_order(frame(rows))) == sorted(rows, key=by_columns)
+    order = market_order(frame(rows))
+    ordered = frame(rows) if order is None else frame(rows)[order]
+
+    assert rows_of(ordered) == sorted(rows, key=by_columns)
 
 
 @given(ROWS)
 @settings(max_examples=100, deadline=None)
 def test_further_columns_decide_between_rows_that_are_equal_in_all_others(rows):
-    order = table_order(frame(rows), ties=["tie"])
+    order = market_order(frame(rows), ties=["tie"])
     ordered = frame(rows) if order is None else frame(rows)[order]
 
     assert rows_of(ordered) == sorted(rows, key=lambda row: (*by_columns(row), row[-1]))
 
 
-def test_rows_in_order_are_handed_back_as_they_are():
-    rows = frame([("A", second, None, 0, 0, 0) for second in range(3)])
+ORDERED = st.lists(st.tuples(st.sampled_from(["A", "B", "b", "Ż"]), st.integers(1, 9)), max_size=30, unique=True)
 
-    assert in_table_order(rows) is rows
-    assert rows["exchange_timestamp"][2] - EPOCH == timedelta(microseconds=2)
+
+def numbered(rows: list[tuple[str, int]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={"symbol": pl.String, "trade_order": pl.Int64}, orient="row")
+
+
+@given(ORDERED)
+@settings(max_examples=100, deadline=None)
+def test_clean_trades_stand_by_symbol_and_trade_order(rows):
+    assert in_trade_order(numbered(rows)).rows() == sorted(rows)
+
+
+def test_trades_in_order_are_handed_back_as_they_are():
+    rows = numbered([("A", 1), ("A", 2), ("B", 1)])
+
+    assert in_trade_order(rows) is rows

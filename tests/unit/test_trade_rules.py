@@ -11,7 +11,13 @@ from market_rows import LEAST_PRICE, OPEN, Row, at, dead_letter, message, messag
 from k2_market.feed import Conditions
 from k2_market.finding import Finding, Severity
 from k2_market.trade_cleaning import clean_day
-from k2_market.trade_rules import complete_against_raw, inside_session, prices_positive, unique_trades
+from k2_market.trade_rules import (
+    complete_against_raw,
+    inside_session,
+    prices_positive,
+    trades_in_order,
+    unique_trades,
+)
 from k2_market.trading_calendar import Session
 
 PROFILE = Conditions(no_price=frozenset({"XT", "AV"}), no_volume=frozenset({"AV"}))
@@ -29,6 +35,7 @@ def test_a_day_without_trades_passes():
         unique_trades(empty),
         complete_against_raw(raw_table([]), empty),
         prices_positive(empty),
+        trades_in_order(empty),
         inside_session(empty, SESSION, 1, 1),
         inside_session(empty, None, 1, 1),
     ):
@@ -54,6 +61,43 @@ def test_a_key_on_two_rows_is_an_error_that_shows_both():
         "kafka_offset": 0,
     }
     assert [row["kafka_offset"] for row in finding.examples] == [0, 7]
+
+
+@given(messages(symbols=3))
+@settings(max_examples=50, deadline=None)
+def test_clean_trades_are_in_order_however_their_rows_lie(rows):
+    trades = clean_day(raw_table(rows), PROFILE).trades
+
+    assert trades_in_order(trades.sort_by([("price", "ascending")])).passed
+
+
+@pytest.mark.parametrize(
+    ("orders", "seconds", "numbers", "wrong"),
+    [
+        ((1, 2, 3), (0, 1, 2), (None, None, None), 0),
+        ((1, 2, 3), (0, 0, 0), (None, 1, 2), 0),
+        ((1, 2, 3), (0, 2, 1), (None, None, None), 1),
+        ((1, 2, 3), (0, 0, 0), (1, None, 2), 1),
+        ((1, 2, 3), (0, 0, 0), (2, 1, 3), 1),
+        ((1, 2, 4), (0, 1, 2), (None, None, None), 1),
+        ((1, 2, 2), (0, 1, 2), (None, None, None), 1),
+        ((2, 3, 4), (0, 1, 2), (None, None, None), 1),
+        ((1, 2, None), (0, 1, 2), (None, None, None), 1),
+    ],
+)
+def test_a_trade_out_of_order_is_an_error_that_shows_it(orders, seconds, numbers, wrong):
+    said = zip(orders, seconds, numbers, strict=True)
+    rows = [
+        trade(n, trade_order=order, exchange_timestamp=at(second), sequence_number=number)
+        for n, (order, second, number) in enumerate(said)
+    ]
+    other = trade(9, symbol="RIO", trade_order=1)
+
+    finding = trades_in_order(trades_table([*rows, other]))
+
+    assert (finding.passed, finding.severity) == (wrong == 0, Severity.ERROR)
+    assert finding.numbers == {"trades": 4, "out_of_order": wrong}
+    assert len(finding.examples) == wrong
 
 
 def test_trades_that_are_the_messages_are_complete():

@@ -1,0 +1,117 @@
+"""The rules that turn a day's raw rows into trades and bars, with a fingerprint that tells two sets apart.
+
+They are those keys of a feed's file that a trade's or bar's value depends on, and the version of K2's own rules. A
+built day keeps the rules it was built under until it is rebuilt on purpose: late trades of an old day must not give it
+bars of another kind than its neighbours have.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from k2_market.day_builds import DayBuild
+from k2_market.errors import LedgerError
+from k2_market.feed import Feed
+
+RULES_PROPERTY = "k2.rules"
+"""Property of ``trades``: the rules that its days were built under, as JSON by fingerprint."""
+
+MEANING = 2
+"""Version of the rules that are K2's own: which messages make a trade, in which order, and what a bar is. To be raised
+whenever the same raw rows under the same feed file give other trades or bars."""
+
+_BUILD_KEYS = frozenset({"timezone", "calendar", "conditions"})
+"""The keys of a feed's file that trades and bars depend on."""
+
+
+@dataclass(frozen=True)
+class BuildRules:
+    """Holds the rules of a build.
+
+    Attributes:
+        meaning: The version of K2's own rules.
+        keys: The keys of the feed's file that differ from their defaults, as JSON holds them.
+    """
+
+    meaning: int
+    keys: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, feed: Feed) -> "BuildRules":
+        """Take the rules from a feed's file as it is now."""
+        return cls(MEANING, _sorted(feed.model_dump(mode="json", include=set(_BUILD_KEYS), exclude_defaults=True)))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hex digits, the same for the same rules on any machine."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    @property
+    def known(self) -> bool:
+        """Tell whether this K2 still builds by these rules."""
+        return self.meaning == MEANING
+
+    def applied_to(self, feed: Feed) -> Feed:
+        """Give a feed as its file was when the rules were taken; other keys are as they are now."""
+        others = feed.model_dump(mode="json", exclude=set(_BUILD_KEYS))
+        return Feed.model_validate({**others, **self.keys})
+
+    def to_json(self) -> str:
+        """Write the rules as text, keys in a fixed order."""
+        return json.dumps([self.meaning, self.keys], sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "BuildRules":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            LedgerError: The text holds no rules.
+        """
+        try:
+            meaning, keys = json.loads(text)
+            return cls(int(meaning), dict(keys))
+        except (ValueError, TypeError) as error:
+            raise LedgerError(f"table property {RULES_PROPERTY} has no rules: {error!r} in {text[:200]!r}") from error
+
+
+def rules_of_build(
+    current: BuildRules, published: DayBuild | None, kept: Mapping[str, BuildRules], adopt: bool
+) -> BuildRules:
+    """Choose the rules that a day is built under: those it was built under before, unless it is to adopt the current.
+
+    Args:
+        current: Those of the feed's file now.
+        published: The day's published build; None if there is none.
+        kept: Rules by fingerprint, as the table keeps them.
+        adopt: The day is rebuilt on purpose.
+    """
+    before = None if published is None else kept.get(published.rules)
+    return current if adopt or before is None or not before.known else before
+
+
+def rules_to_json(rules: Mapping[str, BuildRules]) -> str:
+    """Write rules by fingerprint as the text of ``RULES_PROPERTY``."""
+    return json.dumps({fingerprint: each.to_json() for fingerprint, each in sorted(rules.items())})
+
+
+def rules_from_json(text: str) -> dict[str, BuildRules]:
+    """Read the text of ``RULES_PROPERTY``.
+
+    Raises:
+        LedgerError: The text holds no rules.
+    """
+    try:
+        written = json.loads(text).items()
+    except (ValueError, AttributeError) as error:
+        raise LedgerError(f"table property {RULES_PROPERTY} has no rules: {error!r} in {text[:200]!r}") from error
+    return {fingerprint: BuildRules.from_json(each) for fingerprint, each in written}
+
+
+def _sorted(value: Any) -> Any:
+    """Put lists in order, since a feed's sets of codes come out of pydantic in any."""
+    if isinstance(value, dict):
+        return {name: _sorted(each) for name, each in value.items()}
+    return sorted(value) if isinstance(value, list) else value
