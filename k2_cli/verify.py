@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +28,7 @@ class Subject(StrEnum):
 
 
 class NothingToVerify(K2Error):
-    """The feed has no table yet, or it is not said which day is meant."""
+    """The feed has no table yet."""
 
 
 def verify(
@@ -46,7 +46,7 @@ def verify(
     nothing twice, commits that add up to the ledger, rows that say what their messages say (each decoded anew, one at
     a time), files that are there, losses on record. Reads only; ingestion may go on meanwhile.
 
-    bars: all bars of a day from its published trades, one by one.
+    bars: trades and bars of a day, or of all days that have closed, from their raw rows, one by one.
 
     Exit code 0 when all holds, 1 when something does not, or when the broker does not answer.
 
@@ -65,7 +65,7 @@ def verify(
         if subject is Subject.LEDGER:
             found = verify_ledger(settings, declared, of_day, offline, progress)
         else:
-            found = verify_bars(settings, declared, of_day)
+            found = verify_bars(settings, declared, of_day, progress)
     print_report(found, as_json)
     if not found.holds:
         raise typer.Exit(1)
@@ -93,15 +93,10 @@ def verify_ledger(settings: Settings, feed: Feed, day: date | None, offline: boo
         return prove_ledger(table, LogReading(feed, messages, registry, day, progress), day)
 
 
-def verify_bars(settings: Settings, feed: Feed, day: date | None) -> Verification:
-    """Verify a trading day's bars against its published trades.
-
-    Raises:
-        NothingToVerify: No day is named.
-    """
+def verify_bars(settings: Settings, feed: Feed, day: date | None, progress: Progress) -> Verification:
+    """Verify the trades and bars of a trading day, or of all that have closed, against their raw rows."""
     from k2_resources.bars_proof import prove_bars
     from k2_resources.iceberg_catalog import open_catalog
 
-    if day is None:
-        raise NothingToVerify("bars are verified a trading day at a time. Give it as --date")
-    return prove_bars(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed, day)
+    catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
+    return prove_bars(catalog, feed, None if day is None else [day], datetime.now(UTC), progress)

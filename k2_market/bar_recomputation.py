@@ -1,38 +1,20 @@
-"""I7: a day's bars computed from its trades once more, trade by trade in Python's decimals; slow and plain.
+"""I7, second half: a day's bars worked out once more, trade by trade in Python's decimals; slow and simple.
 
 Every width is made from the trades themselves. The rules are those that ``bars`` documents; no code is shared with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
-import pyarrow as pa
-
 from k2_market.invariants import Invariant, Violation, violation
 from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
-
-COLUMNS_READ = (
-    "symbol",
-    "exchange_timestamp",
-    "sequence_number",
-    "kafka_partition",
-    "kafka_offset",
-    "price",
-    "quantity",
-    "price_eligible",
-    "volume_eligible",
-)
-"""The columns of ``TRADES`` that bars are made of."""
+from k2_market.trade_recomputation import Eligibility, RecomputedTrade
 
 _EXACT = Context(prec=100)
 _PRICE_STEP = Decimal("1e-10")
-_ROWS_AT_ONCE = 50_000
-
-BarKey = tuple[str, datetime]
-"""Symbol and start."""
 
 
 @dataclass
@@ -73,83 +55,75 @@ class PlainBar:
             self.vwap = exact.quantize(_PRICE_STEP, rounding=ROUND_HALF_UP, context=_EXACT)
 
 
-def plain_bars(trades: pa.Table, day_start: datetime, day_end: datetime) -> dict[BarInterval, dict[BarKey, PlainBar]]:
-    """The bars of every width that a day's trades amount to.
+def bars_of_symbol(
+    trades: Iterable[RecomputedTrade], eligibility: Eligibility, day_start: datetime, day_end: datetime
+) -> dict[BarInterval, dict[datetime, PlainBar]]:
+    """Work out the bars of every width that a symbol's trades of a day amount to, by their start.
 
     Args:
-        trades: ``COLUMNS_READ`` of a trading day, as published.
-        day_start: The exchange's midnight at which the day starts.
-        day_end: That of the day after.
+        trades: In market order.
+        eligibility: Which of them set prices or count.
+        day_start: The instant at which the trading day starts.
+        day_end: The instant at which the next one does.
     """
-    bars: dict[BarInterval, dict[BarKey, PlainBar]] = {interval: {} for interval in BAR_INTERVALS}
-    for symbol, instant, price, quantity, sets_price, counts in _in_order(trades):
+    bars: dict[BarInterval, dict[datetime, PlainBar]] = {interval: {} for interval in BAR_INTERVALS}
+    for trade in trades:
+        sets_price, counts = eligibility.of(trade)
         if not (sets_price or counts):
             continue
         for interval, of_width in bars.items():
             start = day_start
             if interval is not DAY:
-                start += (instant - day_start) // interval.width * interval.width
-            bar = of_width.get((symbol, start))
-            if bar is None:
-                end = day_end if interval is DAY else start + interval.width
-                bar = of_width[symbol, start] = PlainBar(end)
+                start += (trade.placed.at - day_start) // interval.width * interval.width
+            if start not in of_width:
+                of_width[start] = PlainBar(day_end if interval is DAY else start + interval.width)
             if sets_price:
-                bar.sets_price(price, quantity)
+                of_width[start].sets_price(trade.valued.price, trade.valued.quantity)
             if counts:
-                bar.counts(quantity)
+                of_width[start].counts(trade.valued.quantity)
     for of_width in bars.values():
         for bar in of_width.values():
             bar.finish()
     return bars
 
 
-def bar_violations(interval: BarInterval, published: pa.Table, expected: dict[BarKey, PlainBar]) -> list[Violation]:
-    """Where published bars are not the expected ones.
+def bar_differences(
+    symbol: str, expected: Mapping[datetime, PlainBar], published: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """List where the published bars of a symbol and width are not the expected ones.
 
     Args:
-        interval: Their width.
-        published: ``BARS`` of the day.
-        expected: As ``plain_bars`` gives them.
+        symbol: The symbol.
+        expected: As ``bars_of_symbol`` gives them.
+        published: Rows of ``BARS`` of the symbol.
     """
     wrong: list[str] = []
     left = dict(expected)
-    for row in published.to_pylist():
-        key = (row["symbol"], row["bar_start"])
-        if key in left:
-            wrong += _wrong(row, left.pop(key))
+    for row in published:
+        start = row["bar_start"]
+        if start in left:
+            wrong += _differences(symbol, row, left.pop(start))
         else:
-            wrong.append(f"{_place(key)}: {'there twice' if key in expected else 'there are no trades for it'}")
-    wrong += [f"{_place(key)}: missing" for key in sorted(left)]
-    if not wrong:
-        return []
-    return [violation(Invariant.BARS, f"{interval.table}: bars that are not what the trades amount to", wrong)]
+            wrong.append(
+                f"{symbol} {start.isoformat()}: {'there twice' if start in expected else 'there are no trades for it'}"
+            )
+    return wrong + [f"{symbol} {start.isoformat()}: missing" for start in sorted(left)]
 
 
-def _wrong(row: dict[str, Any], bar: PlainBar) -> list[str]:
+def bar_violations(day: date, interval: BarInterval, wrong: list[str]) -> list[Violation]:
+    """Make a violation of a day's differences, if there are any."""
+    what = f"{interval.table} of {day}: bars that are not what the messages amount to"
+    return [violation(Invariant.BARS, what, wrong)] if wrong else []
+
+
+def _differences(symbol: str, row: Mapping[str, Any], bar: PlainBar) -> list[str]:
     differing = [
-        f"{name} is {_text(row[name])}, the trades give {_text(getattr(bar, name))}"
+        f"{name} is {_text(row[name])}, expected {_text(getattr(bar, name))}"
         for name in (each.name for each in fields(bar))
         if row[name] != getattr(bar, name)
     ]
-    return [f"{_place((row['symbol'], row['bar_start']))}: {'; '.join(differing)}"] if differing else []
-
-
-def _place(key: BarKey) -> str:
-    return f"{key[0]} {key[1].isoformat()}"
+    return [f"{symbol} {row['bar_start'].isoformat()}: {'; '.join(differing)}"] if differing else []
 
 
 def _text(value: object) -> str:
     return "none" if value is None else str(value)
-
-
-_Trade = tuple[str, datetime, Decimal, Decimal, bool, bool]
-
-
-def _in_order(trades: pa.Table) -> Iterator[_Trade]:
-    """Trades one by one, in the order in which they set open and close."""
-    keys = ("symbol", "exchange_timestamp", "sequence_number", "kafka_partition", "kafka_offset")
-    ordered = trades.select(list(COLUMNS_READ)).sort_by([(key, "ascending", "at_start") for key in keys])
-    shown = ("symbol", "exchange_timestamp", "price", "quantity", "price_eligible", "volume_eligible")
-    for batch in ordered.select(list(shown)).to_batches(_ROWS_AT_ONCE):
-        columns = [column.to_pylist() for column in batch.columns]
-        yield from zip(*columns, strict=True)

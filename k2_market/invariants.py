@@ -28,7 +28,7 @@ STATEMENTS: Mapping[Invariant, str] = {
     Invariant.ROWS_AND_OFFSETS: "rows are as many, and where, as told",
     Invariant.CONTENT: "rows say what their messages say",
     Invariant.READABLE: "all files of all snapshots are whole",
-    Invariant.BARS: "bars are what the trades amount to",
+    Invariant.BARS: "trades and bars are what the messages amount to",
     Invariant.NOTHING_SILENT: "holes, losses and dead letters are told",
 }
 

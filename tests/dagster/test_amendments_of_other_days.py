@@ -16,6 +16,7 @@ from k2_assets.run_scope import days_tag, tagged_days
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
+from k2_resources.bars_proof import prove_bars
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.raw_delivery import Delivery
 from k2_resources.settings import Settings
@@ -70,6 +71,8 @@ class Market:
             assert result.success
             built.append(days)
             assert len(built) < 10, built
+        found = prove_bars(self.iceberg.catalog(), self.feed, None, LONG_AFTER)
+        assert found.holds, found.violations
         return built
 
     def trades(self, day: date) -> list[tuple[str, int, int]]:
@@ -159,6 +162,17 @@ def test_a_trade_that_comes_after_the_cancel_that_names_it_is_taken_out_all_the_
 
     assert market.trades(MONDAY) == [("a", 5, 7)]
     assert market.trades(TUESDAY) == [("c", 500, 7)]
+
+
+def test_a_day_that_lacks_what_a_later_day_says_of_it_is_found_by_verification(market: Market) -> None:
+    market.send(MONDAY, {"trade_id": "a"})
+    market.build_what_is_stale()
+    market.send(TUESDAY, {"action": "CANCEL", "corrects_trade_id": "a"})
+
+    found = prove_bars(market.iceberg.catalog(), market.feed, [MONDAY], LONG_AFTER)
+
+    assert not found.holds
+    assert found.violations[0].where == ("BHP a: there, but no message reports it as it stands",)
 
 
 def test_a_second_word_on_another_day_counts_over_the_first(market: Market) -> None:

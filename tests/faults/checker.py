@@ -1,30 +1,27 @@
 """The one checker that every fault test ends with: what brokers acknowledged against what the tables hold.
 
-It has three accounts of its own: of the acknowledged messages (each one row, saying what was sent), of everything that
-``k2 verify ledger`` recomputes, and of the bars of days, computed from raw rows by another program.
+It has three accounts: of the acknowledged messages (each one row, saying what was sent), of everything that
+``k2 verify ledger`` recomputes, and of the trades and bars of days, which ``k2 verify bars`` recomputes from raw rows.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 
 import polars as pl
-from bar_oracle import BAR_COLUMNS, COLUMNS, bars_of_raw
 from fault_tally import FaultTally
-from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from recorded_producer import Acked
 
 from k2_cli.verify import verify_ledger
-from k2_market.feed import Feed, load_feeds
+from k2_market.feed import load_feeds
 from k2_market.invariants import Verification
 from k2_market.ledger_claims import ledger_claims
 from k2_market.message_comparison import COMPARED, Comparison, schema_ids
 from k2_market.offset_accounts import pieces, ranges, ranges_of_offsets, texts, union
 from k2_market.offset_ranges import RangeSet
-from k2_resources.day_table import DayTable
+from k2_resources.bars_proof import prove_bars
 from k2_resources.iceberg_catalog import find_table, open_catalog
 from k2_resources.kept_files import kept_files
-from k2_resources.raw_table import RawTable
 from k2_resources.row_chunks import RowChunks
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
@@ -53,7 +50,7 @@ def assert_nothing_lost_or_doubled(
         acked: All that brokers acknowledged for the feed's topic.
         tally: Counts what was found.
         gaps: Offsets that the test took away from the broker; the ledger must tell of exactly these.
-        days: Trading days whose bars are to be what the oracle makes of their raw rows.
+        days: Trading days whose trades and bars are to be what a recomputation from their raw rows gives.
         broker: Whether the broker answers, and may be asked what it holds.
         unanswered: Messages that got no acknowledgement, and may be there all the same.
     """
@@ -64,32 +61,14 @@ def assert_nothing_lost_or_doubled(
     _assert_each_acked_is_one_row(settings, table, acked, tally, gaps, unanswered)
     offline = not broker or len(acked) > BROKER_ASKED_UP_TO
     assert_verified(verify_ledger(settings, declared, None, offline, lambda done, total: None))
-    for day in days:
-        assert_bars_are_the_oracles(catalog, declared, day, list(dict.fromkeys(each.topic_id for each in acked)))
+    if wanted := list(days):
+        assert_verified(prove_bars(catalog, declared, wanted, datetime.now(UTC)))
 
 
 def assert_verified(found: Verification) -> None:
     """See that a verification found nothing, and could look at all that it was to look at."""
     wrong = [f"{each.invariant} {each.what} ({each.count}): {', '.join(each.where[:5])}" for each in found.violations]
     assert found.holds, "\n".join([found.subject, *wrong, *found.unanswered])
-
-
-def assert_bars_are_the_oracles(catalog: Catalog, feed: Feed, day: date, topics: Sequence[str]) -> None:
-    """See that every published bar of a day, and no other, is what an independent program makes of its raw rows."""
-    raw = RawTable(catalog, feed.name).view().read_day(day, *COLUMNS)
-    conditions = feed.conditions
-    expected = bars_of_raw(raw, day, str(feed.zone), conditions.no_price, conditions.no_volume, topics)
-    for width, bars in expected.items():
-        rows = DayTable(catalog, feed.name, f"ohlcv_{width}").read_day(day).to_pylist()
-        published = {(row["symbol"], row["bar_start"]): tuple(row[name] for name in BAR_COLUMNS) for row in rows}
-        assert len(published) == len(rows), f"{day} {width}: a bar is there twice"
-        wrong = [
-            f"{feed.name}.ohlcv_{width} {symbol} {start.isoformat()}: "
-            f"published {published.get((symbol, start))}, expected {bars.get((symbol, start))}"
-            for symbol, start in sorted(published.keys() | bars.keys())
-            if published.get((symbol, start)) != bars.get((symbol, start))
-        ]
-        assert not wrong, f"{len(wrong)} bars of {day} are wrong: " + "; ".join(wrong[:5])
 
 
 def _assert_each_acked_is_one_row(
