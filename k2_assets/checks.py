@@ -29,6 +29,7 @@ from k2_market.trade_rules import (
     PRICES_POSITIVE,
     TRADES_IN_ORDER,
     UNIQUE_TRADES,
+    UNMATCHED_AMENDMENTS,
     Judgement,
     inside_session_rule,
 )
@@ -50,6 +51,7 @@ RAW_CHECKS = {
 TRADE_CHECKS = {
     "unique_trades": "Each trade is there once.",
     "complete_against_raw": "Every live trade of the raw rows is there, and nothing else.",
+    "unmatched_amendments": "Every cancel and correction names a trade that the day, or a day before it, reports.",
     "trades_in_order": "The order of each symbol's trades, which decides open and close, is that of the market.",
     "prices_positive": "No trade has a price of zero or less, or a quantity below zero.",
     "inside_session": "Trades that set prices lie in the exchange's session.",
@@ -200,7 +202,8 @@ def trade_findings(
         build: What the trades were made from.
     """
     in_session = inside_session_rule(_session(feed, day), feed.session.minutes_before, feed.session.minutes_after)
-    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, PRICES_POSITIVE, in_session))
+    rules = (UNIQUE_TRADES, COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, UNMATCHED_AMENDMENTS, PRICES_POSITIVE, in_session)
+    judgement = Judgement(rules)
     later = [] if build is None else [other for other in build.others if other > day]
     published = trades.read_day_compactly(day, *COLUMNS_JUDGED)
     for settled, rows in settled_parts(*raw, day, later, published):

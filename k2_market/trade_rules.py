@@ -1,5 +1,6 @@
 """Quality rules of the clean trades of one trading day; each returns a ``Finding``."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,6 +8,7 @@ from datetime import timedelta
 import polars as pl
 import pyarrow as pa
 
+from k2_market import trade_cleaning
 from k2_market.finding import MAX_EXAMPLES, Example, Finding, Severity
 from k2_market.plain_trades import without_plain_trades
 from k2_market.repeated_keys import rows_sharing_a_key
@@ -211,6 +213,46 @@ def _positive(tally: Tally) -> Finding:
     )
 
 
+def unmatched_amendments(raw: pa.Table) -> Finding:
+    """Check that every cancel and correction names a trade that the day, or a day before within reach, reports.
+
+    Numbers: ``unmatched_cancels``, which do nothing, and ``unmatched_corrections``, which are taken as the trades that
+    they correct. Examples: the trade that is named, and the place of the message.
+
+    Args:
+        raw: The day's messages, without those that are about trades of other days (``cross_day``).
+    """
+    return UNMATCHED_AMENDMENTS.conclude(_count_unmatched(raw))
+
+
+def _count_unmatched(raw: pa.Table) -> Tally:
+    unmatched = trade_cleaning.unmatched_amendments(raw)
+    rows = raw.select(["action", "kafka_partition", "kafka_offset"]).take(pa.array(unmatched.rows, pa.int64()))
+    shown = [
+        {"symbol": symbol, "names": trade_id, **row}
+        for (symbol, trade_id), row in zip(unmatched.named, rows.to_pylist(), strict=True)
+    ]
+    counts = Counter(row["action"] for row in shown)
+    return Tally(
+        {"unmatched_cancels": counts["CANCEL"], "unmatched_corrections": counts["CORRECT"]},
+        (tuple(shown[:MAX_EXAMPLES]),),
+    )
+
+
+def _unmatched(tally: Tally) -> Finding:
+    cancels, corrections = tally.numbers["unmatched_cancels"], tally.numbers["unmatched_corrections"]
+    return Finding(
+        check="unmatched_amendments",
+        passed=not (cancels or corrections),
+        severity=Severity.WARN,
+        description=f"{cancels} cancels and {corrections} corrections name a trade that neither the day nor a day "
+        "before it within reach reports. The corrections are taken as the trades that they correct.",
+        numbers=tally.numbers,
+        examples=tally.shown,
+    )
+
+
+UNMATCHED_AMENDMENTS = TradeRule(lambda raw, _: _count_unmatched(raw), _unmatched)
 UNIQUE_TRADES = TradeRule(lambda _, trades: _count_repeated(trades), _unique)
 TRADES_IN_ORDER = TradeRule(lambda _, trades: _count_out_of_order(trades), _in_order)
 COMPLETE_AGAINST_RAW = TradeRule(_count_incomplete, _complete)

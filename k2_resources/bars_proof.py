@@ -214,7 +214,9 @@ class _RawRows:
         return _OtherDays(of_symbol, {key: tuple(days) for key, days in reporting.items()})
 
     def _scan(self, row_filter: str | BooleanExpression, columns: tuple[str, ...] = COLUMNS_READ) -> pa.Table:
+        schema = pa.schema([RAW_TRADES.field(name) for name in columns])
         if self._table is None or self._table.current_snapshot() is None:
-            return pa.schema([RAW_TRADES.field(name) for name in columns]).empty_table()
+            return schema.empty_table()
         with in_words(self._name, "reading"):
-            return self._table.scan(row_filter=row_filter, selected_fields=columns).to_arrow().select(list(columns))
+            found = self._table.scan(row_filter=row_filter, selected_fields=columns).to_arrow()
+        return found.select(schema.names).cast(schema)

@@ -17,6 +17,7 @@ from k2_market.trade_rules import (
     prices_positive,
     trades_in_order,
     unique_trades,
+    unmatched_amendments,
 )
 from k2_market.trading_calendar import Session
 
@@ -36,6 +37,7 @@ def test_a_day_without_trades_passes():
         complete_against_raw(raw_table([]), empty),
         prices_positive(empty),
         trades_in_order(empty),
+        unmatched_amendments(raw_table([])),
         inside_session(empty, SESSION, 1, 1),
         inside_session(empty, None, 1, 1),
     ):
@@ -98,6 +100,26 @@ def test_a_trade_out_of_order_is_an_error_that_shows_it(orders, seconds, numbers
     assert (finding.passed, finding.severity) == (wrong == 0, Severity.ERROR)
     assert finding.numbers == {"trades": 4, "out_of_order": wrong}
     assert len(finding.examples) == wrong
+
+
+def test_cancels_and_corrections_that_name_no_trade_are_a_warning_that_shows_what_they_name():
+    finding = unmatched_amendments(
+        raw_table(
+            [
+                message(0),
+                message(1, action="CANCEL", corrects_trade_id="t0"),
+                message(2, action="CANCEL", corrects_trade_id="gone"),
+                message(3, action="CORRECT", trade_id="c", corrects_trade_id="gone, too"),
+            ]
+        )
+    )
+
+    assert (finding.passed, finding.severity) == (False, Severity.WARN)
+    assert finding.numbers == {"unmatched_cancels": 1, "unmatched_corrections": 1}
+    assert finding.examples == (
+        {"symbol": "BHP", "names": "gone", "action": "CANCEL", "kafka_partition": 0, "kafka_offset": 2},
+        {"symbol": "BHP", "names": "gone, too", "action": "CORRECT", "kafka_partition": 0, "kafka_offset": 3},
+    )
 
 
 def test_trades_that_are_the_messages_are_complete():
