@@ -12,9 +12,10 @@ import dagster as dg
 import pyarrow as pa
 
 from k2_assets.raw_trades import RAW_TRADES
-from k2_assets.run_scope import checked, days_materialized, said_of_days
+from k2_assets.run_scope import checked, days_materialized, finding_metadata, said_of_days, severity_of
 from k2_assets.trades import RAW_SNAPSHOT, TRADES
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
+from k2_market.build_rules import BuildRules, rules_of_days
 from k2_market.day_builds import DayBuild
 from k2_market.errors import CalendarError, K2Error
 from k2_market.feed import Feed
@@ -56,6 +57,7 @@ TRADE_CHECKS = {
     "prices_positive": "No trade has a price of zero or less, or a quantity below zero.",
     "inside_session": "Trades that set prices lie in the exchange's session.",
 }
+CURRENT_RULES = "current_rules"
 BAR_INVARIANTS = "bar_invariants"
 ROLL_UP_IDENTITY = "roll_up_identity"
 _BAR_CHECKS = {BAR_INVARIANTS: "low <= open, close, vwap <= high; one bar an interval; nothing negative."}
@@ -114,6 +116,32 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
         yield from checked(context, asset, findings, BLOCKING)
 
     return trades_checks
+
+
+def rules_check(feed: Feed) -> dg.AssetChecksDefinition:
+    """Check that all days of ``trades`` were built under the rules of the feed's file; one result for the table."""
+
+    @dg.asset_check(
+        name=CURRENT_RULES,
+        asset=dg.AssetKey([feed.name, TRADES]),
+        description="Every day was built under the rules that the feed's file has.",
+    )
+    def current_rules(iceberg: IcebergCatalogResource) -> dg.AssetCheckResult:
+        finding = rules_finding(feed, iceberg)
+        return dg.AssetCheckResult(
+            passed=finding.passed,
+            severity=severity_of(finding),
+            description=finding.description,
+            metadata=finding_metadata(finding),
+        )
+
+    return current_rules
+
+
+def rules_finding(feed: Feed, iceberg: IcebergCatalogResource) -> Finding:
+    """Find the days that were built under other rules than those of the feed's file, of the table made last."""
+    builds = iceberg.day_table(feed.name, DAY.table).builds()
+    return rules_of_days(builds, BuildRules.of(feed), feed.name)
 
 
 def bar_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:

@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from k2_assets.bars import minute_bars_asset, rolled_up_bars_asset
-from k2_assets.checks import bar_checks, raw_checks, trade_checks
+from k2_assets.checks import bar_checks, raw_checks, rules_check, trade_checks
 from k2_assets.maintenance import MAINTENANCE, maintenance_asset
 from k2_assets.partitions import trading_days
 from k2_assets.raw_trades import RAW_TRADES, raw_trades_asset
@@ -60,7 +60,7 @@ def feed_family(feed: Feed) -> FeedFamily:
             rolled_up_bars_asset(feed, days),
             maintenance_asset(feed, days),
         ],
-        checks=[raw_checks(feed, days), trade_checks(feed, days), *bar_checks(feed, days)],
+        checks=[raw_checks(feed, days), trade_checks(feed, days), rules_check(feed), *bar_checks(feed, days)],
         ingest_job=_job(ingest_job_name(feed), feed, [dg.AssetKey([feed.name, RAW_TRADES])]),
         build_job=_job(build_job_name(feed), feed, built),
         maintenance_job=_job(maintenance_job_name(feed), feed, [dg.AssetKey([feed.name, MAINTENANCE])]),

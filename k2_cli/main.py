@@ -20,6 +20,7 @@ COMMANDS = {
     "load": "Produce trades or quotes from files to a feed's topic.",
     "simulate": "Produce a simulated trading day to a feed's Kafka topic.",
     "catch-up": "Run what is pending of a feed; no daemon needed.",
+    "rebuild": "Build days anew that were built under other rules than the feed's file has.",
     "verify": "Verify a feed's rows against broker, ledger and snapshots.",
     "repair": "Make a feed's raw rows what Kafka and the ledger say.",
     "maintain": "Compact, tag and tidy a feed's tables.",

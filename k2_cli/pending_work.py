@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 from rich.console import Console
@@ -14,18 +14,22 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name, ingest_job_name
 from k2_assets.run_process import PROCESS_TAG, RunProcess
+from k2_assets.run_scope import REBUILD_TAG, days_tag
 from k2_assets.schedules import request_today
 from k2_cli.dagster_processes import DagsterHome
 from k2_cli.dagster_storage import alone_in, initialise, pools_of_feeds
-from k2_market.day_builds import stale_days
+from k2_market.build_plan import MAX_DAYS_PER_RUN
+from k2_market.build_rules import BuildRules
+from k2_market.day_builds import outdated_days, stale_days
 from k2_market.errors import K2Error
 from k2_market.feed import Feed, feed_named, load_feeds
+from k2_market.table_schemas import DAY
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.settings import Settings
 from k2_resources.table_errors import database_said
 from k2_sensors.kafka_sensor import next_ingest
-from k2_sensors.run_records import ingests_in_flight
+from k2_sensors.run_records import ingests_in_flight, plan_tags
 from k2_sensors.run_watch import end_dead_runs
 from k2_sensors.stale_day_sensor import build_facts, next_build
 
@@ -118,6 +122,41 @@ def catch_up_feed(
         if not succeeded:
             done.waiting = f"build of {build.partition_key} failed"
             return done
+
+
+def outdated_days_of(settings: Settings, feed: Feed, first: date | None, last: date | None) -> list[date]:
+    """List the days of a feed that were built under other rules than its file has, within bounds where given."""
+    iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
+    days = outdated_days(iceberg.day_table(feed.name, DAY.table).builds(), BuildRules.of(feed).fingerprint)
+    return [day for day in days if (first or date.min) <= day <= (last or date.max)]
+
+
+def rebuild_feed(
+    settings: Settings,
+    feed: Feed,
+    days: Sequence[date],
+    instance: dg.DagsterInstance,
+    clock: Callable[[], datetime],
+) -> list[date]:
+    """Build days anew under the feed's current rules, some at a time; gives those whose build failed.
+
+    A run that fails is made again day by day, so that one that can't be built leaves its neighbours rebuilt.
+    """
+    defs = build_defs(settings=settings, feeds={feed.name: feed})
+    failed: list[date] = []
+    groups = [tuple(days[start : start + MAX_DAYS_PER_RUN]) for start in range(0, len(days), MAX_DAYS_PER_RUN)]
+    while groups:
+        group = groups.pop(0)
+        request = dg.RunRequest(
+            partition_key=group[0].isoformat(),
+            tags={**plan_tags(feed, 1), **days_tag(group), REBUILD_TAG: clock().isoformat()},
+        )
+        if _carry_out(defs, build_job_name(feed), request, instance):
+            continue
+        if len(group) == 1:
+            failed += group
+        groups = [*((day,) for day in group if len(group) > 1), *groups]
+    return failed
 
 
 def wait_until_caught_up(

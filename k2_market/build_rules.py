@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from k2_market.day_builds import DayBuild
+from k2_market.day_builds import Builds, DayBuild, outdated_days
 from k2_market.errors import LedgerError
 from k2_market.feed import Feed
+from k2_market.finding import MAX_EXAMPLES, Finding, Severity
 
 RULES_PROPERTY = "k2.rules"
 """Property of ``trades``: the rules that its days were built under, as JSON by fingerprint."""
@@ -74,7 +75,9 @@ class BuildRules:
             meaning, keys = json.loads(text)
             return cls(int(meaning), dict(keys))
         except (ValueError, TypeError) as error:
-            raise LedgerError(f"table property {RULES_PROPERTY} has no rules: {error!r} in {text[:200]!r}") from error
+            raise LedgerError(
+                f"table property {RULES_PROPERTY} has no rules: {error!r} in {str(text)[:200]!r}"
+            ) from error
 
 
 def rules_of_build(
@@ -92,6 +95,30 @@ def rules_of_build(
     return current if adopt or before is None or not before.known else before
 
 
+def rules_of_days(builds: Builds, current: BuildRules, feed: str) -> Finding:
+    """Check that days were built under the current rules.
+
+    Numbers: ``days`` that are built, ``outdated`` ones, and ``current_rules``, the fingerprint. Examples: days with
+    theirs.
+
+    Args:
+        builds: What each day was made from.
+        current: The rules of the feed's file.
+        feed: The feed's name, for the advice.
+    """
+    outdated = outdated_days(builds, current.fingerprint)
+    return Finding(
+        check="current_rules",
+        passed=not outdated,
+        severity=Severity.WARN,
+        description=f"{len(outdated)} of {len(builds)} days were built under other rules than the feed's file has. "
+        + (f"`k2 rebuild --feed {feed}` builds them anew." if outdated else ""),
+        numbers={"days": len(builds), "outdated": len(outdated), "current_rules": current.fingerprint},
+        examples=tuple({"trade_date": str(day), "rules": builds[day].rules} for day in outdated[:MAX_EXAMPLES]),
+        sizes=frozenset({"days"}),
+    )
+
+
 def rules_to_json(rules: Mapping[str, BuildRules]) -> str:
     """Write rules by fingerprint as the text of ``RULES_PROPERTY``."""
     return json.dumps({fingerprint: each.to_json() for fingerprint, each in sorted(rules.items())})
@@ -106,7 +133,7 @@ def rules_from_json(text: str) -> dict[str, BuildRules]:
     try:
         written = json.loads(text).items()
     except (ValueError, AttributeError) as error:
-        raise LedgerError(f"table property {RULES_PROPERTY} has no rules: {error!r} in {text[:200]!r}") from error
+        raise LedgerError(f"table property {RULES_PROPERTY} has no rules: {error!r} in {str(text)[:200]!r}") from error
     return {fingerprint: BuildRules.from_json(each) for fingerprint, each in written}
 
 
