@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = k2_market k2_resources k2_assets k2_sensors k2_cli tests benchmarks deploy
 
-.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-history bench-bars bench-query bench-start bench-growth bench-page check format up down status lock lock-java clean
+.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-history bench-bars bench-query bench-start bench-growth bench-page flag-rates check format up down status lock lock-java clean
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ bench-freshness: setup ## Measure how long a trade takes until SQL sees it, unde
 
 bench-history: setup ## Load a thousand days through a daemon, from the topic to all bars
 	@$(BIN)/python -m benchmarks.history $(BENCH)
+
+flag-rates: setup ## Count how often each check flags trades of real days
+	@$(BIN)/python -m benchmarks.flag_rates
 
 bench-page: setup ## Write docs/performance.md from the benchmarks' results
 	@$(BIN)/python -m benchmarks.performance_page

@@ -3,7 +3,7 @@
 ``make bench-bars``: a simulated day of 10,000,000 messages of 2,000 symbols. ``trades`` is cleaned, judged and
 published as the asset does it, and the bars of all six widths too; charts are not drawn. Beside them stand a bare
 read, sort, look for repeated keys and write of the same raw files by Polars, and the same bars by plain DuckDB from
-the file of ``trades`` to six Parquet files, with no check of anything and ties at one instant left to chance.
+the file of ``trades`` to six Parquet files, with no check of anything.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,18 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from benchmarks.measured_process import Measured, in_turns, measure, medians
 from benchmarks.results_file import write_results
-from benchmarks.simulated_tables import TOPIC_ID, catalog_in, raw_day, simulated_feed, write_raw_day
-from k2_assets.bars import build_minute_bars, build_rolled_up
-from k2_assets.checks import bar_findings, trade_findings
+from benchmarks.simulated_tables import catalog_in, raw_day, simulated_feed, write_raw_day
+from k2_assets.bars import BarsSource, build_minute_bars, build_rolled_up
+from k2_assets.checks import TradesOfDay, bar_findings, trade_findings
 from k2_assets.day_build import Build
-from k2_assets.trades import build_trades
+from k2_assets.trades import TradesSource, build_trades
 from k2_market.table_schemas import BAR_INTERVALS, DAY, MINUTE, RAW_TRADES, ROLLED_UP
 from k2_market.trade_cleaning import COLUMNS_READ
 from k2_resources.day_planning import day_paths
 from k2_resources.day_reader import DayReader
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import find_table
+from k2_resources.raw_view import RawView
 
 TRADING_DAY = date(2026, 11, 20)
 SETTINGS = {"rounds": 5, "trades": 10_000_000, "symbols": 2_000}
@@ -94,13 +96,15 @@ def make_day(directory: str, trades: int, symbols: int) -> None:
 
 def k2_trades(directory: str) -> int:
     """Raw rows to published trades, as the asset ``trades`` makes them."""
-    raw, feed = _raw(directory), simulated_feed()
-    return _published(directory, "trades", lambda day, staged: build_trades(feed, (TOPIC_ID,), raw, day, staged))
+    source = TradesSource.of(simulated_feed(), _raw(directory), _table(directory, "trades"), [TRADING_DAY], adopt=True)
+    return _published(directory, "trades", partial(build_trades, source))
 
 
 def k2_trades_checks(directory: str) -> int:
     """The checks of the published trades."""
-    found = trade_findings(simulated_feed(), _raw(directory), _reader(directory, "trades"), TRADING_DAY)
+    raw = _raw(directory)
+    of_day = TradesOfDay((raw, raw.reader([TRADING_DAY])), _reader(directory, "trades"), None)
+    found = trade_findings(simulated_feed(), of_day, TRADING_DAY)
     assert all(finding.passed for finding in found), found
     return len(found)
 
@@ -108,14 +112,12 @@ def k2_trades_checks(directory: str) -> int:
 def k2_bars(directory: str) -> int:
     """Trades to published bars of every width, each with its gate, as the assets make them."""
     feed, trades = simulated_feed(), _reader(directory, "trades")
-    rows = _published(directory, MINUTE.table, lambda day, staged: build_minute_bars(feed, trades, False, day, staged))
-    minutes = _reader(directory, MINUTE.table)
+    rows = _published(
+        directory, MINUTE.table, partial(build_minute_bars, BarsSource(feed, trades, {}, {}, charted=False))
+    )
+    minutes = BarsSource(feed, _reader(directory, MINUTE.table), {}, {}, charted=False)
     for interval in ROLLED_UP:
-
-        def build(day: date, staged: Any, interval: Any = interval) -> Any:
-            return build_rolled_up(feed, interval, minutes, trades, False, day, staged)
-
-        rows += _published(directory, interval.table, build)
+        rows += _published(directory, interval.table, partial(build_rolled_up, minutes, trades, interval))
     return rows
 
 
@@ -160,10 +162,10 @@ _MINUTES = """
 CREATE TEMP TABLE ohlcv_1m AS
 SELECT
     any_value(trade_date) AS trade_date, symbol, time_bucket(INTERVAL 1 minute, exchange_timestamp) AS bar_start,
-    arg_min(price, exchange_timestamp) FILTER (price_eligible) AS open,
+    arg_min(price, trade_order) FILTER (price_eligible) AS open,
     max(price) FILTER (price_eligible) AS high,
     min(price) FILTER (price_eligible) AS low,
-    arg_max(price, exchange_timestamp) FILTER (price_eligible) AS close,
+    arg_max(price, trade_order) FILTER (price_eligible) AS close,
     sum(quantity) FILTER (volume_eligible) AS volume,
     sum(price::DECIMAL(28, 10) * quantity) FILTER (price_eligible) AS notional,
     sum(quantity) FILTER (price_eligible) AS priced_volume,
@@ -194,9 +196,8 @@ def _published(directory: str, name: str, build: Build) -> int:
     return staged.rows
 
 
-def _raw(directory: str) -> DayReader:
-    table = find_table(catalog_in(Path(directory)), simulated_feed().name, "raw_trades")
-    return DayReader(table, RAW_TRADES, [TRADING_DAY])
+def _raw(directory: str) -> RawView:
+    return RawView(find_table(catalog_in(Path(directory)), simulated_feed().name, "raw_trades"), RAW_TRADES)
 
 
 def _reader(directory: str, name: str) -> DayReader:

@@ -4,19 +4,23 @@ They read what is published, so they say of the table itself what holds, whoever
 alone on any day.
 """
 
-from collections.abc import Iterator, Mapping
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
 from functools import partial
 
 import dagster as dg
 import pyarrow as pa
 
+from k2_assets.check_history import figures_of_other_days
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import checked, days_materialized, finding_metadata, said_of_days, severity_of
 from k2_assets.trades import RAW_SNAPSHOT, TRADES
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
 from k2_market.build_rules import BuildRules, rules_of_days
 from k2_market.day_builds import DayBuild
+from k2_market.doubtful_trades import PRICE_JUMPS, price_band_rule, repeated_content_rule
 from k2_market.errors import CalendarError, K2Error
 from k2_market.feed import Feed
 from k2_market.finding import Finding, Severity
@@ -32,16 +36,19 @@ from k2_market.trade_rules import (
     UNIQUE_TRADES,
     UNMATCHED_AMENDMENTS,
     Judgement,
+    TradeRule,
     inside_session_rule,
 )
 from k2_market.trading_calendar import Session, TradingCalendar
 from k2_resources.arrow_memory import arrow_from_system
 from k2_resources.day_reader import DayReader
+from k2_resources.day_table import DayTable
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kept_files import structure
 from k2_resources.other_days import settled_parts
 from k2_resources.raw_view import RawView
 
+REPEATED_CONTENT = "repeated_content"
 RAW_CHECKS = {
     LEDGER_VERIFIED: "Snapshots and ledger fit together, and every file of the day is there.",
     OFFSETS_RECONCILE: "Every offset in the ledger is a row exactly once, and every row's offset is in the ledger.",
@@ -56,7 +63,13 @@ TRADE_CHECKS = {
     "trades_in_order": "The order of each symbol's trades, which decides open and close, is that of the market.",
     "prices_positive": "No trade has a price of zero or less, or a quantity below zero.",
     "inside_session": "Trades that set prices lie in the exchange's session.",
+    "price_jumps": "No price leaves those around it and comes back.",
+    "price_band": "Prices are of the scale of the day before.",
+    REPEATED_CONTENT: "No more trades than usual are alike but for their ids.",
 }
+DAYS_BEFORE = timedelta(days=10)
+"""How far back the close lies that a day's prices are held against."""
+
 CURRENT_RULES = "current_rules"
 BAR_INVARIANTS = "bar_invariants"
 ROLL_UP_IDENTITY = "roll_up_identity"
@@ -112,10 +125,41 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
         made_from = said_of_days(context, asset, run_days, RAW_SNAPSHOT)
         raw = _raw_days(iceberg.raw_table(feed.name, RAW_TRADES).view(), made_from)
         trades, builds = iceberg.day_table(feed.name, TRADES).reader_and_builds(run_days)
-        findings = {day: trade_findings(feed, raw[day], trades, day, builds.get(day)) for day in run_days}
+        daily = iceberg.day_table(feed.name, DAY.table)
+        shares: dict[date, float] = {}
+        findings = {}
+        for day in run_days:
+            of_day = TradesOfDay(
+                raw[day], trades, builds.get(day), closes_before(daily, day), _usual(context, asset, day, shares)
+            )
+            findings[day] = trade_findings(feed, of_day, day)
+            shares[day] = _share(findings[day])
         yield from checked(context, asset, findings, BLOCKING)
 
     return trades_checks
+
+
+def _usual(
+    context: dg.AssetCheckExecutionContext, asset: dg.AssetKey, day: date, of_run: Mapping[date, float]
+) -> list[float]:
+    """The shares of trades alike on the days before a day: of earlier runs, and of this one."""
+    key = dg.AssetCheckKey(asset, REPEATED_CONTENT)
+    known = figures_of_other_days(context.instance, key, "share", day)
+    return list({**known, **{each: share for each, share in of_run.items() if each < day}}.values())[-10:]
+
+
+def _share(findings: Iterable[Finding]) -> float:
+    return next(float(each.numbers["share"]) for each in findings if each.check == REPEATED_CONTENT)
+
+
+def closes_before(daily: DayTable, day: date) -> dict[str, Decimal]:
+    """Read each symbol's close on the last day before a day, within ``DAYS_BEFORE``, that has bars."""
+    earlier = [each for each in daily.builds() if day - DAYS_BEFORE <= each < day]
+    if not earlier:
+        return {}
+    bars = daily.read_day(max(earlier), "symbol", "close")
+    pairs = zip(bars["symbol"].to_pylist(), bars["close"].to_pylist(), strict=True)
+    return {symbol: close for symbol, close in pairs if close is not None}
 
 
 def rules_check(feed: Feed) -> dg.AssetChecksDefinition:
@@ -217,26 +261,50 @@ def _raw_days(view: RawView, made_from: Mapping[date, str | None]) -> dict[date,
     return {day: found[snapshot_id] for day, snapshot_id in made_from.items()}
 
 
-def trade_findings(
-    feed: Feed, raw: RawDay, trades: DayReader, day: date, build: DayBuild | None
-) -> tuple[Finding, ...]:
-    """Apply the rules to a day's published trades.
+@dataclass(frozen=True)
+class TradesOfDay:
+    """Holds what the rules of a day's trades look at.
 
-    Args:
-        feed: The feed.
-        raw: The raw rows.
+    Attributes:
+        raw: The raw rows that the trades were made from.
         trades: Reads the trades.
-        day: The trading day.
-        build: What the trades were made from.
+        build: What they were made from.
+        closes: Each symbol's close before the day.
+        usual_shares: The shares of trades alike but for their ids, of earlier days.
     """
-    in_session = inside_session_rule(_session(feed, day), feed.session.minutes_before, feed.session.minutes_after)
-    rules = (UNIQUE_TRADES, COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, UNMATCHED_AMENDMENTS, PRICES_POSITIVE, in_session)
-    judgement = Judgement(rules)
-    later = [] if build is None else [other for other in build.others if other > day]
-    published = trades.read_day_compactly(day, *COLUMNS_JUDGED)
-    for settled, rows in settled_parts(*raw, day, later, published):
+
+    raw: RawDay
+    trades: DayReader
+    build: DayBuild | None
+    closes: Mapping[str, Decimal] = field(default_factory=dict)
+    usual_shares: Sequence[float] = ()
+
+
+def trade_findings(feed: Feed, found: TradesOfDay, day: date) -> tuple[Finding, ...]:
+    """Apply the rules to a day's published trades."""
+    judgement = Judgement(trade_rules(feed, day, found.closes, found.usual_shares))
+    later = [] if found.build is None else [other for other in found.build.others if other > day]
+    published = found.trades.read_day_compactly(day, *COLUMNS_JUDGED)
+    for settled, rows in settled_parts(*found.raw, day, later, published):
         judgement.see(settled.messages, rows)
     return judgement.findings()
+
+
+def trade_rules(
+    feed: Feed, day: date, closes: Mapping[str, Decimal], usual_shares: Sequence[float]
+) -> tuple[TradeRule, ...]:
+    """Make the rules of a day's trades, in the order of ``TRADE_CHECKS``; arguments as in ``TradesOfDay``."""
+    return (
+        UNIQUE_TRADES,
+        COMPLETE_AGAINST_RAW,
+        UNMATCHED_AMENDMENTS,
+        TRADES_IN_ORDER,
+        PRICES_POSITIVE,
+        inside_session_rule(_session(feed, day), feed.session.minutes_before, feed.session.minutes_after),
+        PRICE_JUMPS,
+        price_band_rule(closes),
+        repeated_content_rule(usual_shares),
+    )
 
 
 def bar_findings(interval: BarInterval, bars: DayReader, trades: DayReader, day: date) -> tuple[Finding, ...]:

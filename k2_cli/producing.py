@@ -86,7 +86,7 @@ def produce_files(
     correlation_id = uuid4().hex
     with correlation(correlation_id):
         paths = find_source_files(names)
-        files = [_read(path, source_format, feed, now) for path in paths]
+        files = [read_file(path, source_format, feed, now) for path in paths]
         trades = in_time_order(files)
         _LOGGER.info("files read", feed=feed.name, files=len(files), rows=trades.height)
         topic = ensure_topic(settings.bootstrap_servers, feed.topics.trades, feed.topics)
@@ -148,7 +148,12 @@ def produce_simulated_day(
         return _produced(feed, topic.partitions, topic.differences, sent, correlation_id, planted=day.planted)
 
 
-def _read(path: Path, source_format: SourceFormat, feed: Feed, now: datetime) -> SourceRows:
+def read_file(path: Path, source_format: SourceFormat, feed: Feed, now: datetime) -> SourceRows:
+    """Read a file of trades of some shape.
+
+    Raises:
+        SourceFileError: It can't be read, or a row of it.
+    """
     content, file = read_source_file(path), str(path)
     match source_format:
         case SourceFormat.CSV:
