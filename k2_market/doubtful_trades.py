@@ -31,8 +31,8 @@ TICKS = 5
 """Price steps that it may lie from there; without a floor quiet minutes flag every change."""
 
 STEPS = 5
-"""Usual changes from one price to the next that it may lie from there, where a day has ``ENOUGH_STEPS``: the prices of a
-symbol that is seldom traded go to and fro between bid and ask."""
+"""Usual changes from one price to the next that it may lie from there, where a day has ``ENOUGH_STEPS``: the prices of
+a symbol that is seldom traded go to and fro between bid and ask."""
 ENOUGH_STEPS = 10
 
 LEAST_JUMP = 0.01
