@@ -75,9 +75,10 @@ class RunFailure:
         job: Its job.
         feed: Its feed, if it belongs to one.
         days: The trading days that it was about.
-        attempt: The how-manieth attempt at the same work it was, from 1.
+        attempt: The number of the attempt at the same work, from 1.
         error: What went wrong.
-        found_by_check: Whether a check of severity ERROR failed in it; then the check's alert tells.
+        explained_by_check: Whether a blocking check failed in it: that ended the run, and the check has an alert of its
+            own. A check that blocks nothing explains no failure.
         ranges: The offset ranges that it was to ingest, if it was.
     """
 
@@ -86,7 +87,7 @@ class RunFailure:
     days: tuple[str, ...]
     attempt: int
     error: str
-    found_by_check: bool
+    explained_by_check: bool
     ranges: RangeSet = field(default_factory=RangeSet)
 
 
@@ -157,7 +158,7 @@ def is_news(evaluation: Evaluation, previous: PastEvaluation | None) -> bool:
 
 def run_failure_alert(run_id: str, failure: RunFailure) -> Alert | None:
     """The alert for a failed run: for the first attempt and every fifth, unless a check's alert tells."""
-    if failure.found_by_check or not (failure.attempt == 1 or failure.attempt % ALERT_ATTEMPTS == 0):
+    if failure.explained_by_check or not (failure.attempt == 1 or failure.attempt % ALERT_ATTEMPTS == 0):
         return None
     numbers: dict[str, int | float | str] = {"attempt": failure.attempt}
     if len(failure.days) > 1:

@@ -14,13 +14,13 @@ Example = Mapping[str, str | int]
 
 
 class Severity(StrEnum):
-    """What a failed rule means for the bars of that day."""
+    """Tells what a failed rule means for the bars of that day."""
 
     ERROR = "error"
-    """They are wrong."""
+    """They would be wrong: the day is not built or published, its last good version stays."""
 
     WARN = "warn"
-    """They are doubtful."""
+    """They are as the trades say, and the trades are doubtful."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from k2_market.finding import Severity
-from k2_market.ingest_plan import FailedRun, IngestFacts, backoff
+from k2_market.ingest_plan import FailedRun, IngestFacts, is_resting
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet, named
 from k2_market.run_limits import MAX_RUNTIME_SECONDS
@@ -352,7 +352,7 @@ def _open_transactions(feed: FeedFacts, topic: TopicState) -> Iterator[Alarm]:
 def _standstill(feed: FeedFacts, facts: IngestFacts) -> Iterator[Alarm]:
     waiting = facts.topic.readable - facts.ledger.covered
     rests = any(
-        facts.now < run.ended + backoff(run.attempt) and not run.ranges.isdisjoint(waiting) for run in feed.failed
+        is_resting(run.ended, run.attempt, facts.now) and not run.ranges.isdisjoint(waiting) for run in feed.failed
     )
     if not waiting or rests:
         return

@@ -205,7 +205,7 @@ def _positive(tally: Tally) -> Finding:
     return Finding(
         check="prices_positive",
         passed=not tally.numbers["nonpositive"],
-        severity=Severity.ERROR,
+        severity=Severity.ERROR if tally.numbers["eligible_nonpositive"] else Severity.WARN,
         description=f"{tally.numbers['nonpositive']} trades have a price of zero or less or a quantity below zero; "
         f"{tally.numbers['eligible_nonpositive']} of them are in the bars.",
         numbers=tally.numbers,

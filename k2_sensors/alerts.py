@@ -99,9 +99,7 @@ def alerts_of_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple
             days=tuple(day.isoformat() for day in tagged_days(run.tags)),
             attempt=int(attempt) if attempt.isdecimal() else 1,
             error=_error_of(instance, run.run_id),
-            found_by_check=any(
-                not each.passed and each.severity is dg.AssetCheckSeverity.ERROR for each in evaluations
-            ),
+            explained_by_check=any(not each.passed and each.blocking for each in evaluations),
             ranges=RangeSet() if feed is None else carried_by(run, ingest_op_of(feed)),
         ),
     )

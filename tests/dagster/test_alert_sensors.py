@@ -273,7 +273,19 @@ def test_a_range_that_is_stuck_is_told_at_its_fifth_attempt_by_its_offsets(platf
     assert "Stuck after 5 attempts: T1/0[10,20)" in str(platform.webhook.taken[1])
 
 
-def test_a_run_that_a_check_failed_is_told_once_by_the_check(platform: Platform) -> None:
+@pytest.mark.parametrize(
+    ("blocking", "titles"),
+    [
+        (True, ["asx/raw_trades 2014-03-11: prices_positive failed"]),
+        (
+            False,
+            ["asx/raw_trades 2014-03-11: prices_positive failed", "__ephemeral_asset_job__ 2014-03-11: run failed"],
+        ),
+    ],
+)
+def test_a_check_that_blocks_explains_its_runs_failure_and_one_that_blocks_nothing_does_not(
+    platform: Platform, blocking: bool, titles: list[str]
+) -> None:
     platform.market.wrong = {("prices_positive", "2014-03-11"): 1}
 
     @dg.asset(key=RAW, partitions_def=DAYS)
@@ -281,16 +293,20 @@ def test_a_run_that_a_check_failed_is_told_once_by_the_check(platform: Platform)
         finding = platform.market.finding("prices_positive", "2014-03-11")
         context.log_event(
             dg.AssetCheckEvaluation(
-                asset_key=RAW, check_name="prices_positive", partition="2014-03-11", **_result(finding)
+                asset_key=RAW,
+                check_name="prices_positive",
+                partition="2014-03-11",
+                blocking=blocking,
+                **_result(finding),
             )
         )
-        raise dg.Failure("not published")
+        raise dg.Failure("the disk is full")
 
     result = dg.materialize([gated], partition_key="2014-03-11", instance=platform.instance, raise_on_error=False)
     platform.tick()
 
     assert not result.success
-    assert platform.webhook.titles == ["asx/raw_trades 2014-03-11: prices_positive failed"]
+    assert platform.webhook.titles == titles
 
 
 def test_a_sensor_switched_on_late_does_not_tell_old_news(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

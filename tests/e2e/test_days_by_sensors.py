@@ -15,7 +15,7 @@ FOUND_BY = {
     "gaps": ("sim/raw_trades", "sequence_gaps warns", "missing"),
     "duplicates": ("sim/raw_trades", "duplicate_messages warns", "duplicates"),
     "corrupt": ("sim/raw_trades", "dead_letters warns", "dead_letters"),
-    "negative-price": ("sim/trades", "prices_positive failed", "nonpositive"),
+    "negative-price": ("sim/trades", "prices_positive warns", "nonpositive"),
 }
 """For each planted fault the asset, the words of the alert, and the number that counts the fault."""
 

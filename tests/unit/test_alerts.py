@@ -27,7 +27,7 @@ GAP = Evaluation(
     numbers={"missing_messages": 2},
     examples=({"symbol": "BHP", "after": 1, "before": 4},),
 )
-FAILURE = RunFailure("asx_ingest", "asx", ("2014-03-11",), attempt=1, error="Kafka is away", found_by_check=False)
+FAILURE = RunFailure("asx_ingest", "asx", ("2014-03-11",), attempt=1, error="Kafka is away", explained_by_check=False)
 
 
 def test_a_finding_becomes_an_alert_with_feed_day_check_numbers_and_run() -> None:
@@ -120,7 +120,7 @@ def test_ranges_that_failed_five_times_are_stuck_and_named() -> None:
 
 
 def test_a_failed_run_whose_check_tells_is_silent() -> None:
-    assert run_failure_alert("run-1", replace(FAILURE, found_by_check=True)) is None
+    assert run_failure_alert("run-1", replace(FAILURE, explained_by_check=True)) is None
 
 
 def test_a_failed_runs_alert_names_job_day_attempt_and_error() -> None:
@@ -135,7 +135,7 @@ def test_a_failed_runs_alert_names_job_day_attempt_and_error() -> None:
 
 
 def test_a_run_without_feed_or_day_can_alert_too() -> None:
-    alert = run_failure_alert("run-1", RunFailure("maintenance", None, (), 1, "disk full", found_by_check=False))
+    alert = run_failure_alert("run-1", RunFailure("maintenance", None, (), 1, "disk full", explained_by_check=False))
 
     assert alert is not None
     assert alert.title == "maintenance: run failed"

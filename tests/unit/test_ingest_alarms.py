@@ -288,6 +288,12 @@ class TestStandstill:
         failed = replace(LATE, failed=(FailedRun(ranges((0, 10, 15)), 1, START),))
         assert watch.told_within(timedelta(minutes=20), failed) == ["asx/raw_trades: ingestion stands still"]
 
+    def test_a_run_that_failed_in_the_future_by_a_clock_that_was_set_back_keeps_nothing_from_being_told(
+        self, watch: Watch
+    ) -> None:
+        failed = replace(LATE, failed=(FailedRun(ranges((0, 10, 15)), 1, START + timedelta(hours=6)),))
+        assert watch.told_within(timedelta(minutes=20), failed) == ["asx/raw_trades: ingestion stands still"]
+
     def test_time_in_which_kafka_was_away_does_not_count(self, watch: Watch) -> None:
         watch.look(LATE)
         watch.told_within(timedelta(minutes=30), replace(LATE, topic=NoAnswer("timed out")))

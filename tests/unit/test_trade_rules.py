@@ -263,7 +263,7 @@ def test_prices_of_zero_or_less_and_negative_quantities_are_found_eligible_ones_
         )
     )
 
-    assert (finding.passed, finding.severity) == (False, Severity.ERROR)
+    assert (finding.passed, finding.severity) == (False, Severity.ERROR)  # two of them are in the bars
     assert finding.numbers == {"nonpositive": 3, "eligible_nonpositive": 1}
     assert [row["trade_id"] for row in finding.examples] == ["t3", "t1", "t2"]
 
