@@ -11,10 +11,10 @@ from enum import StrEnum
 
 from k2_market.errors import K2Error
 
-LATENCY_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Upper bounds in seconds for what should take less than one."""
-RUN_BUCKETS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
-"""Upper bounds in seconds for whole runs, which take seconds to minutes."""
+CALL_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds in seconds for one call to a service; those to 5 s are the seed's (#007), the longest a call's time limit."""
+WORK_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Upper bounds in seconds for a run and for its parts, up to the longest time that a run may take."""
 
 CONSTANT_LABELS = ("service", "environment", "component")
 """Labels of every metric: ``k2``, the environment of the settings, the component that declares it."""
@@ -242,7 +242,7 @@ _MATERIALIZATIONS = [
         "ingest",
         Source.MATERIALIZATIONS,
         ASSET,
-        LATENCY_BUCKETS,
+        WORK_BUCKETS,
         ingest_read_duration_seconds="Time to read a run's messages from Kafka.",
         ingest_decode_duration_seconds="Time to decode a run's messages.",
     ),
@@ -250,7 +250,7 @@ _MATERIALIZATIONS = [
         "storage",
         Source.MATERIALIZATIONS,
         ASSET,
-        LATENCY_BUCKETS,
+        WORK_BUCKETS,
         iceberg_write_duration_seconds="Time to write data files.",
         iceberg_commit_duration_seconds="Time from written data files to the catalog's answer.",
     ),
@@ -258,7 +258,7 @@ _MATERIALIZATIONS = [
         "assets",
         Source.MATERIALIZATIONS,
         ASSET,
-        LATENCY_BUCKETS,
+        WORK_BUCKETS,
         build_duration_seconds="Time to make a day of trades or bars.",
     ),
 ]
@@ -324,7 +324,7 @@ _RUNS = [
         "orchestration",
         Source.RUNS,
         JOB,
-        RUN_BUCKETS,
+        WORK_BUCKETS,
         run_duration_seconds="Time from a run's start to its end.",
         run_start_delay_seconds="Time from a run's request to its start.",
     ),
@@ -358,7 +358,7 @@ _COUNTED = [
         "alerts",
         Source.COUNTED,
         ("sink",),
-        LATENCY_BUCKETS,
+        CALL_BUCKETS,
         alert_send_duration_seconds="Time that a sink took to accept an alert.",
     ),
     *_counters(

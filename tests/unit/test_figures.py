@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_resources.figures import Counts, Figures, Histogram
-from k2_resources.metrics_registry import LATENCY_BUCKETS, MetricError
+from k2_resources.metrics_registry import CALL_BUCKETS, MetricError
 
 FEED = {"exchange": "ASX", "asset_class": "equities", "feed": "asx"}
 
@@ -66,7 +66,7 @@ def test_each_observation_is_in_the_first_bucket_that_reaches_it(seconds: list[f
         return
     found = figures.counts().histograms["k2_alert_send_duration_seconds", ("log",)]
     assert found.sum == pytest.approx(sum(seconds))
-    for position, bound in enumerate(LATENCY_BUCKETS, start=1):
+    for position, bound in enumerate(CALL_BUCKETS, start=1):
         assert sum(found.counts[:position]) == sum(each <= bound for each in seconds)
     assert sum(found.counts) == len(seconds)
 

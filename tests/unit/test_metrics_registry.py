@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from prometheus_client.utils import INF
 
+from k2_market.run_limits import MAX_RUNTIME_SECONDS
+from k2_resources.alert_sink import TIMEOUT_SECONDS
 from k2_resources.metrics_registry import (
+    CALL_BUCKETS,
     CONSTANT_LABELS,
-    LATENCY_BUCKETS,
     METRICS,
-    RUN_BUCKETS,
     Kind,
     Metric,
     MetricError,
@@ -53,11 +54,19 @@ def test_labels_are_of_low_cardinality() -> None:
     assert not set(CONSTANT_LABELS) & MAY_GROW_NO_FURTHER
 
 
-def test_latencies_have_the_seeds_buckets() -> None:
-    assert LATENCY_BUCKETS == (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+def test_the_buckets_of_a_histogram_reach_the_longest_time_that_it_can_measure() -> None:
+    longest = {"k2_alert_send_duration_seconds": TIMEOUT_SECONDS}
     histograms = [each for each in METRICS.values() if each.kind is Kind.HISTOGRAM]
-    assert {each.buckets for each in histograms} == {LATENCY_BUCKETS, RUN_BUCKETS}
-    assert all(INF not in each.buckets for each in histograms)
+
+    assert len(histograms) >= 8
+    for each in histograms:
+        assert each.buckets[-1] >= longest.get(each.name, MAX_RUNTIME_SECONDS), each.name
+        assert list(each.buckets) == sorted(set(each.buckets))
+        assert INF not in each.buckets
+
+
+def test_calls_have_the_seeds_buckets() -> None:
+    assert CALL_BUCKETS[:11] == (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 def test_a_metric_declared_twice_is_refused() -> None:
