@@ -12,7 +12,7 @@ from enum import StrEnum
 from k2_market.errors import K2Error
 
 CALL_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds in seconds for one call to a service; those to 5 s are the seed's (#007), the longest a call's time limit."""
+"""Upper bounds in seconds for one call to a service: those of the seed (#007), and up to a call's time limit."""
 WORK_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 """Upper bounds in seconds for a run and for its parts, up to the longest time that a run may take."""
 
