@@ -62,6 +62,10 @@ class Settings(BaseSettings):
 
     alert_webhook: SecretStr | None = None
     """Where alerts are posted to (Slack-compatible JSON); without it they go to the log. Secret: it holds a token."""
+    log_megabytes: Annotated[int, Field(ge=1)] = 100
+    """Size at which a log is moved away."""
+    log_files: Annotated[int, Field(ge=1, le=1000)] = 5
+    """How many logs that were moved away are kept, of each process."""
     log_format: Literal["json", "console"] | None = None
     """How log lines look on stderr; ``None`` leaves it to whether stderr is a terminal."""
 

@@ -50,7 +50,7 @@ def configure_logging(component: str, settings: Settings) -> None:
     stderr.setLevel(logging.INFO)
     stderr.addFilter(_not_shown_already)
     stderr.setFormatter(_formatter(component, redaction, _renderers(settings)))
-    file = SharedLogFile(settings.log_directory / LOG_FILE)
+    file = SharedLogFile(settings.log_directory / LOG_FILE, settings.log_megabytes * 1_000_000, settings.log_files)
     file.setFormatter(_formatter(component, redaction, [_json]))
 
     root = logging.getLogger()
