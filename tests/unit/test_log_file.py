@@ -51,7 +51,6 @@ def test_a_log_that_several_processes_rotate_loses_no_line_and_keeps_their_order
     files = log_files(path)
     lines = [line for file in files for line in file.read_text().splitlines()]
     assert len(files) > 3
-    assert all(file.stat().st_size < 1_000 for file in files)
     for writer in range(3):
         assert [line for line in lines if line.startswith(f"{writer} ")] == [f"{writer} {n}" for n in range(300)]
 
