@@ -14,6 +14,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import reported_versions
 from k2_market.feed import Feed
+from k2_resources.day_planning import files_by_day
 from k2_resources.raw_view import RawView
 from k2_sensors.run_records import IN_FLIGHT
 
@@ -70,12 +71,16 @@ def report_unreported(
     behind = {day: version for day, version in sorted(newer.items()) if version > _number(known.get(day))}
     waiting = _of_runs_in_flight(raw, behind, instance)
     due = [day for day in behind if day not in waiting][:MOST_REPORTS]
+    files = files_by_day(raw.table, due)
     for day in due:
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 asset,
                 partition=day.isoformat(),
-                metadata={"note": "Rows of a run that ended before its report, or of a repair."},
+                metadata={
+                    "dagster/row_count": files[day].rows,
+                    "note": "Rows of a run that ended before its report, or of a repair.",
+                },
                 tags={DATA_VERSION_TAG: str(behind[day])},
             )
         )

@@ -172,8 +172,8 @@ def test_a_commit_that_landed_unseen_is_not_made_again(catalog: Catalog) -> None
     with table.stager([MONDAY]) as stager, stager.stage(MONDAY) as staged:
         staged.add(trades(MONDAY))
         staged.end()
-        landed = table._attempt([staged], "monday", "run")[MONDAY]
-        again = table._attempt([staged], "monday", "run")[MONDAY]
+        landed = table._attempt([staged], "monday", "run", {}, {})[MONDAY]
+        again = table._attempt([staged], "monday", "run", {}, {})[MONDAY]
 
     assert (landed.changed, again.changed, again.snapshot_id) == (True, True, landed.snapshot_id)
     assert table.read_day(MONDAY).equals(trades(MONDAY))
