@@ -58,6 +58,8 @@ class RunProcess:
             return abs(_started(process) - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
+        except psutil.AccessDenied:
+            return False  # there is a process of that number, and no saying which
 
 
 def sign(context: dg.AssetExecutionContext) -> None:

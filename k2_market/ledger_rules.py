@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import date
 
-import duckdb
 import polars as pl
 import pyarrow as pa
 
@@ -12,9 +11,9 @@ from k2_market.finding import Finding, Severity
 from k2_market.ledger import Ledger
 from k2_market.number_runs import runs_of, union_of
 from k2_market.offset_accounts import difference, intersection, offsets_in, ranges
-from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.offset_ranges import RangeSet
 from k2_market.repeated_keys import rows_sharing_a_key
-from k2_market.row_offsets import OFFSET_COLUMNS
+from k2_market.row_offsets import OFFSET_COLUMNS, offsets_of, within
 
 OFFSETS_RECONCILE = "offsets_reconcile"
 
@@ -42,7 +41,7 @@ def offsets_reconcile(
     offsets = _NONE if sound else pl.concat([_NONE, *frames(day_rows, OFFSET_COLUMNS)])
     repeated = rows_sharing_a_key(offsets, OFFSET_COLUMNS).unique().sort(OFFSET_COLUMNS)
     strays = strays_of(offsets, ledger.covered)
-    missing = missing_of(all_offsets(), ledger) if table_rows < ledger.messages else RangeSet()
+    missing = ledger.covered - offsets_of(all_offsets()) if table_rows < ledger.messages else RangeSet()
     lost = lost_before(seen, ledger)
     surplus = table_rows - ledger.messages
     wrong = bool(surplus or repeated.height or strays.height)
@@ -94,33 +93,9 @@ def lost_before(seen: pl.DataFrame, ledger: Ledger) -> RangeSet:
 
 
 def strays_of(offsets: pl.DataFrame, covered: RangeSet) -> pl.DataFrame:
-    """Those of some offsets (topic id, partition, offset) that a set does not cover."""
-    inside = pl.lit(False)
-    for each in covered:
-        inside = inside | (
-            (pl.col("kafka_topic_id") == each.topic_id)
-            & (pl.col("kafka_partition") == each.partition)
-            & pl.col("kafka_offset").is_between(each.start, each.end, closed="left")
-        )
-    return offsets.filter(~inside)
-
-
-def missing_of(offsets: pa.Table, ledger: Ledger) -> RangeSet:
-    """Offsets that the ledger covers and no row has: missing rows, or holes in the topic's log."""
-    with duckdb.connect() as connection:
-        connection.register("offsets", offsets)
-        islands = connection.execute(
-            """
-            SELECT kafka_topic_id, kafka_partition, min(kafka_offset), max(kafka_offset) + 1
-            FROM (
-                SELECT kafka_topic_id, kafka_partition, kafka_offset,
-                    kafka_offset - dense_rank() OVER (
-                        PARTITION BY kafka_topic_id, kafka_partition ORDER BY kafka_offset) AS island
-                FROM offsets)
-            GROUP BY kafka_topic_id, kafka_partition, island
-            """
-        ).fetchall()
-    return ledger.covered - RangeSet.of(OffsetRange(*island) for island in islands)
+    """Select those of some offsets (topic id, partition, offset) that a set does not cover."""
+    inside = within(offsets.to_arrow(), covered)
+    return offsets.filter(pl.Series(~inside))
 
 
 def _describe(day: date, surplus: int, repeated: int, strays: int, lost: int, topics: int, ledger: Ledger) -> str:

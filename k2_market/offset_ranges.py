@@ -123,16 +123,18 @@ def _coalesced(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def _minus(spans: tuple[Span, ...], taken: tuple[Span, ...]) -> tuple[Span, ...]:
+    """Take spans out of others, both sorted and disjoint, in one pass over each."""
     left: list[Span] = []
+    first = 0
     for start, end in spans:
-        for taken_start, taken_end in taken:
-            if taken_end <= start or taken_start >= end:
-                continue
-            if taken_start > start:
-                left.append((start, taken_start))
-            start = taken_end
-            if start >= end:
-                break
+        while first < len(taken) and taken[first][1] <= start:
+            first += 1
+        at = first
+        while at < len(taken) and taken[at][0] < end and start < end:
+            if taken[at][0] > start:
+                left.append((start, taken[at][0]))
+            start = taken[at][1]
+            at += 1
         if start < end:
             left.append((start, end))
     return tuple(left)

@@ -89,7 +89,7 @@ def look(
     topics = asked(KAFKA_SECONDS, {feed.name: _state_of(feed, client.state) for feed in feeds})
     schemas = asked(KAFKA_SECONDS, {"": lambda: registry.registry().writer_schemas([_ANY_SCHEMA_ID])})
     found = [
-        _with_runs(feed, FeedFacts(feed.name, feed.topics.trades, topic, ledgers[feed.name]), instance)
+        _with_runs(feed, FeedFacts(feed.name, feed.topics.trades, topic, ledgers[feed.name]), instance, now)
         for feed, topic in zip(feeds, topics().values(), strict=True)
     ]
     answer = schemas()[""]
@@ -153,13 +153,13 @@ def _ledger_of(feed: Feed, iceberg: IcebergCatalogResource) -> Callable[[], Ledg
     return ledger
 
 
-def _with_runs(feed: Feed, facts: FeedFacts, instance: dg.DagsterInstance) -> FeedFacts:
+def _with_runs(feed: Feed, facts: FeedFacts, instance: dg.DagsterInstance, now: datetime) -> FeedFacts:
     """The facts with what runs carry, which matters only where messages wait."""
     topic, ledger = facts.topic, facts.ledger
     if not isinstance(topic, TopicState) or not isinstance(ledger, Ledger) or not topic.readable - ledger.covered:
         return facts
     in_flight = tuple(carried(run, feed) for run in ingests_in_flight(instance, feed))
-    return replace(facts, in_flight=in_flight, failed=failed_ingests(instance, feed))
+    return replace(facts, in_flight=in_flight, failed=failed_ingests(instance, feed, now))
 
 
 def _failing_sensors(feeds: Sequence[Feed], instance: dg.DagsterInstance) -> Iterator[FailingSensor]:

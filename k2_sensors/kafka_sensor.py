@@ -82,7 +82,7 @@ def next_ingest(
         topic=topic,
         ledger=raw.ledger,
         in_flight=tuple(carried(run, feed) for run in ingests_in_flight(instance, feed)),
-        failed=failed_ingests(instance, feed),
+        failed=failed_ingests(instance, feed, now),
         now=now,
     )
     if facts.truncated:

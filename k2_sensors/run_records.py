@@ -51,9 +51,9 @@ def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> Sequence[dg.D
     return [run for run in runs if run.job_name == ingest_job_name(feed)]
 
 
-def failed_ingests(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedRun, ...]:
+def failed_ingests(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tuple[FailedRun, ...]:
     """The latest failed ingest runs of a feed."""
-    records = _latest_failed(instance, ingest_job_name(feed))
+    records = _latest_failed(instance, ingest_job_name(feed), now)
     return tuple(
         FailedRun(ranges=ranges, attempt=attempt_of(record.dagster_run), ended=_ended(record))
         for record in records
@@ -80,9 +80,9 @@ def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date
     return frozenset(day for run in runs if _builds_all_of(feed, run) for day in tagged_days(run.tags))
 
 
-def failed_builds(instance: dg.DagsterInstance, feed: Feed) -> tuple[FailedBuild, ...]:
+def failed_builds(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tuple[FailedBuild, ...]:
     """The latest failed build runs of a feed that a plan had requested."""
-    records = _latest_failed(instance, build_job_name(feed))
+    records = _latest_failed(instance, build_job_name(feed), now)
     return tuple(
         FailedBuild(
             days=frozenset(tagged_days(record.dagster_run.tags)),
@@ -129,9 +129,9 @@ def _builds_all_of(feed: Feed, run: dg.DagsterRun) -> bool:
     return run.job_name == build_job_name(feed) or last_table(feed) in (run.asset_selection or ())
 
 
-def _latest_failed(instance: dg.DagsterInstance, job_name: str) -> list[dg.RunRecord]:
+def _latest_failed(instance: dg.DagsterInstance, job_name: str, now: datetime) -> list[dg.RunRecord]:
     """A job's latest failed runs, the latest first."""
-    recent = dg.RunsFilter(statuses=_FAILED, updated_after=datetime.now(UTC) - _RECENT)
+    recent = dg.RunsFilter(statuses=_FAILED, updated_after=now - _RECENT)
     records = instance.get_run_records(recent)
     return [record for record in records if record.dagster_run.job_name == job_name][:_MOST_FAILED]
 

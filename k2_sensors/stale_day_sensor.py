@@ -86,7 +86,7 @@ def build_facts(feed: Feed, iceberg: IcebergCatalogResource, instance: dg.Dagste
         blocked=blocked_days(instance, dg.AssetKey([feed.name, RAW_TRADES]), stale_days(versions, builds)),
         building=building,
         ingesting_from=min(ingesting, default=None),
-        failed=failed_builds(instance, feed),
+        failed=failed_builds(instance, feed, now),
         now=now,
     )
 

@@ -200,13 +200,13 @@ def test_a_day_whose_run_is_no_longer_looked_at_is_asked_for_under_a_key_that_da
 ) -> None:
     monkeypatch.setattr(run_records, "_RECENT", timedelta(0))
     commit_raw(settings, MONDAY, 0, 5)
-    first = next_build(feed, iceberg(settings), instance, LONG_AFTER)
+    first = next_build(feed, iceberg(settings), instance, datetime.now(UTC))
     assert isinstance(first, dg.RunRequest)
     assert first.run_key is not None
     tags = {**first.tags, RUN_KEY_TAG: first.run_key}
     create_run_for_test(instance, job_name=build_job_name(feed), status=status, tags=tags)
 
-    again = next_build(feed, iceberg(settings), instance, LONG_AFTER)
+    again = next_build(feed, iceberg(settings), instance, datetime.now(UTC))
 
     assert isinstance(again, dg.RunRequest)
     assert again.run_key != first.run_key

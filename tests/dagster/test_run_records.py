@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -54,11 +54,13 @@ def test_a_failed_run_is_looked_at_for_a_day(
     tags = {VERSION_TAG: "7"}
     create_run_for_test(instance, job_name=build_job_name(feed), status=dg.DagsterRunStatus.CANCELED, tags=tags)
 
-    assert [list(run.ranges) for run in failed_ingests(instance, feed)] == [[OffsetRange("t", 0, 0, 5)]]
-    assert [run.raw_version for run in failed_builds(instance, feed)] == [7]
+    assert [list(run.ranges) for run in failed_ingests(instance, feed, datetime.now(UTC))] == [
+        [OffsetRange("t", 0, 0, 5)]
+    ]
+    assert [run.raw_version for run in failed_builds(instance, feed, datetime.now(UTC))] == [7]
 
     monkeypatch.setattr(run_records, "_RECENT", timedelta(0))
-    assert failed_ingests(instance, feed) == failed_builds(instance, feed) == ()
+    assert failed_ingests(instance, feed, datetime.now(UTC)) == failed_builds(instance, feed, datetime.now(UTC)) == ()
 
 
 def test_runs_of_another_feed_and_runs_that_ended_are_in_nobodys_way(instance: dg.DagsterInstance, feed: Feed) -> None:

@@ -45,3 +45,16 @@ def test_what_retention_removed_is_told_to_the_day_that_comes_after_it():
 
     assert finding(5, 6).numbers["lost_to_retention"] == 5
     assert finding(6).numbers["lost_to_retention"] == 0
+
+
+def test_an_unsound_day_of_twenty_thousand_ranges_is_judged_range_by_range_and_row_by_row():
+    """Not each row against each range: that would outlast the time that a test gets."""
+    covered = RangeSet({("topic-a", 0): tuple((n, n + 1) for n in range(0, 40_000, 2))})
+    ledger = Ledger().with_batch(Batch("b", covered, messages=20_000), {"topic-a": "trades"})
+    raw = raw_table(map(message, [*range(0, 39_998, 2), 7, 9]))
+
+    found = offsets_reconcile(DAY, batches(raw, 10_000), 19_999, ledger, lambda: raw.select(list(OFFSET_COLUMNS)))
+
+    assert not found.passed
+    assert found.numbers["offsets_not_in_ledger"] == 2
+    assert {"kind": "missing or hole", "range": "topic-a/0[39998,39999)"} in found.examples

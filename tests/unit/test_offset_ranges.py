@@ -52,6 +52,15 @@ def test_union_difference_and_intersection_are_those_of_sets(a: list[OffsetRange
     assert left.issubset(right) == offsets(a).issubset(offsets(b))
 
 
+def test_a_hundred_thousand_ranges_are_taken_from_as_many_others_in_one_pass() -> None:
+    """In one pass over each: pair by pair it would outlast the time that a test gets."""
+    even = RangeSet({("t", 0): tuple((n, n + 1) for n in range(0, 400_000, 4))})
+    pairs = RangeSet({("t", 0): tuple((n, n + 2) for n in range(0, 400_000, 4))})
+
+    assert len(pairs - even) == len(pairs & even) == 100_000
+    assert not even - pairs
+
+
 @pytest.mark.parametrize(("start", "end"), [(5, 5), (6, 5), (-1, 3)])
 def test_an_empty_or_negative_range_is_refused(start: int, end: int) -> None:
     with pytest.raises(ValueError, match="not an offset range"):
