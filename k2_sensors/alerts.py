@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
@@ -40,7 +40,10 @@ RUNS_PER_TICK = 100
 SENDING_SECONDS_PER_TICK = 30.0
 """Time after which a tick stops sending and the next goes on; Dagster ends ticks that take a minute."""
 SETTLING = timedelta(seconds=2)
-"""Age from which an event is looked at; PostgreSQL may show events a moment after later ones."""
+"""Age from which an event is looked at, so that most come in order."""
+LATEST = timedelta(minutes=2)
+"""Age up to which an event may still appear before later ones: PostgreSQL shows it when its transaction has committed,
+and numbers it when that begins."""
 
 _HISTORY_PAGE = 20
 _MAX_ERROR = 1_000
@@ -108,18 +111,39 @@ def alerts_of_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple
 
 @dataclass(frozen=True)
 class _Cursor:
-    """How far a sensor has come: the last event dealt with, and the alerts already sent of the run after it."""
+    """Says how far a sensor has come.
+
+    Attributes:
+        after: All events up to this number are dealt with, and no further one of them can appear.
+        handled: Numbers and times of later events that are dealt with.
+        run_id: The run that is being told of.
+        sent: How many of its alerts were sent.
+    """
 
     after: int
+    handled: tuple[tuple[int, float], ...] = ()
     run_id: str | None = None
     sent: int = 0
 
     @classmethod
     def read(cls, text: str | None) -> "_Cursor | None":
-        return cls(**json.loads(text)) if text else None
+        if not text:
+            return None
+        content = json.loads(text)
+        return cls(**{**content, "handled": tuple((int(n), float(t)) for n, t in content.get("handled", ()))})
 
     def text(self) -> str:
         return json.dumps(asdict(self))
+
+    def with_sent(self, run_id: str, sent: int) -> "_Cursor":
+        return replace(self, run_id=run_id, sent=sent)
+
+    def with_handled(self, event: dg.EventLogRecord, now: datetime) -> "_Cursor":
+        """The cursor after an event; numbers that are too old for another to appear before them are summed up."""
+        handled = (*self.handled, (event.storage_id, event.timestamp))
+        past = (now - LATEST).timestamp()
+        after = max((number for number, time in handled if time <= past), default=self.after)
+        return _Cursor(max(after, self.after), tuple(each for each in handled if each[0] > after))
 
 
 def _follow(
@@ -138,7 +162,8 @@ def _follow(
     cursor = _Cursor.read(context.cursor) or _first_cursor(context.instance, event_types)
     sent = 0
     until = time.monotonic() + SENDING_SECONDS_PER_TICK
-    for event in _ended_runs(context.instance, cursor.after, event_types, settling):
+    now = datetime.now(UTC)
+    for event in _ended_runs(context.instance, cursor, event_types, now - settling):
         run = context.instance.get_run_by_id(event.run_id)
         alerts = () if run is None else alerts_of(context.instance, run)
         done = cursor.sent if cursor.run_id == event.run_id else 0
@@ -154,8 +179,8 @@ def _follow(
                 context.log.warning(str(error))
                 return _progress(cursor, sent)
             sent += 1
-            cursor = _Cursor(cursor.after, event.run_id, position)
-        cursor = _Cursor(after=event.storage_id)
+            cursor = cursor.with_sent(event.run_id, position)
+        cursor = cursor.with_handled(event, now)
     return _progress(cursor, sent)
 
 
@@ -176,15 +201,19 @@ def _progress(cursor: _Cursor, sent: int) -> dg.SensorResult:
 
 
 def _ended_runs(
-    instance: dg.DagsterInstance, after: int, event_types: Sequence[dg.DagsterEventType], settling: timedelta
+    instance: dg.DagsterInstance, cursor: _Cursor, event_types: Sequence[dg.DagsterEventType], settled: datetime
 ) -> list[dg.EventLogRecord]:
-    """The next events that say that a run ended, oldest first."""
-    pages = [_status_changes(instance, each, RUNS_PER_TICK, after_storage_id=after) for each in event_types]
+    """Read the next events that say that a run ended, oldest first."""
+    handled = {number for number, _ in cursor.handled}
+    most = RUNS_PER_TICK + len(handled)
+    pages = [_status_changes(instance, each, most, after_storage_id=cursor.after) for each in event_types]
     # Where one kind of event fills its page, the others are not known to be complete beyond that page's end.
-    complete_up_to = min((page[-1].storage_id for page in pages if len(page) == RUNS_PER_TICK), default=sys.maxsize)
-    settled = (datetime.now(UTC) - settling).timestamp()
+    complete_up_to = min((page[-1].storage_id for page in pages if len(page) == most), default=sys.maxsize)
     in_order = sorted((each for page in pages for each in page), key=lambda event: event.storage_id)
-    return list(takewhile(lambda event: event.storage_id <= complete_up_to and event.timestamp <= settled, in_order))
+    ready = takewhile(
+        lambda event: event.storage_id <= complete_up_to and event.timestamp <= settled.timestamp(), in_order
+    )
+    return [each for each in ready if each.storage_id not in handled]
 
 
 def _status_changes(

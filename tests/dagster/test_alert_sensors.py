@@ -338,6 +338,31 @@ def test_more_runs_than_a_tick_takes_are_told_over_several_ticks(
     assert len(platform.webhook.titles) == len(checks) + 1
 
 
+def test_an_event_that_appears_after_later_ones_is_told_all_the_same(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL shows one whose transaction took longer than those that began after it."""
+    platform.market.wrong = {("sequence_gaps", "2014-03-11"): 1}
+    slow = platform.run("2014-03-11")
+    platform.market.wrong = {("sequence_gaps", "2014-03-12"): 1}
+    platform.run("2014-03-12")
+    fetch = platform.instance.fetch_run_status_changes
+
+    def without_the_slow_one(*arguments: Any, **more: Any) -> Any:
+        page = fetch(*arguments, **more)
+        shown = [each for each in page.records if each.run_id != slow]
+        return dg.EventRecordsResult(records=shown, cursor=page.cursor, has_more=page.has_more)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(platform.instance, "fetch_run_status_changes", without_the_slow_one)
+        platform.tick()
+    assert platform.webhook.titles == ["asx/raw_trades 2014-03-12: sequence_gaps warns"]
+    platform.tick()
+    platform.tick()
+
+    assert platform.webhook.titles == [f"asx/raw_trades 2014-03-{day}: sequence_gaps warns" for day in (12, 11)]
+
+
 def test_an_event_too_young_to_be_in_order_waits_for_the_next_tick(platform: Platform) -> None:
     platform.market.wrong = {("sequence_gaps", "2014-03-11"): 2}
     platform.run()
