@@ -342,6 +342,7 @@ def test_an_event_that_appears_after_later_ones_is_told_all_the_same(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As PostgreSQL shows one whose transaction took longer than those that began after it."""
+    platform.tick()
     platform.market.wrong = {("sequence_gaps", "2014-03-11"): 1}
     slow = platform.run("2014-03-11")
     platform.market.wrong = {("sequence_gaps", "2014-03-12"): 1}
