@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from k2_resources.query_answer import Answer
+
+ROWS_MEASURED = 1_000
+"""Rows whose widths decide those of the columns."""
 
 _CELL_CHARACTERS = 60
 """Longer texts are cut in a terminal."""
@@ -41,6 +45,9 @@ class TableColumn:
 def show_answer(answer: Answer, rows: int, console: Console) -> None:
     """Print an answer's first rows, and a line that says how many there are.
 
+    Widths are those of the first ``ROWS_MEASURED`` rows; later rows are printed as they arrive, and a cell that is wider
+    than its column moves what follows.
+
     Args:
         answer: The rows; all are read, to count them, and few are kept.
         rows: How many to print; 0 prints all.
@@ -48,22 +55,58 @@ def show_answer(answer: Answer, rows: int, console: Console) -> None:
     """
     import pyarrow as pa
 
-    kept: list[pa.RecordBatch] = []
-    kept_rows = total = 0
-    for batch in answer.batches:
+    batches = iter(answer.batches)
+    measured: list[pa.RecordBatch] = []
+    rest: pa.RecordBatch | None = None
+    measuring = ROWS_MEASURED if rows == 0 else min(rows, ROWS_MEASURED)
+    while rest is None and (batch := next(batches, None)) is not None:
+        room = measuring - sum(each.num_rows for each in measured)
+        measured.append(batch.slice(0, room))
+        rest = batch.slice(room) if batch.num_rows > room else None
+    first = pa.Table.from_batches(measured, answer.schema)
+    layout = _show(_columns(first), console)
+    shown = total = first.num_rows
+    for batch in () if rest is None else chain([rest], batches):
         total += batch.num_rows
-        room = batch.num_rows if rows == 0 else rows - kept_rows
-        if room > 0:
-            kept.append(batch.slice(0, room))
-            kept_rows += kept[-1].num_rows
-    first = pa.Table.from_batches(kept, answer.schema)
-    show_columns([_column(name, first[name]) for name in first.column_names], console)
-    shown = "" if kept_rows == total else f", the first {kept_rows:,} shown (--rows 0 shows all)"
-    console.print(Text(f"{total:,} {'row' if total == 1 else 'rows'}{shown}", style="dim"))
+        printed = batch if rows == 0 else batch.slice(0, max(0, rows - shown))
+        shown += printed.num_rows
+        layout.print_rows(_columns(pa.Table.from_batches([printed])), console)
+    layout.print_footer(console)
+    left = "" if shown == total else f", the first {shown:,} shown (--rows 0 shows all)"
+    console.print(Text(f"{total:,} {'row' if total == 1 else 'rows'}{left}", style="dim"))
 
 
 def show_columns(columns: list[TableColumn], console: Console) -> None:
     """Print columns as a table; in a terminal, those that do not fit are named below it instead."""
+    _show(columns, console).print_footer(console)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Says how the columns of a table lie: the width of each that is shown, and the names of those that are not."""
+
+    widths: tuple[int, ...]
+    left_out: tuple[str, ...]
+
+    def print_rows(self, columns: list[TableColumn], console: Console) -> None:
+        """Print further rows under a table."""
+        shown = [_cut(column) if console.is_terminal else column for column in columns[: len(self.widths)]]
+        for row in zip(*(column.cells for column in shown), strict=True):
+            cells = (
+                cell.rjust(width) if column.right else cell.ljust(width)
+                for cell, column, width in zip(row, shown, self.widths, strict=True)
+            )
+            console.file.write((" " * 3).join(cells).rstrip() + "\n")
+
+    def print_footer(self, console: Console) -> None:
+        """Print the names of the columns that are not shown."""
+        if self.left_out:
+            names = ", ".join(self.left_out)
+            console.print(Text(f"not shown: {names}. Select fewer columns, or use --format csv.", style="dim"))
+
+
+def _show(columns: list[TableColumn], console: Console) -> _Layout:
+    """Print columns as a table without its footer."""
     if console.is_terminal:
         columns = [_cut(column) for column in columns]
         fitting = _fitting(columns, console.width)
@@ -76,9 +119,12 @@ def show_columns(columns: list[TableColumn], console: Console) -> None:
     for row in zip(*(column.cells for column in columns[:fitting]), strict=True):
         table.add_row(*map(Text, row))
     console.print(table)
-    if fitting < len(columns):
-        left_out = ", ".join(column.name for column in columns[fitting:])
-        console.print(Text(f"not shown: {left_out}. Select fewer columns, or use --format csv.", style="dim"))
+    left_out = tuple(column.name for column in columns[fitting:])
+    return _Layout(tuple(_width(column) for column in columns[:fitting]), left_out)
+
+
+def _columns(rows: pa.Table) -> list[TableColumn]:
+    return [_column(name, rows[name]) for name in rows.column_names]
 
 
 def visible(text: str) -> str:

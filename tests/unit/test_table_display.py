@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from io import StringIO
 
 import pyarrow as pa
@@ -27,6 +28,41 @@ def test_of_many_rows_the_first_are_shown_and_all_are_counted() -> None:
 
 def test_no_limit_shows_all_rows() -> None:
     assert len(display(pa.table({"x": range(100)}), rows=0).splitlines()) == 103
+
+
+def test_all_rows_of_a_long_answer_are_printed_as_they_arrive_and_none_is_kept() -> None:
+    arrived = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal arrived
+        for start in range(0, 20_000, 1_000):
+            arrived += 1
+            yield pa.record_batch({"symbol": ["BHP"] * 1_000, "x": list(range(start, start + 1_000))})
+
+    class Noticing(StringIO):
+        """Notes how many batches had arrived when each line was written."""
+
+        lines: list[int] = []  # noqa: RUF012
+
+        def write(self, text: str) -> int:
+            self.lines += [arrived] * text.count("\n")
+            return super().write(text)
+
+    out = Noticing()
+    schema = pa.schema({"symbol": pa.string(), "x": pa.int64()})
+    show_answer(Answer(schema, batches()), 0, Console(file=out, highlight=False))
+
+    lines = out.getvalue().splitlines()
+    assert [line.split() for line in lines[2:-1]] == [["BHP", str(n)] for n in range(20_000)]
+    assert lines[-1] == "20,000 rows"
+    assert len({len(line) for line in lines[2:1_000]}) == 1
+    assert out.lines[1_500] < 4
+
+
+def test_more_rows_than_are_measured_are_shown_up_to_the_limit() -> None:
+    shown = display(pa.table({"x": range(3_000)}), rows=1_500, batch_rows=400).splitlines()
+    assert [line.strip() for line in shown[2:-1]] == [str(n) for n in range(1_500)]
+    assert shown[-1] == "3,000 rows, the first 1,500 shown (--rows 0 shows all)"
 
 
 def test_an_answer_without_rows_shows_its_columns() -> None:
