@@ -45,8 +45,8 @@ class TableColumn:
 def show_answer(answer: Answer, rows: int, console: Console) -> None:
     """Print an answer's first rows, and a line that says how many there are.
 
-    Widths are those of the first ``ROWS_MEASURED`` rows; later rows are printed as they arrive, and a cell that is wider
-    than its column moves what follows.
+    Widths are those of the first ``ROWS_MEASURED`` rows; later rows are printed as they arrive, and a wider cell moves
+    what follows.
 
     Args:
         answer: The rows; all are read, to count them, and few are kept.
