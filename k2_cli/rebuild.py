@@ -17,7 +17,7 @@ def rebuild(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which days there are, and change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """Build the days anew that were built under other rules: conditions, time zone, calendar, hour of the day, or an earlier K2's.
+    """Build the days anew that were built under other rules: conditions, zone, calendar, day's hour, an earlier K2's.
 
     A day keeps the rules it was built under, also when late trades have it built again, until this command or a
     materialization from Dagster's UI adopts those of the feed's file. It may run beside the daemon; interrupted, it
