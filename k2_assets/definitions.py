@@ -74,7 +74,7 @@ def build_defs(
             *(make(family) for family in families for make in SENSORS_OF_FEED),
             run_watch_sensor,
             *build_alert_sensors(),
-            build_ingest_alarm_sensor(feeds.values(), refused),
+            build_ingest_alarm_sensor(feeds.values(), refused=refused),
             *([build_feed_files_sensor(refused)] if refused else []),
         ],
         resources={**doors(settings), **(resources or {})},

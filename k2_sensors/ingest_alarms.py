@@ -55,9 +55,9 @@ _log = get_logger("alarms")
 
 def build_ingest_alarm_sensor(
     feeds: Iterable[Feed],
-    refused: Sequence[RefusedFile] = (),
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    refused: Sequence[RefusedFile] = (),
 ) -> dg.SensorDefinition:
     """The one sensor that looks at the ingestion of all feeds: that Kafka is away is told once, not once a feed."""
     watched = tuple(feeds)
