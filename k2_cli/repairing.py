@@ -68,7 +68,7 @@ class Repairs:
             else:
                 self._rewriter.commit(repair.decide)
                 assert repair.found is not None
-                written |= repair.found.rewrite.days if repair.found.decoded else set()
+                written |= repair.found.rewrite.days if repair.found.changes else set()
                 yield day, repair.found
         if not self.dry_run:
             self._report(written)
