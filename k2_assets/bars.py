@@ -135,7 +135,7 @@ def build_minute_bars(source: BarsSource, day: date, staged: StagedDay) -> Built
     """Make a day's one-minute bars from its published trades."""
     feed = source.feed_of(day)
     read = source.reader.read_day_compactly(day, *READ_FROM_TRADES)
-    bars = minute_bars(read, TradingCalendar.of(feed).day_start(day))
+    bars = minute_bars(read, TradingCalendar.of(feed).grid_start(day))
     staged.add(bars)
     return BuiltDay((bar_invariants(bars),), _described(source, MINUTE, bars, day), source.builds.get(day))
 
@@ -146,7 +146,8 @@ def build_rolled_up(
     """Make a day's bars of an interval from its published one-minute bars; 1d is held to the trades themselves."""
     calendar = TradingCalendar.of(source.feed_of(day))
     read = source.reader.read_day_compactly(day)
-    bars = roll_up(read, interval, calendar.day_start(day), calendar.day_end(day))
+    start = calendar.day_start(day) if interval is DAY else calendar.grid_start(day)
+    bars = roll_up(read, interval, start, calendar.day_end(day))
     staged.add(bars)
     identity = (roll_up_identity(bars, trades.read_day_compactly(day, *COMPARED_TRADES)),) if interval is DAY else ()
     findings = (bar_invariants(bars), *identity)

@@ -39,7 +39,7 @@ from k2_market.trade_rules import (
     TradeRule,
     inside_session_rule,
 )
-from k2_market.trading_calendar import Session, TradingCalendar
+from k2_market.trading_calendar import TradingCalendar
 from k2_resources.arrow_memory import arrow_from_system
 from k2_resources.day_reader import DayReader
 from k2_resources.day_table import DayTable
@@ -300,7 +300,7 @@ def trade_rules(
         UNMATCHED_AMENDMENTS,
         TRADES_IN_ORDER,
         PRICES_POSITIVE,
-        inside_session_rule(_session(feed, day), feed.session.minutes_before, feed.session.minutes_after),
+        _in_session(feed, day),
         PRICE_JUMPS,
         price_band_rule(closes),
         repeated_content_rule(usual_shares),
@@ -315,11 +315,12 @@ def bar_findings(interval: BarInterval, bars: DayReader, trades: DayReader, day:
     return (bar_invariants(rows),)
 
 
-def _session(feed: Feed, day: date) -> Session | None:
+def _in_session(feed: Feed, day: date) -> TradeRule:
+    before, after = feed.session.minutes_before, feed.session.minutes_after
     try:
-        return TradingCalendar.of(feed).session(day)
-    except CalendarError:
-        return None
+        return inside_session_rule(TradingCalendar.of(feed).session(day), before, after)
+    except CalendarError as error:
+        return inside_session_rule(None, before, after, closed=str(error))
 
 
 def _specs(asset: dg.AssetKey, checks: dict[str, str], days: dg.DailyPartitionsDefinition) -> list[dg.AssetCheckSpec]:

@@ -1,16 +1,26 @@
 """What Dagster loads: the definitions that this process's environment asks for, with logging and counts set up."""
 
+from multiprocessing import parent_process
+
 from k2_resources.collector_pause import loaded_for_good
 
 with loaded_for_good():
     from k2_assets.definitions import build_defs
+    from k2_market.feed import load_feeds
+    from k2_market.trading_calendar import with_calendars
     from k2_resources.event_counts import keep_counts
     from k2_resources.rust_panics import end_without_backtrace
     from k2_resources.settings import Settings
-    from k2_resources.structured_logging import configure_logging
+    from k2_resources.structured_logging import configure_logging, get_logger
 
     end_without_backtrace()
     _settings = Settings.load()
     configure_logging("dagster", _settings)
     keep_counts(_settings)
-    defs = build_defs(settings=_settings)
+    _feeds = load_feeds(_settings.feed_directories)
+    # The server alone looks calendars up: a run is its child, is of one feed that has passed, and starts often.
+    if parent_process() is None:
+        _feeds = with_calendars(_feeds)
+        for _file in _feeds.refused:
+            get_logger("feeds").error("feed file refused", file=_file.path, feed=_file.name, reason=_file.reason)
+    defs = build_defs(settings=_settings, feeds=_feeds, refused=_feeds.refused)

@@ -5,7 +5,7 @@ resources. What Dagster loads is in ``code_location``.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,50 +15,67 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from k2_assets.feed_family import IN_PROCESS, feed_family  # noqa: E402
-from k2_assets.schedules import closing_schedule, maintenance_schedule, today_schedule  # noqa: E402
-from k2_market.feed import Feed, load_feeds  # noqa: E402
+from k2_assets.schedules import today_schedule  # noqa: E402
+from k2_market.feed import Feed, RefusedFile, load_feeds  # noqa: E402
+from k2_market.trading_calendar import with_calendars  # noqa: E402
 from k2_resources.alert_sink import AlertSinkResource  # noqa: E402
 from k2_resources.iceberg_resource import IcebergCatalogResource  # noqa: E402
 from k2_resources.kafka_resource import KafkaResource  # noqa: E402
 from k2_resources.schema_registry import SchemaRegistryResource  # noqa: E402
 from k2_resources.settings import Settings  # noqa: E402
 from k2_sensors.alerts import build_alert_sensors  # noqa: E402
+from k2_sensors.awaited_day_sensor import awaited_day_sensor  # noqa: E402
+from k2_sensors.feed_files_sensor import build_feed_files_sensor  # noqa: E402
 from k2_sensors.ingest_alarms import build_ingest_alarm_sensor  # noqa: E402
 from k2_sensors.kafka_sensor import kafka_sensor  # noqa: E402
 from k2_sensors.run_watch import run_watch_sensor  # noqa: E402
+from k2_sensors.session_close_sensors import closed_day_sensor, maintenance_sensor  # noqa: E402
 from k2_sensors.stale_day_sensor import stale_day_sensor  # noqa: E402
 from k2_sensors.unchecked_day_sensor import unchecked_day_sensor  # noqa: E402
+
+SENSORS_OF_FEED = (
+    kafka_sensor,
+    stale_day_sensor,
+    unchecked_day_sensor,
+    closed_day_sensor,
+    maintenance_sensor,
+    awaited_day_sensor,
+)
+"""What starts a feed's runs, beside the schedule of its open days."""
 
 
 def build_defs(
     *,
     settings: Settings | None = None,
     feeds: Mapping[str, Feed] | None = None,
+    refused: Sequence[RefusedFile] = (),
     resources: Mapping[str, dg.ConfigurableResource[Any]] | None = None,
 ) -> dg.Definitions:
     """Everything K2 gives to Dagster.
 
     Args:
         settings: Settings to use in place of the environment's.
-        feeds: Feeds to use in place of those found in the settings' directories.
+        feeds: Feeds to use in place of those found in the settings' directories. Their calendars must be there.
+        refused: Files that were refused when ``feeds`` were read; they harm none of these, and people are told.
         resources: Doors to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``,
             ``alert_sink``.
     """
     settings = settings or Settings.load()
-    feeds = feeds if feeds is not None else load_feeds(settings.feed_directories)
+    if feeds is None:
+        feeds = declared = with_calendars(load_feeds(settings.feed_directories))
+        refused = declared.refused
     families = [feed_family(feed) for feed in feeds.values()]
     return dg.Definitions(
         assets=[asset for family in families for asset in family.assets],
         asset_checks=[check for family in families for check in family.checks],
         jobs=[job for family in families for job in (family.ingest_job, family.build_job, family.maintenance_job)],
-        schedules=[
-            make(family) for family in families for make in (closing_schedule, today_schedule, maintenance_schedule)
-        ],
+        schedules=[today_schedule(family) for family in families],
         sensors=[
-            *(make(family) for family in families for make in (kafka_sensor, stale_day_sensor, unchecked_day_sensor)),
+            *(make(family) for family in families for make in SENSORS_OF_FEED),
             run_watch_sensor,
             *build_alert_sensors(),
-            build_ingest_alarm_sensor(feeds.values()),
+            build_ingest_alarm_sensor(feeds.values(), refused=refused),
+            *([build_feed_files_sensor(refused)] if refused else []),
         ],
         resources={**doors(settings), **(resources or {})},
         executor=IN_PROCESS,

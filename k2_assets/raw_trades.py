@@ -1,17 +1,18 @@
 """``raw_trades``: every message of the feed's topic as a row, exactly once."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 
+from k2_assets.dead_letter_retry import retry_dead_letters
 from k2_assets.ingestion import Ingestion, IngestReport
 from k2_assets.partitions import day_of
 from k2_assets.run_process import sign
 from k2_assets.run_scope import materialized
 from k2_market.block_decoder import DayWindow
-from k2_market.build_plan import GRACE
+from k2_market.build_plan import is_open
 from k2_market.day_report import NOTHING
 from k2_market.feed import Feed
 from k2_market.ledger import Ledger, spans_to_json
@@ -37,6 +38,8 @@ class IngestConfig(dg.Config):
     ranges: dict[str, list[list[int]]] = {}  # noqa: RUF012  # a Dagster config is pydantic, which copies defaults
     lost: dict[str, list[list[int]]] = {}  # noqa: RUF012
     truncated: dict[str, list[list[int]]] = {}  # noqa: RUF012
+    dead_letters_of: list[str] = []  # noqa: RUF012
+    """Days whose dead letters are decoded again, in place of reading messages."""
 
 
 def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -60,6 +63,12 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
         own_day = day_of(context.partition_key)
+        if config.dead_letters_of:
+            window, days = DayWindow.of(feed, datetime.now(UTC)), map(day_of, config.dead_letters_of)
+            with correlation(context.run.run_id):
+                gained = retry_dead_letters(iceberg, feed.name, registry.registry(), window, days)
+            yield from materialized(context, key, gained, _data_versions(iceberg.raw_table(feed.name).view()))
+            return
         group = f"k2-{feed.name}-raw-trades"
         table = iceberg.raw_table(feed.name, RAW_TRADES)
         calendar = TradingCalendar.of(feed)
@@ -71,7 +80,7 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
             reader=kafka.reader(feed.topics.trades, group),
             registry=registry.registry(),
             table=table,
-            window=DayWindow(feed.zone, feed.start_date, calendar.trading_day_of(now)),
+            window=DayWindow.of(feed, now),
             published_days=closed_published_days(iceberg, feed, calendar, now),
             run_id=context.run.run_id,
         )
@@ -82,12 +91,15 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
             report = ingestion.run(ranges, lost, truncated)
         crash_points.reached("after_commit")
         view = table.view()
-        versions = {day: str(version) for day, version in view.day_versions.items()}
-        yield from materialized(context, key, _metadata_by_day(report, own_day, view), versions)
+        yield from materialized(context, key, _metadata_by_day(report, own_day, view), _data_versions(view))
         crash_points.reached("after_event")
         topics.mirror(feed.topics.trades, group, table.ledger().covered)
 
     return raw_trades
+
+
+def _data_versions(view: RawView) -> dict[date, str]:
+    return {day: str(version) for day, version in view.day_versions.items()}
 
 
 def ranges_of(config: IngestConfig) -> RangeSet:
@@ -110,8 +122,7 @@ def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, l
             f"{topic.name} is halted: its log ended before offsets of the ledger: {', '.join(map(str, halted))}. What "
             "it gives there now is something else; create the topic anew, and its new id is ingested"
         )
-    starts = topics.offsets_at(topic, calendar.day_start(day))
-    ends = topics.offsets_at(topic, calendar.day_start(day + timedelta(days=1)))
+    starts, ends = (topics.offsets_at(topic, instant) for instant in calendar.instants_of(day))
     window = RangeSet.of(
         OffsetRange(topic.topic_id, partition, starts[partition], ends[partition])
         for partition in starts
@@ -131,8 +142,7 @@ def closed_published_days(
 ) -> frozenset[date]:
     """List the days that have closed and whose trades have been published: rows that still come for them are late."""
     published = iceberg.day_table(feed.name, "trades").builds()
-    today = calendar.trading_day_of(now)
-    return frozenset(day for day in published if day < today or calendar.closes_at(day) + GRACE <= now)
+    return frozenset(day for day in published if not is_open(day, calendar, now))
 
 
 def _metadata_by_day(report: IngestReport, own_day: date, view: RawView) -> dict[date, dict[str, Any]]:

@@ -33,7 +33,7 @@ class Interval(StrEnum):
 
 
 class BarsRequestError(K2Error):
-    """``k2 bars`` was asked for a feed that does not exist or for days in the wrong order."""
+    """``k2 bars`` was asked for days in the wrong order."""
 
 
 def bars(
@@ -71,16 +71,15 @@ def check_feed(feed: str, catalog: Catalog, settings: Settings) -> None:
     """Refuse a feed that nobody declares.
 
     Raises:
-        BarsRequestError: It has no tables and no feed file; names those that have.
+        UnknownFeedError: It has no tables and no feed file; names those that have.
+        FeedFileError: It has no tables and its file was refused.
     """
     if catalog.namespace_exists(feed):
         # Reading all feed files takes longer than all the rest.
         return
-    from k2_market.feed import load_feeds
+    from k2_market.feed import feed_named, load_feeds
 
-    feeds = load_feeds(settings.feed_directories)
-    if feed not in feeds:
-        raise BarsRequestError(f"--feed {feed}: there is no such feed. Those there are: {', '.join(sorted(feeds))}.")
+    feed_named(load_feeds(settings.feed_directories), feed)
 
 
 def _find(

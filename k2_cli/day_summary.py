@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
@@ -127,9 +127,7 @@ def _messages_of(settings: Settings, feed: Feed, day: date) -> int:
     topic = topics.state(feed.topics.trades)
     if topic is None:
         return 0
-    calendar = TradingCalendar.of(feed)
-    starts = topics.offsets_at(topic, calendar.day_start(day))
-    ends = topics.offsets_at(topic, calendar.day_start(day + timedelta(days=1)))
+    starts, ends = (topics.offsets_at(topic, instant) for instant in TradingCalendar.of(feed).instants_of(day))
     return sum(max(0, ends[partition] - starts[partition]) for partition in starts)
 
 

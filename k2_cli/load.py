@@ -34,9 +34,9 @@ def load(
     """
     from datetime import UTC, datetime
 
+    from k2_cli.declared_feeds import usable_feed
     from k2_cli.produced_report import print_report
     from k2_cli.producing import produce_files
-    from k2_market.feed import feed_named, load_feeds
     from k2_resources.event_counts import keep_counts
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
@@ -46,7 +46,5 @@ def load(
     settings = Settings.load()
     configure_logging("load", settings)
     keep_counts(settings)
-    produced = produce_files(
-        settings, feed_named(load_feeds(settings.feed_directories), feed), files, source_format, now=datetime.now(UTC)
-    )
+    produced = produce_files(settings, usable_feed(settings, feed), files, source_format, now=datetime.now(UTC))
     print_report(produced, as_json)

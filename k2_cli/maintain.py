@@ -27,7 +27,7 @@ def maintain(
 
     Example: k2 maintain --feed asx --dry-run
     """
-    from k2_market.feed import feed_named, load_feeds
+    from k2_cli.declared_feeds import usable_feed
     from k2_resources.feed_maintenance import FeedMaintenance
     from k2_resources.iceberg_catalog import open_catalog
     from k2_resources.settings import Settings
@@ -35,7 +35,7 @@ def maintain(
 
     settings = Settings.load()
     configure_logging("maintain", settings)
-    declared = feed_named(load_feeds(settings.feed_directories), feed)
+    declared = usable_feed(settings, feed)
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     maintenance = FeedMaintenance(catalog, declared, lambda: datetime.now(UTC))
     closed = maintenance.latest_closed() if day is None else day.date()

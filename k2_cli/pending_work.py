@@ -15,7 +15,7 @@ from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name, ingest_job_name
 from k2_assets.run_process import PROCESS_TAG, RunProcess
 from k2_assets.run_scope import REBUILD_TAG, days_tag
-from k2_assets.schedules import request_today
+from k2_assets.schedules import open_day_builds
 from k2_cli.dagster_processes import DagsterHome
 from k2_cli.dagster_storage import alone_in, initialise, pools_of_feeds
 from k2_market.build_plan import MAX_DAYS_PER_RUN
@@ -28,6 +28,7 @@ from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.settings import Settings
 from k2_resources.table_errors import database_said
+from k2_sensors.awaited_day_sensor import next_retry
 from k2_sensors.kafka_sensor import next_ingest
 from k2_sensors.run_records import ingests_in_flight, plan_tags
 from k2_sensors.run_watch import end_dead_runs
@@ -104,23 +105,28 @@ def catch_up_feed(
     topics = KafkaTopics(settings.bootstrap_servers)
     done = CaughtUp(feed.name)
     end_dead_runs(instance)
+    retried = False
     while True:
         ingest = next_ingest(feed, topics, iceberg, instance, clock())
         if isinstance(ingest, dg.RunRequest):
             done.ingest_runs += 1
             done.failed += not _carry_out(defs, ingest_job_name(feed), ingest, instance)
             continue
+        if not retried:
+            retried = True
+            for retry in next_retry(feed, iceberg, instance, clock()).run_requests or ():
+                done.ingest_runs += 1
+                done.failed += not _carry_out(defs, ingest_job_name(feed), retry, instance)
         build = next_build(feed, iceberg, instance, clock())
-        if isinstance(build, dg.SkipReason):
-            build = request_today(feed, iceberg, clock())
-        if isinstance(build, dg.SkipReason):
+        builds = [build] if isinstance(build, dg.RunRequest) else open_day_builds(feed, iceberg, clock())
+        if not builds:
             done.waiting = str(ingest.skip_message)
             return done
-        done.build_runs += 1
-        succeeded = _carry_out(defs, build_job_name(feed), build, instance)
-        done.failed += not succeeded
-        if not succeeded:
-            done.waiting = f"build of {build.partition_key} failed"
+        done.build_runs += len(builds)
+        failed = [each.partition_key for each in builds if not _carry_out(defs, build_job_name(feed), each, instance)]
+        done.failed += len(failed)
+        if failed:
+            done.waiting = f"build of {', '.join(map(str, failed))} failed"
             return done
 
 

@@ -17,7 +17,7 @@ def rebuild(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which days there are, and change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """Build the days anew that were built under other rules: conditions, time zone, calendar, or an earlier K2's.
+    """Build the days anew that were built under other rules: conditions, zone, calendar, day's hour, an earlier K2's.
 
     A day keeps the rules it was built under, also when late trades have it built again, until this command or a
     materialization from Dagster's UI adopts those of the feed's file. It may run beside the daemon; interrupted, it
@@ -29,7 +29,8 @@ def rebuild(
     """
     import json
 
-    from k2_cli.pending_work import feeds_named, local_instance, outdated_days_of, rebuild_feed
+    from k2_cli.declared_feeds import usable_feed
+    from k2_cli.pending_work import local_instance, outdated_days_of, rebuild_feed
     from k2_resources.event_counts import keep_counts
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
@@ -37,7 +38,7 @@ def rebuild(
     settings = Settings.load()
     configure_logging("rebuild", settings)
     keep_counts(settings)
-    (declared,) = feeds_named(settings, [feed])
+    declared = usable_feed(settings, feed)
     days = outdated_days_of(settings, declared, first and first.date(), last and last.date())
     failed = []
     if days and not dry_run:

@@ -47,15 +47,15 @@ def repair(
         )
     if roll_forward and (day or dead_letters):
         raise RepairRequestError("--roll-forward goes alone: it is of the table, not of days. Roll forward first")
+    from k2_cli.declared_feeds import usable_feed
     from k2_cli.repair_report import print_day, print_dead_letters, print_roll_forward
     from k2_cli.repairing import Repairs
-    from k2_market.feed import feed_named, load_feeds
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
     settings = Settings.load()
     configure_logging("repair", settings)
-    repairs = Repairs(settings, feed_named(load_feeds(settings.feed_directories), feed), dry_run)
+    repairs = Repairs(settings, usable_feed(settings, feed), dry_run)
     table = f"{feed}.raw_trades"
     if roll_forward:
         print_roll_forward(table, repairs.roll_forward(), dry_run, as_json)

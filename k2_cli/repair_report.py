@@ -57,7 +57,7 @@ def print_dead_letters(table: str, found: Iterable[tuple[date, Revival]], dry_ru
             ],
             console,
         )
-    if not any(each.decoded for _, each in days):
+    if not any(each.changes for _, each in days):
         console.print("Nothing to repair.")
     elif dry_run:
         console.print(_DRY)

@@ -13,7 +13,6 @@ from k2_market.block_decoder import DayWindow
 from k2_market.day_difference import DayDifference
 from k2_market.dead_letter_repair import Revival
 from k2_market.feed import Feed
-from k2_market.trading_calendar import TradingCalendar
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_repair import DayRepair, DeadLetterRepair, days_with_dead_letters
@@ -69,7 +68,7 @@ class Repairs:
             else:
                 self._rewriter.commit(repair.decide)
                 assert repair.found is not None
-                written |= repair.found.rewrite.days if repair.found.decoded else set()
+                written |= repair.found.rewrite.days if repair.found.changes else set()
                 yield day, repair.found
         if not self.dry_run:
             self._report(written)
@@ -94,9 +93,7 @@ class Repairs:
 
     @property
     def _decoder(self) -> Decoder:
-        today = TradingCalendar.of(self.feed).trading_day_of(datetime.now(UTC))
-        window = DayWindow(self.feed.zone, self.feed.start_date, today)
-        return Decoder(SchemaRegistry(self.settings.schema_registry_url), window)
+        return Decoder(SchemaRegistry(self.settings.schema_registry_url), DayWindow.of(self.feed, datetime.now(UTC)))
 
     def _report(self, written: Iterable[date]) -> None:
         """Tell Dagster of days that were written, and check them again, and those that a check has blocked.

@@ -33,9 +33,9 @@ def simulate(
     """
     from datetime import UTC
 
+    from k2_cli.declared_feeds import usable_feed
     from k2_cli.produced_report import print_report
     from k2_cli.producing import produce_simulated_day
-    from k2_market.feed import feed_named, load_feeds
     from k2_resources.event_counts import keep_counts
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
@@ -44,7 +44,7 @@ def simulate(
     settings = Settings.load()
     configure_logging("simulate", settings)
     keep_counts(settings)
-    declared = feed_named(load_feeds(settings.feed_directories), feed)
+    declared = usable_feed(settings, feed)
     now = datetime.now(UTC)
     print_report(produce_simulated_day(settings, declared, day.date(), trades, seed, symbols, chosen, now), as_json)
 

@@ -44,6 +44,7 @@ def sql(
 
     Example: k2 sql 'SELECT count(*) FROM asx.trades WHERE trade_date = $day' --param day=2014-03-11
     """
+    from k2_cli.declared_feeds import warn_of_refused
     from k2_market.feed import load_feeds
     from k2_resources.iceberg_catalog import open_catalog
     from k2_resources.query_answer import run_statement
@@ -57,9 +58,11 @@ def sql(
         raise ParameterError("--as-of and --as-of-day: one of them, a moment or a trading day.")
     settings = Settings.load()
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
+    declared = load_feeds(settings.feed_directories)
+    warn_of_refused(declared.refused)
     with open_query_connection(
         catalog,
-        load_feeds(settings.feed_directories),
+        declared,
         spill_directory=settings.home / "spill",
         tables=parsed.tables,
         as_of=as_of if as_of_day is None else as_of_day.date(),

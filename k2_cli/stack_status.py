@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from k2_cli.process_supervision import ServiceState, ServiceStatus
+from k2_market.feed import RefusedFile
 
 _COLOURS = {
     ServiceState.RUNNING: "green",
@@ -13,8 +15,12 @@ _COLOURS = {
 }
 
 
-def as_json_text(statuses: Sequence[ServiceStatus]) -> str:
-    """``{"services": [{"name", "state", "pid", "port", "url", "since"}]}``; ``since`` is ISO 8601, UTC."""
+def as_json_text(statuses: Sequence[ServiceStatus], refused: Sequence[RefusedFile] = ()) -> str:
+    """Write the state as JSON; ``since`` is ISO 8601, UTC.
+
+    ``{"services": [{"name", "state", "pid", "port", "url", "since"}],
+    "refused_feed_files": [{"path", "name", "reason"}]}``
+    """
     services = [
         {
             "name": status.name,
@@ -26,7 +32,7 @@ def as_json_text(statuses: Sequence[ServiceStatus]) -> str:
         }
         for status in statuses
     ]
-    return json.dumps({"services": services}, indent=2)
+    return json.dumps({"services": services, "refused_feed_files": [asdict(file) for file in refused]}, indent=2)
 
 
 def print_table(statuses: Sequence[ServiceStatus]) -> None:

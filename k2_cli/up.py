@@ -14,6 +14,7 @@ def up(
 
     Each is waited for before the next is started. What runs already is left alone.
     """
+    from k2_cli.declared_feeds import usable_feeds
     from k2_cli.local_stack import LocalStack
     from k2_cli.stack_status import print_table
     from k2_resources.settings import Settings
@@ -22,6 +23,7 @@ def up(
     stack = LocalStack.of(settings)
     if only is not None:
         stack = stack.only([name.strip() for name in only.split(",") if name.strip()])
+    usable_feeds(settings)
     started = stack.up(report=lambda line: typer.echo(line, err=True))
     if not started:
         typer.echo("All of it runs already.", err=True)

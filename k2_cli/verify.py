@@ -52,14 +52,14 @@ def verify(
 
     Example: k2 verify ledger --feed sim --date 2026-11-20
     """
+    from k2_cli.declared_feeds import usable_feed
     from k2_cli.verification_report import print_report, progress_shown
-    from k2_market.feed import feed_named, load_feeds
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
     settings = Settings.load()
     configure_logging("verify", settings)
-    declared = feed_named(load_feeds(settings.feed_directories), feed)
+    declared = usable_feed(settings, feed)
     of_day = None if day is None else day.date()
     with progress_shown(quiet=as_json) as progress:
         if subject is Subject.LEDGER:

@@ -56,7 +56,11 @@ class PlainBar:
 
 
 def bars_of_symbol(
-    trades: Iterable[RecomputedTrade], eligibility: Eligibility, day_start: datetime, day_end: datetime
+    trades: Iterable[RecomputedTrade],
+    eligibility: Eligibility,
+    day_start: datetime,
+    day_end: datetime,
+    grid_start: datetime | None = None,
 ) -> dict[BarInterval, dict[datetime, PlainBar]]:
     """Work out the bars of every width that a symbol's trades of a day amount to, by their start.
 
@@ -65,7 +69,10 @@ def bars_of_symbol(
         eligibility: Which of them set prices or count.
         day_start: The instant at which the trading day starts.
         day_end: The instant at which the next one does.
+        grid_start: A whole hour at the exchange from which bars shorter than a day are counted; the day's start unless
+            given.
     """
+    grid_start = day_start if grid_start is None else grid_start
     bars: dict[BarInterval, dict[datetime, PlainBar]] = {interval: {} for interval in BAR_INTERVALS}
     for trade in trades:
         sets_price, counts = eligibility.of(trade)
@@ -74,7 +81,7 @@ def bars_of_symbol(
         for interval, of_width in bars.items():
             start = day_start
             if interval is not DAY:
-                start += (trade.placed.at - day_start) // interval.width * interval.width
+                start = grid_start + (trade.placed.at - grid_start) // interval.width * interval.width
             if start not in of_width:
                 of_width[start] = PlainBar(day_end if interval is DAY else start + interval.width)
             if sets_price:

@@ -1,6 +1,6 @@
 """Bars: minutes out of a clean day's trades, longer ones out of the minutes.
 
-A bar is ``[bar_start, bar_end)``, named by its start, in steps from the exchange's own midnight. Open and close are
+A bar is ``[bar_start, bar_end)``, named by its start, in steps from a whole hour at the exchange. Open and close are
 the first and last price-eligible trade by trade_order. There are no bars of nothing: an interval without an eligible
 trade has no row. One with volume-eligible trades alone has volume and no prices.
 
@@ -38,13 +38,13 @@ _LARGEST_NOTIONAL = 10.0**NOTIONAL.precision * (1 - 1e-6)
 """In its own units, less a margin for the rounding of a float sum: below it no whole-number sum has overflowed."""
 
 
-def minute_bars(trades: pa.Table, day_start: datetime) -> pa.Table:
+def minute_bars(trades: pa.Table, grid_start: datetime) -> pa.Table:
     """The one-minute bars of a day.
 
     Args:
         trades: ``TRADES`` of one trading day. Any order of rows; that of symbol and trade_order is the quickest.
-        day_start: The exchange's midnight at which the trading day starts, as an instant. Trades before it, as of an
-            evening session that belongs to the next day, are in bars before it.
+        grid_start: A whole hour at the exchange from which minutes are counted, in both directions
+            (``TradingCalendar.grid_start``).
 
     Returns:
         ``BARS``, ordered by symbol and bar_start.
@@ -61,7 +61,7 @@ def minute_bars(trades: pa.Table, day_start: datetime) -> pa.Table:
         .select(
             "trade_date",
             "symbol",
-            _slot_start("exchange_timestamp", MINUTE.width, day_start).alias("bar_start"),
+            _slot_start("exchange_timestamp", MINUTE.width, grid_start).alias("bar_start"),
             pl.when(priced).then(price).alias("price"),
             pl.when(priced).then(quantity).alias("priced_volume"),
             pl.when(counted).then(quantity).alias("volume"),
@@ -88,15 +88,16 @@ def minute_bars(trades: pa.Table, day_start: datetime) -> pa.Table:
     )
 
 
-def roll_up(minute_bars: pa.Table, interval: BarInterval, day_start: datetime, day_end: datetime) -> pa.Table:
+def roll_up(minute_bars: pa.Table, interval: BarInterval, start: datetime, day_end: datetime) -> pa.Table:
     """Longer bars out of a day's one-minute bars; equal to what the trades themselves would give.
 
     Args:
         minute_bars: ``BARS`` of one minute of one trading day, in any order.
-        interval: The width. ``DAY`` makes one bar a symbol, ``[day_start, day_end)``, of all that belongs to the
-            trading day, at whatever hour; other widths are steps from ``day_start``.
-        day_start: The exchange's midnight at which the trading day starts, as an instant.
-        day_end: That of the day after: 23, 24 or 25 hours later.
+        interval: The width. ``DAY`` makes one bar a symbol, ``[start, day_end)``, of all that belongs to the trading
+            day, at whatever hour.
+        start: When the trading day starts, for ``DAY``; for other widths, which are steps from there in both
+            directions, a whole hour at the exchange (``TradingCalendar.grid_start``).
+        day_end: When the next trading day starts: usually 23, 24 or 25 hours after this one.
 
     Returns:
         ``BARS``, ordered by symbol and bar_start.
@@ -104,14 +105,14 @@ def roll_up(minute_bars: pa.Table, interval: BarInterval, day_start: datetime, d
     Raises:
         BarOverflowError: A bar's notional is more than its column holds.
     """
-    start = pl.lit(day_start) if interval == DAY else _slot_start("bar_start", interval.width, day_start)
+    bar_start = pl.lit(start) if interval == DAY else _slot_start("bar_start", interval.width, start)
     sums = ("volume", "notional", "priced_volume")
     return _bars(
         _frame(minute_bars)
         .sort("symbol", "bar_start")
         .lazy()
         .with_columns(
-            start.cast(pl.Datetime("us", "UTC")).alias("bar_start"),
+            bar_start.cast(pl.Datetime("us", "UTC")).alias("bar_start"),
             *(_units(price) for price in ("open", "high", "low", "close")),
             *(pl.col(column).reinterpret(dtype=pl.Int128) for column in sums),
         )
@@ -125,7 +126,7 @@ def roll_up(minute_bars: pa.Table, interval: BarInterval, day_start: datetime, d
             pl.col("close").last(ignore_nulls=True),
             pl.col(*sums, "rough_notional", "trade_count", "priced_count").sum(),
         ),
-        width=day_end - day_start if interval == DAY else interval.width,
+        width=day_end - start if interval == DAY else interval.width,
     )
 
 
@@ -160,9 +161,9 @@ def _refuse_overflow(bars: pl.DataFrame) -> None:
         )
 
 
-def _slot_start(column: str, width: timedelta, day_start: datetime) -> pl.Expr:
-    """The last step of the grid at or before an instant; modulo rounds down before ``day_start`` too."""
-    since_start = pl.col(column).to_physical() - (day_start - _EPOCH) // _MICROSECOND
+def _slot_start(column: str, width: timedelta, grid_start: datetime) -> pl.Expr:
+    """The last step of the grid at or before an instant; modulo rounds down before ``grid_start`` too."""
+    since_start = pl.col(column).to_physical() - (grid_start - _EPOCH) // _MICROSECOND
     return pl.col(column) - pl.duration(microseconds=since_start % (width // _MICROSECOND))
 
 

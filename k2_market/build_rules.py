@@ -20,12 +20,17 @@ from k2_market.finding import MAX_EXAMPLES, Finding, Severity
 RULES_PROPERTY = "k2.rules"
 """Property of ``trades``: the rules that its days were built under, as JSON by fingerprint."""
 
-MEANING = 2
+MEANING = 3
 """Version of the rules that are K2's own: which messages make a trade, in which order, and what a bar is. To be raised
 whenever the same raw rows under the same feed file give other trades or bars."""
 
-_BUILD_KEYS = frozenset({"timezone", "calendar", "conditions"})
-"""The keys of a feed's file that trades and bars depend on."""
+_BUILD_KEYS: Mapping[str, Any] = {
+    "timezone": True,
+    "calendar": True,
+    "conditions": True,
+    "session": {"day_starts": True},
+}
+"""The keys of a feed's file that trades and bars depend on, as pydantic names them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class BuildRules:
     @classmethod
     def of(cls, feed: Feed) -> "BuildRules":
         """Take the rules from a feed's file as it is now."""
-        return cls(MEANING, _sorted(feed.model_dump(mode="json", include=set(_BUILD_KEYS), exclude_defaults=True)))
+        keys = feed.model_dump(mode="json", include=dict(_BUILD_KEYS), exclude_defaults=True)
+        return cls(MEANING, _sorted({name: value for name, value in keys.items() if value != {}}))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -57,8 +63,9 @@ class BuildRules:
 
     def applied_to(self, feed: Feed) -> Feed:
         """Give a feed as its file was when the rules were taken; other keys are as they are now."""
-        others = feed.model_dump(mode="json", exclude=set(_BUILD_KEYS))
-        return Feed.model_validate({**others, **self.keys})
+        others = feed.model_dump(mode="json", exclude=dict(_BUILD_KEYS))
+        tables = {name: {**others[name], **value} for name, value in self.keys.items() if name in others}
+        return Feed.model_validate({**others, **self.keys, **tables})
 
     def to_json(self) -> str:
         """Write the rules as text, keys in a fixed order."""

@@ -1,14 +1,18 @@
 """The trading days that a feed's tables may hold, and the day a message without one of its own is filed under."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+
+from k2_market.feed import Feed
+from k2_market.trading_calendar import TradingCalendar
+
+CLOCK_TOLERANCE = timedelta(seconds=5)
+"""How far the exchange's clock may be ahead of ours before a session counts as not begun: clocks kept by NTP differ by
+less than a second, and a message needs no time at all where it is made on the same machine."""
 
 NO_TIMESTAMP = -1
 """Kafka's own mark for a record without a timestamp."""
-
-_LATEST_MS = 253_402_300_799_999 - 86_400_000
-"""A day before the year 10000: what ``datetime`` can hold in any time zone."""
 
 
 @dataclass(frozen=True)
@@ -16,34 +20,53 @@ class DayWindow:
     """The trading days that a feed's tables may hold, first and last included.
 
     Attributes:
-        zone: The exchange's time zone.
+        calendar: Says which trading day an instant belongs to.
         first: The feed's first day.
-        last: The last day that there can be a trade of: today, or the next day where sessions start the evening before.
+        last: The last day that there can be a trade of.
     """
 
-    zone: ZoneInfo
+    calendar: TradingCalendar
     first: date
     last: date
+
+    @classmethod
+    def of(cls, feed: Feed, now: datetime) -> "DayWindow":
+        """Give the days that a feed may have rows of at a moment: up to the session after the present one (#047).
+
+        An exchange whose calendar knows no evening session may hold one all the same (Osaka, Shanghai), and its trades
+        carry the next session's date; so does the first trade after midnight of a clock that is a little ahead.
+        """
+        calendar = TradingCalendar.of(feed)
+        present = calendar.trading_day_of(now + CLOCK_TOLERANCE)
+        return cls(calendar, feed.start_date, calendar.next_trading_day(present))
 
     def __contains__(self, day: date) -> bool:
         """Whether a day lies within the window."""
         return self.first <= day <= self.last
 
     def day_of(self, timestamp_ms: int) -> date:
-        """The day under which a dead letter is filed: its record timestamp's local date, clamped into the window.
+        """Give the day under which a dead letter is filed: its record timestamp's trading day, clamped into the window.
 
         A record without a timestamp (-1) goes to the last day, where someone will look soon.
 
         Args:
             timestamp_ms: Milliseconds since 1970 UTC.
         """
-        if timestamp_ms == NO_TIMESTAMP or timestamp_ms > _LATEST_MS:
+        start, end = self._milliseconds
+        if timestamp_ms == NO_TIMESTAMP or timestamp_ms >= end:
             return self.last
-        if timestamp_ms < 0:
+        if timestamp_ms < start:
             return self.first
-        local = datetime.fromtimestamp(timestamp_ms // 1000, UTC).astimezone(self.zone).date()
-        return min(max(local, self.first), self.last)
+        day = self.calendar.trading_day_of(datetime.fromtimestamp(timestamp_ms // 1000, UTC))
+        return min(max(day, self.first), self.last)
 
     def __str__(self) -> str:
         """As messages name it: ``2014-03-10..2026-11-24``."""
         return f"{self.first}..{self.last}"
+
+    @cached_property
+    def _milliseconds(self) -> tuple[int, int]:
+        """When the first day starts and the last one ends, since 1970 UTC."""
+        bounds = (self.calendar.day_start(self.first), self.calendar.day_end(self.last))
+        start, end = (int(bound.timestamp()) * 1000 for bound in bounds)
+        return start, end

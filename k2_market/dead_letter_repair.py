@@ -1,7 +1,7 @@
 """Dead letters decoded again from the bytes that were kept of them, after a schema or a reader was mended."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,7 +12,8 @@ from k2_market.day_repair import Rewrite
 from k2_market.day_window import NO_TIMESTAMP
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import RangeSet
-from k2_market.row_offsets import offset_frame, offsets_of, within
+from k2_market.row_admission import awaited_day
+from k2_market.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_of, within
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,20 @@ class Revival:
         dead_letters: How many dead letters the day has.
         decoded: How many of them decode now, by the day that they belong to; empty where none does.
         reasons: Why the others don't, and how many.
+        judged_anew: How many of the others were only too early for their day and are dead for another reason now that
+            it has come; they are written with that reason, so that they are not tried for ever.
     """
 
     rewrite: Rewrite
     dead_letters: int
     decoded: Mapping[date, int]
     reasons: Mapping[str, int]
+    judged_anew: int = 0
+
+    @property
+    def changes(self) -> bool:
+        """Say whether there is anything to write."""
+        return bool(self.decoded or self.judged_anew)
 
 
 def dead_letters_of(rows: pa.Table) -> pa.Table:
@@ -74,12 +83,42 @@ def revival(day: date, rows: pa.Table, elsewhere: pa.Table, covered: RangeSet, a
     replaced = within(rows, offsets_of(decoded))
     dead = dead_letters_of(rows)
     still_dead = again.filter(pa.array(~within(again, offsets_of(decoded))))
+    kept, judged_anew = _judged_anew(rows.filter(pa.array(~replaced)), still_dead)
     return Revival(
-        rewrite=Rewrite(day, pa.concat_tables([rows.filter(pa.array(~replaced)), decoded])),
+        rewrite=Rewrite(day, pa.concat_tables([kept, decoded])),
         dead_letters=dead.num_rows,
         decoded=dict(sorted(Counter(decoded["trade_date"].to_pylist()).items())),
         reasons=dict(Counter(_reason(each) for each in still_dead["reject_reason"].to_pylist()).most_common()),
+        judged_anew=judged_anew,
     )
+
+
+def _judged_anew(rows: pa.Table, still_dead: pa.Table) -> tuple[pa.Table, int]:
+    """Give the rows their present reason where they waited for their day and no longer do, and how many those are."""
+    position = rows.schema.get_field_index("reject_reason")
+    column = rows.column(position).combine_chunks()
+    present = dict(zip(_places(still_dead), map(_reason, still_dead["reject_reason"].to_pylist()), strict=True))
+    dead = column.is_valid()
+    reasons = {
+        place: present[place]
+        for place, before in zip(_places(rows.filter(dead)), column.drop_null().to_pylist(), strict=True)
+        if place in present and _waits_no_more(before, present[place])
+    }
+    if not reasons:
+        return rows, 0
+    places = zip(_places(rows.filter(dead)), column.drop_null().to_pylist(), strict=True)
+    after = pa.array([reasons.get(place, before) for place, before in places], column.type)
+    return rows.set_column(position, rows.schema.field(position), pc.replace_with_mask(column, dead, after)), len(
+        reasons
+    )
+
+
+def _places(rows: pa.Table) -> Iterator[tuple[str, int, int]]:
+    return zip(*(rows[column].to_pylist() for column in OFFSET_COLUMNS), strict=True)
+
+
+def _waits_no_more(before: str, now: str) -> bool:
+    return awaited_day(before) is not None and awaited_day(now) is None
 
 
 def _repeated(rows: pa.Table) -> RangeSet:

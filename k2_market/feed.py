@@ -1,17 +1,25 @@
 """A feed: an exchange and asset class, declared in one TOML file and nowhere else."""
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, time
+from difflib import get_close_matches
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from k2_market.errors import FeedFileError, UnknownFeedError
+from k2_market.feed_file_errors import EXPECTED, problems_in_words
+from k2_market.feed_names import is_reserved
+
+ALWAYS_OPEN = "24/7"
+"""The calendar of an exchange that never closes."""
 
 
 class AssetClass(StrEnum):
@@ -33,18 +41,30 @@ class SequenceScope(StrEnum):
 
 def _known_timezone(name: str) -> str:
     if name not in available_timezones():
-        raise ValueError(f"{name!r} is not a time zone of the IANA database")
+        near = get_close_matches(name, sorted(available_timezones()), n=2)
+        raise ValueError(f"{name!r} is not a time zone of the IANA database{_did_you_mean(near)}")
     return name
-
-
-RESERVED_NAMES = frozenset({"all_feeds", "main", "information_schema", "pg_catalog"})
-"""Names of schemas that SQL has already."""
 
 
 def _not_reserved(name: str) -> str:
-    if name in RESERVED_NAMES:
-        raise ValueError(f"{name!r} is a name that SQL has already; choose another")
+    if is_reserved(name):
+        raise ValueError(f"{name!r} is a name or a word that SQL keeps for itself; choose another, as {name}_feed")
     return name
+
+
+def _calendar_known(name: str) -> str:
+    if name != ALWAYS_OPEN and not _is_calendar(name):
+        raise ValueError(f"{name!r} is neither {ALWAYS_OPEN!r} nor a calendar of exchange_calendars{_like(name)}")
+    return name
+
+
+def _hours_and_minutes(found: Any) -> time:
+    """Read ``"17:00"``, TOML's own ``17:00:00``, or that as text, which is how a feed is written down as JSON."""
+    if isinstance(found, str) and re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9](:00)?", found):
+        return time.fromisoformat(found)
+    if isinstance(found, time) and found == found.replace(second=0, microsecond=0):
+        return found
+    raise ValueError(f"found {found!r}; expected {EXPECTED['session.day_starts']}")
 
 
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$"), AfterValidator(_not_reserved)]
@@ -81,12 +101,16 @@ class Conditions(BaseModel):
     no_volume: frozenset[str] = frozenset()
 
 
-class SessionTolerance(BaseModel):
-    """Minutes around the calendar's session in which eligible trades are expected: auctions, mostly."""
+class FeedSession(BaseModel):
+    """When the feed's trading days begin, and how far from the calendar's hours eligible trades are expected."""
 
     model_config = _Model
     minutes_before: Annotated[int, Field(ge=0)] = 1
+    """Minutes before each open, for auctions."""
     minutes_after: Annotated[int, Field(ge=0)] = 1
+    """Minutes after each close."""
+    day_starts: Annotated[time, BeforeValidator(_hours_and_minutes)] | None = None
+    """The local time from which trades belong to the next trading day; from noon on, of the evening before it."""
 
 
 class Feed(BaseModel):
@@ -101,18 +125,18 @@ class Feed(BaseModel):
     mic: Annotated[str | None, Field(pattern=r"^[A-Z0-9]{4}$")] = None
     asset_class: AssetClass
     timezone: Annotated[str, AfterValidator(_known_timezone)]
-    calendar: str
+    calendar: Annotated[str, AfterValidator(_calendar_known)]
     start_date: date
     currency: Annotated[str, Field(min_length=1, max_length=12)]
     topics: Topics
     sequence: Sequence = Sequence()
     conditions: Conditions = Conditions()
-    session: SessionTolerance = SessionTolerance()
+    session: FeedSession = FeedSession()
 
     @model_validator(mode="after")
-    def _calendar_exists(self) -> "Feed":
-        if self.calendar != "24/7" and not _is_calendar(self.calendar):
-            raise ValueError(f"calendar {self.calendar!r} is neither '24/7' nor a name of exchange_calendars")
+    def _topics_differ(self) -> "Feed":
+        if self.topics.quotes == self.topics.trades:
+            raise ValueError(f"key topics.quotes: {self.topics.quotes} is the topic of its trades too; give it its own")
         return self
 
     @property
@@ -123,11 +147,67 @@ class Feed(BaseModel):
     @property
     def always_open(self) -> bool:
         """Whether the exchange never closes."""
-        return self.calendar == "24/7"
+        return self.calendar == ALWAYS_OPEN
+
+
+@dataclass(frozen=True)
+class RefusedFile:
+    """A feed file that declares no feed that can be used.
+
+    Attributes:
+        path: The file.
+        name: The feed's name as far as it can be known: what the file says, or else the file's own name.
+        reason: Which key is wrong, what was found, what was expected and what to do.
+    """
+
+    path: str
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Say it in one line, the file first."""
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class DeclaredFeeds(Mapping[str, Feed]):
+    """The feeds that can be used, by name, and the files that were refused: a wrong file harms no other feed (#048).
+
+    Attributes:
+        feeds: Feeds by name.
+        sources: The file that declares each.
+        refused: The files that declare none.
+    """
+
+    feeds: Mapping[str, Feed]
+    sources: Mapping[str, Path]
+    refused: tuple[RefusedFile, ...] = ()
+
+    def __getitem__(self, name: str) -> Feed:
+        """Give the feed of a name."""
+        return self.feeds[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names, in the order of the files."""
+        return iter(self.feeds)
+
+    def __len__(self) -> int:
+        """Count the feeds that can be used."""
+        return len(self.feeds)
+
+    def without(self, reasons: Mapping[str, str]) -> "DeclaredFeeds":
+        """Refuse some of the feeds.
+
+        Args:
+            reasons: For each feed that is refused why, its key first.
+        """
+        refused = [RefusedFile(str(self.sources[name]), name, reason) for name, reason in reasons.items()]
+        left = {name: feed for name, feed in self.feeds.items() if name not in reasons}
+        return replace(self, feeds=left, refused=(*self.refused, *refused))
 
 
 def parse_feed(text: str, source: str) -> Feed:
-    """The feed that a TOML text declares.
+    """Read the feed that a TOML text declares.
 
     Args:
         text: TOML.
@@ -141,51 +221,107 @@ def parse_feed(text: str, source: str) -> Feed:
     except tomllib.TOMLDecodeError as error:
         raise FeedFileError(f"{source}: not valid TOML: {error}") from error
     except ValidationError as error:
-        wrong = "; ".join(
-            f"key {'.'.join(map(str, problem['loc'])) or '(whole file)'}: {problem['msg']}"
-            + (f" (found {problem['input']!r})" if problem["type"] not in ("missing", "value_error") else "")
-            for problem in error.errors()
-        )
-        raise FeedFileError(f"{source}: {wrong}") from error
+        raise FeedFileError(f"{source}: {problems_in_words(error)}") from error
 
 
-def load_feeds(directories: Iterable[Path]) -> dict[str, Feed]:
-    """All feeds declared in ``*.toml`` of some directories, by name.
+def load_feeds(directories: Iterable[Path]) -> DeclaredFeeds:
+    """Read all feeds declared in ``*.toml`` of some directories.
+
+    A file that is wrong in itself, or that claims the name or a topic of a feed before it, is refused and harms no
+    other. Calendars are not looked up here, which would take half a second: see ``with_calendars``.
 
     Raises:
-        FeedFileError: A file is wrong, a directory is absent, or two files declare the same name.
+        FeedFileError: A directory is absent.
     """
     feeds: dict[str, Feed] = {}
     sources: dict[str, Path] = {}
+    refused: list[RefusedFile] = []
     for directory in directories:
         if not directory.is_dir():
             raise FeedFileError(f"{directory}: no such directory of feed files")
         for path in sorted(directory.glob("*.toml")):
-            feed = parse_feed(path.read_text(encoding="utf-8"), str(path))
-            if feed.name in feeds:
-                raise FeedFileError(f"{path}: key name: feed {feed.name!r} is already declared in {sources[feed.name]}")
-            feeds[feed.name], sources[feed.name] = feed, path
-    return feeds
+            try:
+                feed = parse_feed(_text_of(path), str(path))
+                _refuse_claims(feed, feeds, sources)
+            except FeedFileError as error:
+                refused.append(RefusedFile(str(path), _name_in(path), str(error).removeprefix(f"{path}: ")))
+            else:
+                feeds[feed.name], sources[feed.name] = feed, path
+    return DeclaredFeeds(feeds, sources, tuple(refused))
 
 
 def feed_named(feeds: Mapping[str, Feed], name: str) -> Feed:
-    """The feed of a name.
+    """Give the feed of a name.
 
     Raises:
+        FeedFileError: The file that declares it was refused; says why.
         UnknownFeedError: No file declares it; names those that are.
     """
-    if name not in feeds:
-        raise UnknownFeedError(f"no feed {name!r}; those declared are {', '.join(feeds)} (K2_FEEDS_DIR adds more)")
-    return feeds[name]
+    if name in feeds:
+        return feeds[name]
+    refused = feeds.refused if isinstance(feeds, DeclaredFeeds) else ()
+    for file in refused:
+        if file.name == name:
+            raise FeedFileError(str(file))
+    others = f". Refused are {'; '.join(map(str, refused))}" if refused else ""
+    raise UnknownFeedError(f"no feed {name!r}; those declared are {', '.join(feeds)} (K2_FEEDS_DIR adds more){others}")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or f"not UTF-8 text: {error}"
+        raise FeedFileError(f"{path}: can't be read: {reason}") from error
+
+
+def _refuse_claims(feed: Feed, others: Mapping[str, Feed], sources: Mapping[str, Path]) -> None:
+    """Refuse a feed that has the name or the trades topic of another one: the first declaration stands.
+
+    Quotes topics are not looked at, since nothing reads them yet.
+
+    Raises:
+        FeedFileError: Without the file's name.
+    """
+    if feed.name in others:
+        raise FeedFileError(f"key name: feed {feed.name!r} is already declared in {sources[feed.name]}")
+    for other in others.values():
+        if feed.topics.trades == other.topics.trades:
+            raise FeedFileError(
+                f"key topics.trades: {feed.topics.trades} is already the topic of feed {other.name!r} "
+                f"({sources[other.name]}); a topic belongs to one feed"
+            )
+
+
+def _name_in(path: Path) -> str:
+    """Give the name that a refused file declares, if it can be read so far; the file's own name if not."""
+    try:
+        named = tomllib.loads(_text_of(path)).get("name")
+    except (FeedFileError, tomllib.TOMLDecodeError):
+        named = None
+    return named if isinstance(named, str) else path.stem
 
 
 def _is_calendar(name: str) -> bool:
-    """Whether ``exchange_calendars`` has a calendar; told from its files if possible, since importing it is slow."""
+    """Say whether ``exchange_calendars`` has a calendar; by its files if possible, since importing it is slow."""
     found = find_spec("exchange_calendars")
     directories = [] if found is None else found.submodule_search_locations or []
     module = f"exchange_calendar_{name.lower()}.py"
-    if name.isupper() and any((Path(each) / module).is_file() for each in directories):
+    by_file = name.isupper() or name == "us_futures"
+    if name == "24/5" or (by_file and any((Path(each) / module).is_file() for each in directories)):
         return True
+    return name in _calendar_names()
+
+
+def _like(name: str) -> str:
+    return _did_you_mean(get_close_matches(name.upper(), _calendar_names(), n=3))
+
+
+def _did_you_mean(near: list[str]) -> str:
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _calendar_names() -> list[str]:
     from exchange_calendars import get_calendar_names
 
-    return name in get_calendar_names()
+    return list(get_calendar_names())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from k2_market.feed import RefusedFile
 from k2_market.finding import Severity
 from k2_market.ingest_plan import FailedRun, IngestFacts, is_resting
 from k2_market.ledger import Ledger
@@ -52,6 +53,7 @@ class AlarmKind(StrEnum):
     OPEN_TRANSACTION = "open transaction holds up readers"
     STANDSTILL = "ingestion stands still"
     SENSOR_FAILS = "sensor keeps failing"
+    FEED_REFUSED = "feed file refused"
     NOT_READ = "can't be looked at"
     AWAY = "does not answer"
 
@@ -71,6 +73,8 @@ ADVICE: Mapping[AlarmKind, str] = {
     "producer's transaction.timeout.ms; `kafka-transactions.sh find-hanging` finds one that Kafka forgot.",
     AlarmKind.STANDSTILL: "Look at {feed}_kafka_sensor in Dagster: is it switched on, and what did its last ticks say?",
     AlarmKind.SENSOR_FAILS: "What it starts is not started until that ends.",
+    AlarmKind.FEED_REFUSED: "Nothing of that feed is ingested or built; the others go on. Correct the file, then "
+    "restart the stack: `k2 down`, `k2 up`.",
     AlarmKind.NOT_READ: "Whether ingestion is well is not known until it can.",
     AlarmKind.AWAY: "Ingestion goes on by itself when it answers again. `k2 status` shows what runs.",
 }
@@ -131,12 +135,21 @@ class FailingSensor:
 
 @dataclass(frozen=True)
 class AlarmFacts:
-    """What one look found."""
+    """What one look found.
+
+    Attributes:
+        feeds: What it found of each feed.
+        registry: Why the schema registry gave no answer, if it gave none.
+        failing: Sensors whose last ticks failed.
+        now: When it was.
+        refused: The feed files that were refused when the sensors' process started.
+    """
 
     feeds: tuple[FeedFacts, ...]
     registry: NoAnswer | None
     failing: tuple[FailingSensor, ...]
     now: datetime
+    refused: tuple[RefusedFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -206,7 +219,7 @@ def alarms(facts: AlarmFacts, last: LastLook) -> list[Alarm]:
             found += _between_topic_and_ledger(feed, feed.topic, feed.ledger, remembered, facts.now)
         if isinstance(feed.topic, TopicState):
             found += _open_transactions(feed, feed.topic)
-    return [*found, *_failing_sensors(facts, last)]
+    return [*found, *_failing_sensors(facts, last), *map(_refused, facts.refused)]
 
 
 def unjudged(facts: AlarmFacts) -> frozenset[tuple[AlarmKind, str]]:
@@ -365,6 +378,11 @@ def _standstill(feed: FeedFacts, facts: IngestFacts) -> Iterator[Alarm]:
         message += f"though no run is in flight and none failed: {named(waiting)}."
         alarm = _alarm(feed, AlarmKind.STANDSTILL, message, mark=facts.ledger.batch_id)
         yield replace(alarm, patience=STILL_FOR)
+
+
+def _refused(file: RefusedFile) -> Alarm:
+    key = AlarmKey(AlarmKind.FEED_REFUSED, file.name, file.reason)
+    return Alarm(key, None, Severity.ERROR, _sentence(f"{file.path} declares no feed that can be used: {file.reason}"))
 
 
 def _failing_sensors(facts: AlarmFacts, last: LastLook) -> Iterator[Alarm]:

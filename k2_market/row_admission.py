@@ -6,11 +6,12 @@ doubtful (a price of zero, a trade outside the session) is let in; checks find i
 
 - ``symbol`` is one (``symbols``); the other identifiers and each condition have at most 256 characters.
 - ``exchange_timestamp`` and ``received_timestamp`` lie after 1970-01-01 and before 2262, where nanoseconds end.
-- ``trade_date`` lies in the feed's window, and within 10 days of ``exchange_timestamp``: a session that starts the
+- ``trade_date`` lies in the feed's window, and within 13 days of ``exchange_timestamp``: a session that starts the
   evening before a long holiday is that far from its trading day, milliseconds written as microseconds are not.
 - Prices and quantities have at most 18 digits, 8 of them places (``row_resolution`` sees to that).
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
@@ -21,9 +22,14 @@ import pyarrow.compute as pc
 from k2_market.day_window import DayWindow
 from k2_market.row_resolution import Faults, int64_values, note_faults
 from k2_market.symbols import MAX_SYMBOL_CHARACTERS, SYMBOL_PATTERN, symbol_fault
+from k2_market.trading_calendar import LONGEST_CLOSURE
 
 MAX_TEXT_CHARACTERS = 256
-MAX_DAYS_APART = 10
+MAX_DAYS_APART = LONGEST_CLOSURE.days + 1
+"""The longest closure, and a day since the date at the exchange may be the one after the date in UTC."""
+
+OUTSIDE_WINDOW = "trade_date "
+"""How the reason of a row begins whose trading day can't be right; ``awaited_day`` reads the rest."""
 
 _EPOCH = date(1970, 1, 1)
 _END_OF_TIME_US = int(datetime(2262, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -77,10 +83,29 @@ def _refuse_timestamps(name: str, instants: pa.Array, faults: Faults) -> None:
 def _refuse_days(days: pa.Array, instants: pa.Array, window: DayWindow, faults: Faults) -> None:
     found = int64_values(days)
     outside = (found < (window.first - _EPOCH).days) | (found > (window.last - _EPOCH).days)
-    note_faults(faults, outside, lambda row: f"trade_date {_day_text(int(found[row]))} outside {window}", days)
+    note_faults(faults, outside, lambda row: f"{OUTSIDE_WINDOW}{_day_text(int(found[row]))} outside {window}", days)
     apart = found - int64_values(instants) // _DAY_US
     far = ~outside & (np.abs(apart) > MAX_DAYS_APART)
     note_faults(faults, far, lambda row: f"trade_date is {_apart_text(int(apart[row]))} exchange_timestamp", days)
+
+
+def awaited_day(reason: str) -> date | None:
+    """Give the trading day that a dead letter was too early for; None where it was refused for another reason.
+
+    Example:
+        >>> awaited_day("trade_date 2026-12-01 outside 2026-01-02..2026-11-30")
+        datetime.date(2026, 12, 1)
+    """
+    found = _TOO_EARLY_OR_LATE.fullmatch(reason)
+    if found is None:
+        return None
+    day, last = (date.fromisoformat(text) for text in found.groups())
+    return day if day > last else None
+
+
+_TOO_EARLY_OR_LATE = re.compile(
+    rf"{OUTSIDE_WINDOW}(\d{{4}}-\d\d-\d\d) outside \d{{4}}-\d\d-\d\d\.\.(\d{{4}}-\d\d-\d\d)"
+)
 
 
 def _apart_text(days: int) -> str:

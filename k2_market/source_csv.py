@@ -6,7 +6,7 @@ import polars as pl
 
 from k2_market.feed import Feed
 from k2_market.source_columns import dates, decimals, instants_us, integers
-from k2_market.source_limits import local_dates, refuse_unsendable
+from k2_market.source_limits import refuse_unsendable, trading_days
 from k2_market.source_table import SourceTable
 from k2_market.source_trade import SourceRows, as_source_trades, ids_from_rows
 from k2_market.table_schemas import PRICE, QUANTITY
@@ -29,8 +29,8 @@ def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceR
     """The trades of a CSV file.
 
     ``exchange_timestamp`` is ISO 8601 with an offset, or whole microseconds since 1970 UTC. ``trade_date`` is, where
-    the file has no such column, the date at the exchange; ``conditions`` have ``|`` between them; a trade without
-    ``trade_id`` column gets one made of file, day and row.
+    the file has no such column, the trading day by the feed's calendar; ``conditions`` have ``|`` between them; a trade
+    without ``trade_id`` column gets one made of file, day and row.
 
     Args:
         content: The file, not compressed.
@@ -46,7 +46,7 @@ def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceR
     told = {
         "symbol": table.columns["symbol"],
         "exchange_timestamp_us": time_us,
-        "trade_date": dates(table, "trade_date") if "trade_date" in table else local_dates(time_us, feed),
+        "trade_date": dates(table, "trade_date") if "trade_date" in table else trading_days(time_us, feed),
         "price": decimals(table, "price", PRICE),
         "quantity": decimals(table, "quantity", QUANTITY),
     }

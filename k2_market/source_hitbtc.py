@@ -7,7 +7,7 @@ import polars as pl
 from k2_market.feed import Feed
 from k2_market.source_columns import decimals, instants_us
 from k2_market.source_csv import one_of, present
-from k2_market.source_limits import local_dates, refuse_unsendable
+from k2_market.source_limits import refuse_unsendable, trading_days
 from k2_market.source_table import SourceTable
 from k2_market.source_trade import SourceRows, as_source_trades
 from k2_market.table_schemas import PRICE, QUANTITY
@@ -34,7 +34,7 @@ def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceR
             {
                 "symbol": table.columns["symbol"],
                 "exchange_timestamp_us": time_us,
-                "trade_date": local_dates(time_us, feed),
+                "trade_date": trading_days(time_us, feed),
                 "trade_id": present(table, "trade_id"),
                 "price": decimals(table, "price", PRICE),
                 "quantity": decimals(table, "quantity", QUANTITY),

@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from k2_market.day_window import DayWindow
 from k2_market.feed import Feed
 from k2_market.source_table import SourceTable
 from k2_market.symbols import symbol_fault
+from k2_market.trading_calendar import LONGEST_CLOSURE, TradingCalendar
 
 LONGEST_AHEAD = timedelta(hours=1)
 """Kafka's ``message.timestamp.after.max.ms``: how far a record's time may lie ahead of the broker's clock."""
@@ -18,7 +20,7 @@ LONGEST_AHEAD = timedelta(hours=1)
 LATEST = datetime(2262, 1, 1, tzinfo=UTC)
 """Nanoseconds since 1970 end in 2262; later times can't be read everywhere."""
 
-_LONGEST_DAY_SHIFT = 7
+_LONGEST_DAY_SHIFT = LONGEST_CLOSURE.days
 """Days that a trading day may lie from the local date of the trade: evening sessions, over holidays."""
 
 
@@ -34,7 +36,7 @@ def refuse_unsendable(table: SourceTable, rows: pl.DataFrame, feed: Feed, now: d
 
     Raises:
         SourceFileError: A time not after 1970, beyond 2262 or more than an hour ahead; a trading day before the
-            feed's first or away from its time; something that is no symbol.
+            feed's first, after the session that comes next or away from its time; something that is no symbol.
     """
     time = rows["exchange_timestamp_us"]
     table.refuse_unless(time > 0, time_column, "a time after 1970-01-01")
@@ -46,17 +48,19 @@ def refuse_unsendable(table: SourceTable, rows: pl.DataFrame, feed: Feed, now: d
         f"a time up to an hour ahead ({latest.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}); the broker would refuse the whole "
         "batch, so nothing was sent",
     )
-    _refuse_days(table, rows, feed, time_column)
+    _refuse_days(table, rows, feed, now, time_column)
     _refuse_symbols(table, rows)
 
 
-def _refuse_days(table: SourceTable, rows: pl.DataFrame, feed: Feed, time_column: str) -> None:
+def _refuse_days(table: SourceTable, rows: pl.DataFrame, feed: Feed, now: datetime, time_column: str) -> None:
     days = rows["trade_date"]
     column = "trade_date" if "trade_date" in table else time_column
     table.refuse_unless(
         days >= feed.start_date, column, f"a trading day from feed {feed.name}'s start_date, {feed.start_date}, on"
     )
-    shift = (days - local_dates(rows["exchange_timestamp_us"], feed)).dt.total_days().abs()
+    last = DayWindow.of(feed, now).last
+    table.refuse_unless(days <= last, column, f"a trading day up to {last}, the session after the present one")
+    shift = (days - _local_dates(rows["exchange_timestamp_us"], feed)).dt.total_days().abs()
     table.refuse_unless(
         shift <= _LONGEST_DAY_SHIFT, column, f"a trading day within {_LONGEST_DAY_SHIFT} days of the trade's time"
     )
@@ -71,8 +75,12 @@ def _refuse_symbols(table: SourceTable, rows: pl.DataFrame) -> None:
             table.refuse_unless(rows["symbol"] != symbol, "symbol", f"a symbol: {fault}")
 
 
-def local_dates(time_us: pl.Series, feed: Feed) -> pl.Series:
-    """The dates at the exchange of some instants: the trading days of trades that name none."""
+def trading_days(time_us: pl.Series, feed: Feed) -> pl.Series:
+    """Give the trading days of trades that name none, by their times and the feed's calendar."""
+    return TradingCalendar.of(feed).trading_days_of(time_us)
+
+
+def _local_dates(time_us: pl.Series, feed: Feed) -> pl.Series:
     return time_us.cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(feed.timezone).dt.date()
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 import polars as pl
 import pyarrow as pa
@@ -265,27 +266,33 @@ def inside_session(trades: pa.Table, session: Session | None, minutes_before: in
     return rule.conclude(rule.count(trades, trades))
 
 
-def inside_session_rule(session: Session | None, minutes_before: int, minutes_after: int) -> TradeRule:
-    """The rule that the trades that set prices lie within the exchange's session.
+def inside_session_rule(
+    session: Session | None, minutes_before: int, minutes_after: int, closed: str = "the exchange is closed"
+) -> TradeRule:
+    """The rule that the trades that set prices lie within the exchange's open hours.
 
     Numbers: ``price_eligible`` trades, ``outside`` of them, ``session_open`` and ``session_close`` as looked at,
-    tolerance included (empty on a day without a session, when every trade is outside).
+    tolerance included (empty on a day without a session, when every trade is outside), and, where there are breaks
+    longer than the tolerance, ``session_breaks``.
 
     Args:
-        session: The day's regular session; none on a day when the exchange is closed.
-        minutes_before: Tolerance before the open, for auctions.
-        minutes_after: Tolerance after the close.
+        session: The day's session; none on a day when the exchange is closed, or of which nothing is known.
+        minutes_before: Tolerance before each open, for auctions; after a break, too.
+        minutes_after: Tolerance after each close; before a break, too.
+        closed: Why there is no session.
     """
-    if session is None:
-        inside, first, last = pl.lit(False), "", ""
-    else:
-        opens = session.open - timedelta(minutes=minutes_before)
-        closes = session.close + timedelta(minutes=minutes_after)
-        inside, first, last = (
-            pl.col("exchange_timestamp").is_between(opens, closes),
-            opens.isoformat(),
-            closes.isoformat(),
-        )
+    before, after = timedelta(minutes=minutes_before), timedelta(minutes=minutes_after)
+    spans = [] if session is None else [(opens - before, closes + after) for opens, closes in session.open_spans]
+    inside = pl.any_horizontal(
+        pl.lit(False), *(pl.col("exchange_timestamp").is_between(opens, closes) for opens, closes in spans)
+    )
+    first, last = (spans[0][0].isoformat(), spans[-1][1].isoformat()) if spans else ("", "")
+    hours = {"session_open": first, "session_close": last}
+    breaks = ", ".join(
+        f"{closes.isoformat()} to {opens.isoformat()}" for (_, closes), (opens, _) in pairwise(spans) if closes < opens
+    )
+    if breaks:
+        hours["session_breaks"] = breaks
 
     def count(_: pa.Table, trades: pa.Table) -> Tally:
         eligible = _frame(trades, [*_SHOWN, "price_eligible"]).filter("price_eligible")
@@ -293,14 +300,16 @@ def inside_session_rule(session: Session | None, minutes_before: int, minutes_af
         return Tally({"price_eligible": eligible.height, "outside": outside.height}, (_examples(outside),))
 
     def conclude(tally: Tally) -> Finding:
-        expected = f"{first} to {last}" if session else "any session: the exchange is closed"
+        expected = f"{first} to {last}" if spans else f"any session: {closed}"
+        if breaks:
+            expected += f", or within the break from {breaks}"
         eligible, outside = tally.numbers["price_eligible"], tally.numbers["outside"]
         return Finding(
             check="inside_session",
             passed=not outside,
             severity=Severity.WARN,
             description=f"{outside} of {eligible} price-eligible trades lie outside of {expected}.",
-            numbers={**tally.numbers, "session_open": first, "session_close": last},
+            numbers={**tally.numbers, **hours},
             examples=tally.shown,
             sizes=frozenset({"price_eligible"}),
         )

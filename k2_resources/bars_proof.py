@@ -106,7 +106,7 @@ def _violations(
     catalog: Catalog, feed: Feed, calendar: TradingCalendar, raw: "_RawRows", day: date, counts: _Counts
 ) -> list[Violation]:
     eligibility = Eligibility(feed.conditions.no_price, feed.conditions.no_volume)
-    start, end = calendar.day_start(day), calendar.day_end(day)
+    start, end, grid = calendar.day_start(day), calendar.day_end(day), calendar.grid_start(day)
     rows = raw.of_day(day)
     others = raw.other_days(day, rows)
     published = _by_symbol(DayTable(catalog, feed.name, "trades").read_day(day))
@@ -121,7 +121,7 @@ def _violations(
         arriving = arriving_at(day, symbol, others.later.get(symbol, {}), others.reporting)
         expected = trades_of_symbol(messages, arriving, partial(others.reported_before, day, symbol))
         wrong += trade_differences(symbol, expected, _rows(published.get(symbol)), eligibility)
-        for interval, of_width in bars_of_symbol(expected, eligibility, start, end).items():
+        for interval, of_width in bars_of_symbol(expected, eligibility, start, end, grid).items():
             wrong_bars[interval.name] += bar_differences(symbol, of_width, _rows(bars[interval].get(symbol)))
     found = trade_violations(day, wrong)
     for interval in BAR_INTERVALS:

@@ -122,10 +122,7 @@ class FeedMaintenance:
 
     def latest_closed(self) -> date:
         """The trading day that closed last."""
-        day = self._calendar.trading_day_of(self._clock())
-        while not (self._calendar.is_trading_day(day) and self._has_closed(day)):
-            day -= timedelta(days=1)
-        return day
+        return self._calendar.last_closed(self._clock() - GRACE)
 
     @property
     def _tables(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import polars as pl
 
@@ -104,10 +104,7 @@ class LogReading:
         retained = intersection(difference(claims.covered, claims.truncated), account.retained)
         if self.day is None:
             return retained
-        calendar = TradingCalendar.of(self.feed)
-        by_time = self.messages.day_spans(
-            state, calendar.day_start(self.day), calendar.day_start(self.day + timedelta(days=1))
-        )
+        by_time = self.messages.day_spans(state, *TradingCalendar.of(self.feed).instants_of(self.day))
         return intersection(retained, union(rows.rows, by_time))
 
     def _tell_what_is_left_out(self, state: TopicState, account: LogAccount, claims: LedgerClaims) -> None:

@@ -9,7 +9,9 @@ import pyarrow.compute as pc
 
 from k2_market.day_difference import DayDifference, difference
 from k2_market.day_repair import DayFacts, Rewrite, retained
+from k2_market.day_window import DayWindow
 from k2_market.dead_letter_repair import Revival, dead_letters_of, kept_messages, revival
+from k2_market.row_admission import OUTSIDE_WINDOW, awaited_day
 from k2_resources.day_planning import of_other_days
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_rewrite import DEAD
@@ -81,7 +83,7 @@ class DeadLetterRepair:
     def decide(self, view: RawView) -> Rewrite | None:
         """What is to be written, if anything."""
         self.found = self.look(view)
-        return self.found.rewrite if self.found.decoded else None
+        return self.found.rewrite if self.found.changes else None
 
     def _same_offsets_elsewhere(self, view: RawView, dead: pa.Table) -> pa.Table:
         bounds: dict[str, Any] = pc.min_max(dead["kafka_offset"]).as_py()
@@ -89,6 +91,22 @@ class DeadLetterRepair:
             return view.schema.empty_table()
         near = f"kafka_offset >= {bounds['min']} AND kafka_offset <= {bounds['max']}"
         return view.offsets_where(f"{of_other_days(self.day)} AND {near}")
+
+
+def days_to_try_again(view: RawView, window: DayWindow) -> list[date]:
+    """Find the trading days that dead letters are filed under whose own day had not come and has come since.
+
+    Costs the plan of the table's files, since only those are opened that hold dead letters of a wrong day.
+    """
+    if view.table is None:
+        return []
+    scan = view.table.scan(row_filter=_OF_A_WRONG_DAY, selected_fields=("trade_date", "reject_reason"))
+    found = scan.to_arrow().group_by(["trade_date", "reject_reason"]).aggregate([])
+    awaited = ((row["trade_date"], awaited_day(row["reject_reason"])) for row in found.to_pylist())
+    return sorted({filed for filed, day in awaited if day is not None and day in window})
+
+
+_OF_A_WRONG_DAY = f"{DEAD} AND reject_reason LIKE '{OUTSIDE_WINDOW}%'"
 
 
 def days_with_dead_letters(view: RawView) -> list[date]:

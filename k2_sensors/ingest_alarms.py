@@ -17,7 +17,7 @@ from dagster._core.scheduler.instigation import InstigatorTick, InstigatorType, 
 
 from k2_market.alarm_memory import AlarmMemory, AlarmMemoryError, Notice
 from k2_market.errors import LedgerError
-from k2_market.feed import Feed
+from k2_market.feed import Feed, RefusedFile
 from k2_market.ingest_alarms import FAILED_TICKS, AlarmFacts, FailingSensor, FeedFacts, NoAnswer, Untrusted
 from k2_market.ledger import Ledger
 from k2_market.topic_state import TopicState
@@ -36,7 +36,14 @@ CATALOG_SECONDS = 10.0
 KAFKA_SECONDS = 15.0
 SENDING_SECONDS = 10.0
 
-_SENSORS_OF_FEED = ("kafka_sensor", "stale_day_sensor", "unchecked_day_sensor")
+_SENSORS_OF_FEED = (
+    "kafka_sensor",
+    "stale_day_sensor",
+    "unchecked_day_sensor",
+    "closed_day_sensor",
+    "maintenance_sensor",
+    "awaited_day_sensor",
+)
 _SENSORS_OF_ALL = ("run_watch_sensor",)
 _ENDED_TICKS = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
 _ANY_SCHEMA_ID = 1
@@ -50,6 +57,7 @@ def build_ingest_alarm_sensor(
     feeds: Iterable[Feed],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    refused: Sequence[RefusedFile] = (),
 ) -> dg.SensorDefinition:
     """The one sensor that looks at the ingestion of all feeds: that Kafka is away is told once, not once a feed."""
     watched = tuple(feeds)
@@ -67,7 +75,7 @@ def build_ingest_alarm_sensor(
         registry: SchemaRegistryResource,
         alert_sink: AlertSinkResource,
     ) -> dg.SensorResult:
-        facts = look(watched, kafka, iceberg, registry, context.instance, clock())
+        facts = replace(look(watched, kafka, iceberg, registry, context.instance, clock()), refused=tuple(refused))
         memory, notices = _memory(context.cursor).after(facts)
         return _tell(memory, notices, alert_sink.sink())
 

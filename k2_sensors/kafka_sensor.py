@@ -1,7 +1,7 @@
 """The Kafka sensor: asks the plan what to ingest next and requests that run. It keeps no state and reads no trades."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -9,6 +9,7 @@ from k2_assets.feed_family import FeedFamily
 from k2_assets.raw_trades import RAW_TRADES
 from k2_market.build_plan import is_open
 from k2_market.check_pacing import FEW_ROWS, checked_with_its_run
+from k2_market.day_window import DayWindow
 from k2_market.feed import Feed
 from k2_market.ingest_plan import (
     MAX_MESSAGES_PER_RUN,
@@ -88,17 +89,17 @@ def next_ingest(
     if facts.truncated:
         # A run may have committed what came after the topic was looked at; a log that was cut is still short now.
         facts = replace(facts, topic=topics.state(feed.topics.trades) or topic)
-    latest = calendar.trading_day_of(now)
     record = recording(facts)
     if record is not None:
-        return _request(feed, record, topic.topic_id, latest.isoformat(), instance)
+        return _request(feed, record, topic.topic_id, calendar.trading_day_of(now).isoformat(), instance)
     ready = pending_or_waiting(facts)
     if isinstance(ready, Waiting):
         return dg.SkipReason(ready.reason)
     timestamps = topics.first_timestamps(topic, ready)
+    latest = DayWindow.of(feed, now).last
     day = first_day(map(calendar.trading_day_of, timestamps.values()), feed.start_date, latest)
     day_ends = (
-        whole_days(ready, lambda of: topics.offsets_at(topic, calendar.day_start(of + timedelta(days=1))), day, latest)
+        whole_days(ready, lambda of: topics.offsets_at(topic, calendar.day_end(of)), day, latest)
         if len(ready) > MAX_MESSAGES_PER_RUN
         else None
     )

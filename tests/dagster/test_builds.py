@@ -19,6 +19,7 @@ from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name
 from k2_assets.raw_trades import closed_published_days
 from k2_assets.run_scope import days_tag, tagged_days
+from k2_assets.schedules import open_day_builds
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
@@ -34,6 +35,14 @@ from k2_sensors.stale_day_sensor import next_build
 from k2_sensors.unreported_commits import ReportedDays, report_unreported
 
 MONDAY, TUESDAY = date(2014, 3, 10), date(2014, 3, 11)
+SENSORS = (
+    "kafka_sensor",
+    "stale_day_sensor",
+    "unchecked_day_sensor",
+    "closed_day_sensor",
+    "maintenance_sensor",
+    "awaited_day_sensor",
+)
 RAW = dg.AssetKey(["asx", "raw_trades"])
 LONG_AFTER = datetime(2014, 4, 1, tzinfo=UTC)
 
@@ -288,27 +297,32 @@ def test_every_feed_has_its_jobs_sensors_and_schedules(settings: Settings) -> No
     names = {feed: {job.name for job in defs.resolve_all_job_defs()} for feed in ("asx", "hitbtc", "sim")}
     for feed, jobs in names.items():
         assert {f"{feed}_ingest", f"{feed}_build"} <= jobs
-        for sensor in ("kafka_sensor", "stale_day_sensor"):
+        for sensor in SENSORS:
             assert defs.get_sensor_def(f"{feed}_{sensor}").default_status is dg.DefaultSensorStatus.RUNNING
-        for schedule in ("bars_after_close", "bars_today"):
-            assert defs.get_schedule_def(f"{feed}_{schedule}").default_status is dg.DefaultScheduleStatus.RUNNING
+        assert defs.get_schedule_def(f"{feed}_bars_today").default_status is dg.DefaultScheduleStatus.RUNNING
 
 
-def test_the_closing_schedule_runs_after_the_close_in_the_exchanges_own_time(settings: Settings) -> None:
-    defs = build_defs(settings=settings)
-    asx = defs.get_schedule_def("asx_bars_after_close")
-    assert (asx.cron_schedule, asx.execution_timezone) == ("30 16 * * *", "Australia/Sydney")
+def test_every_open_day_with_new_rows_is_built_the_evening_session_s_too(settings: Settings, feed: Feed) -> None:
+    for day in (MONDAY, TUESDAY):
+        commit_raw(settings, day, day.day * 10, 5)
+    evening_of_monday = TradingCalendar.of(feed).session(MONDAY).close + timedelta(minutes=20)
+    requested = open_day_builds(feed, iceberg(settings), evening_of_monday)
+    assert [each.partition_key for each in requested] == [str(MONDAY), str(TUESDAY)]
+    assert len({each.run_key for each in requested}) == 2
+    night = evening_of_monday + timedelta(hours=1)
+    assert [each.partition_key for each in open_day_builds(feed, iceberg(settings), night)] == [str(TUESDAY)]
+    assert open_day_builds(feed, iceberg(settings), LONG_AFTER) == []
 
 
-def test_the_closing_schedule_skips_a_holiday(settings: Settings, instance: DagsterInstance) -> None:
-    schedule = build_defs(settings=settings).get_schedule_def("asx_bars_after_close")
-    sydney_christmas = datetime(2014, 12, 25, 16, 30, tzinfo=load_feeds(settings.feed_directories)["asx"].zone)
-    for at in (sydney_christmas, sydney_christmas + timedelta(days=2)):
-        context = dg.build_schedule_context(
-            instance=instance, scheduled_execution_time=at, resources={"iceberg": iceberg(settings)}
-        )
-        skipped = schedule.evaluate_tick(context)
-        assert "no trading day" in (skipped.skip_message or "")
+def test_an_open_day_that_is_built_from_its_latest_rows_is_left_alone(
+    settings: Settings, feed: Feed, instance: DagsterInstance
+) -> None:
+    commit_raw(settings, MONDAY, 0, 5)
+    noon = TradingCalendar.of(feed).session(MONDAY).open + timedelta(hours=2)
+    (request,) = open_day_builds(feed, iceberg(settings), noon)
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(build_job_name(feed))
+    assert job.execute_in_process(instance=instance, partition_key=request.partition_key, tags=request.tags).success
+    assert open_day_builds(feed, iceberg(settings), noon) == []
 
 
 def test_rows_are_late_only_for_days_that_have_closed(

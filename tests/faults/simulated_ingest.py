@@ -34,7 +34,7 @@ from k2_sensors.run_records import ingest_op
 
 RAW_TRADES = f"{FEED.name}.raw_trades"
 JOB = ingest_job_name(FEED)
-WINDOW = DayWindow(FEED.zone, FEED.start_date, EPOCH.date() + timedelta(days=1))
+WINDOW = DayWindow(TradingCalendar.of(FEED), FEED.start_date, EPOCH.date() + timedelta(days=1))
 
 
 @cache

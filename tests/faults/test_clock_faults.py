@@ -116,18 +116,22 @@ def test_a_clock_that_is_set_in_the_middle_of_a_run_changes_nothing(
 
 
 @pytest.mark.slow
-def test_trades_of_a_day_that_a_late_clock_has_not_reached_are_dead_letters_and_not_lost(
+def test_trades_of_a_day_that_a_late_clock_has_not_reached_are_tried_again_by_themselves_when_it_has(
     in_sydney: FaultedFeed, clock: FakedClock, tally: FaultTally
 ) -> None:
     today = datetime.now(SYDNEY).date()
     trades = in_sydney.trades(20, today - timedelta(days=1)).with_columns(trade_date=pl.lit(today))
     in_sydney.producer.send(trade_messages(trades, in_sydney.feed, in_sydney.schema_id()))
     in_sydney.producer.flush()
-    clock.set_ahead(timedelta(days=-1))
+    clock.set_ahead(timedelta(days=-2))
     catch_up_under(clock.environment, in_sydney)
     dead = in_sydney.table().view().read_day(today - timedelta(days=1), "reject_reason", "payload").to_pylist()
     assert len(dead) == 20
     assert all(f"trade_date {today} outside" in row["reject_reason"] and row["payload"] for row in dead)
+    in_sydney.catch_up_to_the_end()
+    assert in_sydney.ledger().dead_letters == 0
+    rows = in_sydney.table().view().read_day(today, "trade_id", "reject_reason").to_pylist()
+    assert sorted(row["trade_id"] for row in rows if row["reject_reason"] is None) == sorted(trades["trade_id"])
     assert_whole(in_sydney, tally, "T1")
 
 

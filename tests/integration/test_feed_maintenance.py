@@ -16,7 +16,6 @@ from raw_deliveries import delivered
 from typer.testing import CliRunner
 
 from k2_assets.definitions import build_defs
-from k2_assets.schedules import BUILD_TIME, maintain_after_close
 from k2_cli.main import app
 from k2_market.build_plan import GRACE
 from k2_market.feed import Feed, load_feeds
@@ -25,11 +24,13 @@ from k2_resources import day_tagging
 from k2_resources.day_tagging import tag_day
 from k2_resources.feed_maintenance import FeedMaintenance, Maintained
 from k2_resources.iceberg_catalog import open_catalog
+from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.ledger_proof import prove_ledger
 from k2_resources.query_views import SnapshotNotKept, snapshot_as_of, snapshot_of_day
 from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 from k2_resources.table_errors import CatalogUnavailable
+from k2_sensors.session_close_sensors import BUILD_TIME, maintain_after_close
 
 MONDAY = date(2014, 3, 10)
 TABLE = ("asx", "raw_trades")
@@ -224,18 +225,32 @@ def test_dagsters_job_maintains_reports_and_makes_no_day_stale(
     assert not instance.get_materialized_partitions(dg.AssetKey(["asx", "raw_trades"]))
 
 
-def test_the_schedule_asks_for_the_day_that_closed_once_and_passes_over_holidays(feed: Feed) -> None:
-    calendar = TradingCalendar.of(feed)
-    after = calendar.closes_at(MONDAY) + GRACE + BUILD_TIME
-    request = maintain_after_close(feed, calendar, after)
-    assert isinstance(request, dg.RunRequest)
-    assert (request.partition_key, request.run_key) == (str(MONDAY), f"maintenance-{MONDAY}")
-    assert isinstance(maintain_after_close(feed, calendar, after - timedelta(days=1)), dg.SkipReason)
-
-
-def test_the_schedule_of_an_exchange_that_never_closes_asks_for_the_day_before(settings: Settings) -> None:
-    hitbtc = load_feeds(settings.feed_directories)["hitbtc"]
-    calendar = TradingCalendar.of(hitbtc)
-    request = maintain_after_close(hitbtc, calendar, calendar.day_end(MONDAY) + GRACE + BUILD_TIME)
-    assert isinstance(request, dg.RunRequest)
-    assert request.partition_key == str(MONDAY)
+@pytest.mark.parametrize(
+    ("calendar_name", "zone", "first", "count"),
+    [
+        ("XASX", "Australia/Sydney", date(2013, 12, 23), 4),  # the day after is a half day
+        ("XNYS", "America/New_York", date(2026, 11, 25), 3),  # Thanksgiving, then a half day
+        ("XTKS", "Asia/Tokyo", date(2024, 11, 1), 3),  # closes at 15:00, and at 15:30 from the 5th on
+        ("CMES", "America/Chicago", date(2026, 11, 25), 3),
+    ],
+)
+def test_the_end_of_every_session_is_tagged_whenever_it_closes(
+    catalog: Catalog, settings: Settings, feed: Feed, calendar_name: str, zone: str, first: date, count: int
+) -> None:
+    declared = feed.model_copy(update={"calendar": calendar_name, "timezone": zone, "start_date": first})
+    calendar, days = TradingCalendar.of(declared), [first]
+    while len(days) < count:
+        days.append(calendar.next_trading_day(days[-1]))
+    for number, day in enumerate(days):
+        commit(catalog, number * 10, day=day)
+    iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
+    now, cursor, tagged = calendar.closes_at(first), None, []
+    while now < calendar.closes_at(days[-1]) + timedelta(hours=3):
+        result = maintain_after_close(declared, iceberg, now, cursor)
+        cursor = result.cursor
+        for request in result.run_requests or ():
+            day, moment = date.fromisoformat(str(request.partition_key)), now
+            done = FeedMaintenance(catalog, declared, lambda moment=moment: moment).carry_out(day)
+            tagged += [day] if done.tags["raw_trades"].added else []
+        now += timedelta(minutes=15)
+    assert [day for day in tagged if day in days] == days

@@ -432,7 +432,7 @@ def ingest(settings: Settings, feed: Feed, *, schemas_known: bool = True) -> Non
     topic = KafkaTopics(settings.bootstrap_servers).state(feed.topics.trades)
     assert topic is not None
     registry, table = SchemaRegistry(settings.schema_registry_url), raw_table(settings, feed)
-    window = DayWindow(feed.zone, feed.start_date, datetime.now(UTC).date())
+    window = DayWindow.of(feed, datetime.now(UTC))
     pending = topic.readable - table.ledger().covered
     for read in TopicReader(settings.bootstrap_servers, topic.name, "test").read(pending):
         schemas = registry.writer_schemas(schema_ids(read.messages)) if schemas_known else {}

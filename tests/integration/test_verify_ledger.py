@@ -78,7 +78,7 @@ class Verified:
             reader=TopicReader(self.settings.bootstrap_servers, self.feed.topics.trades, "test-verify"),
             registry=SchemaRegistry(self.settings.schema_registry_url),
             table=table,
-            window=DayWindow(self.feed.zone, self.feed.start_date, datetime.now(UTC).date()),
+            window=DayWindow.of(self.feed, datetime.now(UTC)),
             published_days=frozenset(),
             run_id="run",
         ).run(state.readable - ledger.covered, state.removed - ledger.covered - ledger.lost)

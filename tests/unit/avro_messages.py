@@ -17,10 +17,12 @@ from k2_market.day_window import DayWindow
 from k2_market.message_batch import MessageBatch
 from k2_market.message_framing import frame
 from k2_market.table_schemas import RAW_QUOTES, RAW_TRADES
+from k2_market.trading_calendar import TradingCalendar
 
 TOPIC_ID = "b3e1c9f2-0000-4000-8000-0123456789ab"
 SCHEMA_ID = 7
-DAYS = DayWindow(ZoneInfo("Australia/Sydney"), date(2014, 3, 10), date(2026, 11, 24))
+SYDNEY = TradingCalendar(ZoneInfo("Australia/Sydney"), "24/7", date(2014, 3, 10))
+DAYS = DayWindow(SYDNEY, date(2014, 3, 10), date(2026, 11, 24))
 OPEN_US = int(datetime(2014, 3, 10, 23, tzinfo=UTC).timestamp()) * 1_000_000
 OPEN_MS = OPEN_US // 1000
 TABLES = {MessageKind.TRADES: RAW_TRADES, MessageKind.QUOTES: RAW_QUOTES}

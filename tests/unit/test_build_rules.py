@@ -30,6 +30,7 @@ def changed(**keys: object) -> Feed:
     [
         {"timezone": "Australia/Perth"},
         {"calendar": "24/7"},
+        {"session": {"minutes_after": 12, "day_starts": "17:00"}},
         {"conditions": {"no_price": ["1"]}},
         {"conditions": {"no_price": sorted(ASX.conditions.no_price), "no_volume": []}},
     ],
@@ -44,12 +45,22 @@ def test_a_change_of_what_bars_depend_on_changes_the_fingerprint(keys: dict[str,
     [
         {"start_date": "2013-01-01"},
         {"topics": {"trades": "another"}},
+        {"session": {"minutes_before": 20, "minutes_after": 30}},
         {"conditions": {name: sorted(codes, reverse=True) for name, codes in ASX.conditions.model_dump().items()}},
     ],
-    ids=["start_date", "topic", "order of codes"],
+    ids=["start_date", "topic", "tolerance", "order of codes"],
 )
 def test_other_keys_and_the_order_of_codes_do_not(keys: dict[str, object]) -> None:
     assert BuildRules.of(changed(**keys)).fingerprint == BuildRules.of(ASX).fingerprint
+
+
+@pytest.mark.parametrize(("before", "now"), [(None, "17:00"), ("17:00", None), ("17:00", "16:45")])
+def test_the_hour_at_which_days_start_is_a_rule_and_the_tolerance_is_as_it_is_now(
+    before: str | None, now: str | None
+) -> None:
+    rules = BuildRules.from_json(BuildRules.of(changed(session={"minutes_after": 5, "day_starts": before})).to_json())
+    applied = rules.applied_to(changed(session={"minutes_after": 9, "day_starts": now}))
+    assert applied == changed(session={"minutes_after": 9, "day_starts": before})
 
 
 def test_rules_taken_from_a_feed_give_that_feed_again() -> None:

@@ -1,4 +1,5 @@
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -6,8 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_market.day_window import DayWindow
+from k2_market.feed import load_feeds
+from k2_market.trading_calendar import TradingCalendar
 
-WINDOW = DayWindow(ZoneInfo("Australia/Sydney"), date(2014, 3, 10), date(2014, 3, 14))
+SIM = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])["sim"]
+SYDNEY = TradingCalendar(ZoneInfo("Australia/Sydney"), "24/7", date(2014, 3, 10))
+WINDOW = DayWindow(SYDNEY, date(2014, 3, 10), date(2014, 3, 14))
 
 
 def ms(instant: datetime) -> int:
@@ -45,3 +50,44 @@ def test_first_and_last_day_belong_to_the_window():
 
 def test_a_window_reads_as_its_days():
     assert str(WINDOW) == "2014-03-10..2014-03-14"
+
+
+def window(calendar: str, zone: str, now: str, **session: object) -> DayWindow:
+    feed = SIM.model_copy(
+        update={"calendar": calendar, "timezone": zone, "session": SIM.session.model_copy(update=session)}
+    )
+    return DayWindow.of(feed, datetime.fromisoformat(now).replace(tzinfo=ZoneInfo(zone)))
+
+
+@pytest.mark.parametrize(
+    ("calendar", "zone", "now", "last"),
+    [
+        ("XTKS", "Asia/Tokyo", "2026-11-30 17:05", "2026-12-01"),  # Osaka's night session, which XTKS does not know
+        ("XTKS", "Asia/Tokyo", "2026-11-30 09:00", "2026-12-01"),
+        ("XTKS", "Asia/Tokyo", "2026-11-20 17:05", "2026-11-24"),  # Monday is a holiday
+        ("XTKS", "Asia/Tokyo", "2026-11-22 12:00", "2026-11-24"),
+        ("CMES", "America/Chicago", "2026-11-16 16:59", "2026-11-17"),
+        ("CMES", "America/Chicago", "2026-11-16 17:00", "2026-11-18"),
+        ("CMES", "America/Chicago", "2026-11-13 17:30", "2026-11-17"),
+        ("24/7", "UTC", "2026-11-16 23:59:59.9", "2026-11-18"),  # five seconds later it is the 17th
+        ("24/7", "UTC", "2026-11-16 23:59:54", "2026-11-17"),
+        ("XNYS", "America/New_York", "2026-11-25 18:00", "2026-11-27"),  # Thanksgiving between
+    ],
+)
+def test_the_window_ends_with_the_session_after_the_present_one(calendar: str, zone: str, now: str, last: str) -> None:
+    assert str(window(calendar, zone, now).last) == last
+
+
+def test_a_message_stamped_a_moment_after_a_midnight_that_our_clock_has_not_reached_is_of_a_day_in_the_window() -> None:
+    before_midnight = window("24/7", "UTC", "2026-11-16 23:59:59.850")
+    assert date(2026, 11, 17) in before_midnight
+    assert before_midnight.day_of(ms(datetime(2026, 11, 17, 0, 0, tzinfo=UTC))) == date(2026, 11, 17)
+
+
+def test_a_dead_letter_is_filed_under_its_trading_day_by_the_calendar() -> None:
+    futures = window("CMES", "America/Chicago", "2026-11-30 12:00")
+    sunday_evening = datetime(2026, 11, 15, 17, 5, tzinfo=ZoneInfo("America/Chicago"))
+    assert futures.day_of(ms(sunday_evening)) == date(2026, 11, 16)
+    fx = window("24/5", "America/New_York", "2026-11-30 12:00", day_starts=time(17))
+    friday_evening = datetime(2026, 11, 13, 17, 30, tzinfo=ZoneInfo("America/New_York"))
+    assert fx.day_of(ms(friday_evening)) == date(2026, 11, 16)

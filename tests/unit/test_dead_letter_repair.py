@@ -14,9 +14,11 @@ from k2_market.dead_letter_repair import Revival, dead_letters_of, kept_messages
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.row_offsets import OFFSET_COLUMNS
+from k2_market.trading_calendar import TradingCalendar
 
 NEXT_DAY = date(2026, 3, 11)
-WINDOW = DayWindow(ZoneInfo("America/New_York"), date(2020, 1, 1), date(2026, 11, 24))
+NEW_YORK = TradingCalendar(ZoneInfo("America/New_York"), "24/7", date(2020, 1, 1))
+WINDOW = DayWindow(NEW_YORK, date(2020, 1, 1), date(2026, 11, 24))
 COVERED = RangeSet.of([OffsetRange("topic-a", 0, 0, 10)])
 
 unreadable = st.fixed_dictionaries(
@@ -87,3 +89,29 @@ def test_where_none_decodes_nothing_changes() -> None:
     found = revived(rows, [dead_letter(1, trade_date=NEXT_DAY)])
     assert found.decoded == {}
     assert found.rewrite.rows.equals(raw_table(rows))
+
+
+def test_one_that_was_too_early_and_is_dead_for_another_reason_gets_that_reason_and_is_tried_no_more() -> None:
+    too_early = "trade_date 2026-03-12 outside 2020-01-01..2026-03-11"
+    found = revived(
+        [message(0), dead_letter(1, too_early), dead_letter(2, "cut short")],
+        [dead_letter(1, "a condition of 300 characters, at most 256"), dead_letter(2, "cut short, it is said now")],
+    )
+    assert (found.decoded, found.judged_anew, found.changes) == ({}, 1, True)
+    reasons = [row["reject_reason"] for row in found.rewrite.in_order.to_pylist()]
+    assert reasons == [None, "a condition of 300 characters, at most 256", "cut short"]
+
+
+def test_one_that_is_still_too_early_keeps_its_reason() -> None:
+    before, now = (f"trade_date 2026-03-19 outside 2020-01-01..2026-03-{last}" for last in (11, 12))
+    found = revived([dead_letter(1, before)], [dead_letter(1, now)])
+    assert (found.judged_anew, found.changes) == (0, False)
+    assert found.rewrite.rows["reject_reason"].to_pylist() == [before]
+
+
+def test_one_that_decodes_but_can_t_be_moved_waits_for_its_day_s_repair_and_no_more_for_its_day() -> None:
+    too_early = "trade_date 2026-03-12 outside 2020-01-01..2026-03-11"
+    found = revived([dead_letter(1, too_early)], [message(1)], covered=RangeSet())
+    assert (found.decoded, found.judged_anew) == ({}, 1)
+    (reason,) = found.rewrite.rows["reject_reason"].to_pylist()
+    assert "repair the day first" in reason

@@ -2,10 +2,14 @@
 
 import ast
 import re
+from datetime import date, datetime, time
 from functools import cache
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+
+from k2_market.trading_calendar import TradingCalendar
 
 ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
@@ -165,14 +169,28 @@ def test_the_operating_manual_says_what_to_do_for_every_check():
 
 
 def test_the_page_on_feeds_knows_every_key_of_a_feeds_file():
-    from k2_market.feed import Conditions, Feed, Sequence, SessionTolerance, Topics
+    from k2_market.feed import Conditions, Feed, FeedSession, Sequence, Topics
 
     page = (ROOT / "docs" / "feeds.md").read_text(encoding="utf-8")
     described = re.findall(r"^\| `([a-z_.]+)` \| (?:yes|no) \|", page.split("## Loading files")[0], re.MULTILINE)
-    parts = {"topics": Topics, "sequence": Sequence, "conditions": Conditions, "session": SessionTolerance}
+    parts = {"topics": Topics, "sequence": Sequence, "conditions": Conditions, "session": FeedSession}
     keys = [name for name in Feed.model_fields if name not in parts]
     keys += [f"{part}.{name}" for part, model in parts.items() for name in model.model_fields]
     assert sorted(described) == sorted(keys)
+
+
+def test_the_trading_days_on_the_page_on_feeds_are_those_of_the_calendar():
+    page = (ROOT / "docs" / "feeds.md").read_text(encoding="utf-8")
+    table = page.split("| market |")[1].split("\n\n")[0]
+    columns = r"^\| [^|]+ \| `([^`]+)` \| `([^`]+)` \| `?([0-9:]*)`? ?\| (\w+) (\S+ \S+) \| (\S+) \|$"
+    rows = re.findall(columns, table, re.MULTILINE)
+    assert len(rows) == len(table.splitlines()) - 2
+    for name, zone, day_starts, weekday, local, day in rows:
+        starts = time.fromisoformat(day_starts) if day_starts else None
+        instant = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone))
+        assert f"{instant:%A}" == weekday
+        calendar = TradingCalendar(ZoneInfo(zone), name, date(2026, 1, 5), starts)
+        assert str(calendar.trading_day_of(instant)) == day, (name, local)
 
 
 def test_the_page_on_feeds_knows_every_column_of_a_csv_file():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from k2_market.alarm_memory import AlarmMemory, AlarmMemoryError
 from k2_market.alerts import Alert, AlertKind
+from k2_market.feed import RefusedFile
 from k2_market.finding import Severity
 from k2_market.ingest_alarms import (
     AWAY_FOR,
@@ -63,7 +64,9 @@ class Watch:
     def look(self, *feeds: FeedFacts, after: timedelta = LOOK, taken: bool = True, **more: Any) -> list[Alert]:
         self.now += after
         memory = AlarmMemory.from_json(self.memory)
-        facts = AlarmFacts(feeds or (WELL,), more.get("registry"), more.get("failing", ()), self.now)
+        facts = AlarmFacts(
+            feeds or (WELL,), more.get("registry"), more.get("failing", ()), self.now, more.get("refused", ())
+        )
         memory, notices = memory.after(facts)
         if taken:
             for notice in notices:
@@ -90,6 +93,25 @@ def watch() -> Watch:
 
 def test_when_all_is_well_nothing_is_told(watch: Watch) -> None:
     assert watch.told_within(timedelta(hours=2)) == []
+
+
+class TestFeedFileRefused:
+    refused = (RefusedFile("feeds/tase.toml", "tase", "key calendar: the sessions of 'XTAE' can't be had"),)
+
+    def test_names_file_key_and_reason_once(self, watch: Watch) -> None:
+        (alert,) = watch.look(refused=self.refused)
+
+        assert alert.title == "tase: feed file refused"
+        assert (alert.kind, alert.severity) == (AlertKind.INGEST, Severity.ERROR)
+        assert "feeds/tase.toml declares no feed that can be used: key calendar: the sessions" in alert.message
+        assert "the others go on" in alert.message
+        assert watch.told_within(timedelta(hours=1), refused=self.refused) == []
+
+    def test_is_told_again_for_another_reason_and_when_it_is_refused_anew(self, watch: Watch) -> None:
+        watch.look(refused=self.refused)
+        assert watch.titles(refused=(replace(self.refused[0], reason="not valid TOML"),)) == ["tase: feed file refused"]
+        assert watch.titles() == []
+        assert watch.titles(refused=self.refused) == ["tase: feed file refused"]
 
 
 class TestTableRolledBack:

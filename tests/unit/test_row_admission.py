@@ -1,10 +1,10 @@
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
 from avro_messages import DAYS, OPEN_US
 
-from k2_market.row_admission import refusals
+from k2_market.row_admission import awaited_day, refusals
 from k2_market.row_resolution import Faults
 
 DAY_US = 86_400_000_000
@@ -41,6 +41,19 @@ def refused(*rows: dict[str, Any]) -> Faults:
 
 def day(when: date) -> int:
     return (when - date(1970, 1, 1)).days
+
+
+def test_a_row_whose_day_has_not_come_says_which_day_it_waits_for():
+    (reason,) = refused({"trade_date": day(DAYS.last) + 1}).values()
+    assert awaited_day(reason) == DAYS.last + timedelta(days=1)
+
+
+def test_other_dead_letters_wait_for_no_day():
+    (early,) = refused({"trade_date": day(DAYS.first) - 1}).values()
+    (far,) = refused({"trade_date": day(date(2015, 3, 11))}).values()
+    (beyond,) = refused({"trade_date": 10_000_000}).values()
+    for reason in (early, far, beyond, "", "unknown schema id 7", f"{early}; and more"):
+        assert awaited_day(reason) is None
 
 
 def test_a_usual_row_is_let_in():
@@ -81,15 +94,15 @@ def test_first_and_last_day_are_let_in_and_their_neighbours_not():
     }
 
 
-def test_a_trade_date_ten_days_off_is_a_session_and_eleven_a_mistake():
+def test_a_trade_date_thirteen_days_off_is_a_session_and_fourteen_a_mistake():
     usual = USUAL["exchange_timestamp"]
     assert isinstance(usual, int)
 
-    found = refused(*({"exchange_timestamp": usual + days * DAY_US} for days in (-9, 11, -10, 12)))
+    found = refused(*({"exchange_timestamp": usual + days * DAY_US} for days in (-12, 14, -13, 15)))
 
     assert found == {
-        2: "trade_date is 11 days after exchange_timestamp",
-        3: "trade_date is 11 days before exchange_timestamp",
+        2: "trade_date is 14 days after exchange_timestamp",
+        3: "trade_date is 14 days before exchange_timestamp",
     }
 
 

@@ -1,4 +1,4 @@
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 
@@ -34,6 +34,29 @@ def test_the_trading_day_is_the_date_at_the_exchange():
     rows = read(HEADER, "BHP,2014-03-10T12:59:59.999999Z,1,1", "BHP,2014-03-10T13:00:00Z,1,1").rows
 
     assert rows["trade_date"].to_list() == [date(2014, 3, 10), date(2014, 3, 11)]
+
+
+def test_the_trading_day_of_futures_begins_the_evening_before():
+    cme = ASX.model_copy(update={"calendar": "CMES", "timezone": "America/Chicago", "start_date": date(2013, 10, 1)})
+    times = [
+        "2026-11-15T17:05:00-06:00",
+        "2026-11-15T23:30:00-06:00",
+        "2026-11-16T09:00:00-06:00",
+        "2026-11-16T15:59:00-06:00",
+        "2026-11-16T17:05:00-06:00",
+    ]
+    content = "\n".join([HEADER, *(f"ESZ6,{time},6700,1" for time in times), ""])
+    days = read_trades(content.encode(), "es.csv", cme, NOW).rows["trade_date"].to_list()
+    assert days == [date(2026, 11, 16)] * 4 + [date(2026, 11, 17)]
+
+
+def test_the_trading_day_of_a_feed_with_an_hour_of_its_own_begins_at_it():
+    session = ASX.session.model_copy(update={"day_starts": time(17)})
+    fx = ASX.model_copy(update={"calendar": "24/5", "timezone": "America/New_York", "session": session})
+    times = ["2026-11-13T16:59:59-05:00", "2026-11-13T17:30:00-05:00", "2026-11-15T17:00:00-05:00"]
+    content = "\n".join([HEADER, *(f"EURUSD,{time},1.1,1" for time in times), ""])
+    days = read_trades(content.encode(), "fx.csv", fx, NOW).rows["trade_date"].to_list()
+    assert days == [date(2026, 11, 13), date(2026, 11, 16), date(2026, 11, 16)]
 
 
 def test_every_optional_column_is_taken_over():

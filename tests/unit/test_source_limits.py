@@ -47,10 +47,21 @@ def test_a_day_before_the_feeds_first_has_nowhere_to_go():
         read(time="2014-03-09T10:00:00+11:00")
 
 
-@pytest.mark.parametrize("trade_date", ["2014-03-18", "2041-03-10"])
+@pytest.mark.parametrize("trade_date", ["2014-03-23", "2016-03-10"])
 def test_a_trading_day_far_from_its_time_is_refused(trade_date):
-    with pytest.raises(SourceFileError, match=r"row 3: column 'trade_date'.*within 7 days"):
+    with pytest.raises(SourceFileError, match=r"row 3: column 'trade_date'.*within 12 days"):
         read(trade_date=trade_date)
+
+
+def test_a_trading_day_as_far_as_exchanges_are_closed_is_sent():
+    read(trade_date="2014-03-22")
+
+
+def test_the_trading_day_of_the_next_session_is_sent_and_none_after_it():
+    now = NOW.isoformat()  # a Tuesday, 23:00 in Sydney
+    read(time=now, trade_date="2026-11-25")
+    with pytest.raises(SourceFileError, match=r"row 3: column 'trade_date'.*up to 2026-11-25, the session"):
+        read(time=now, trade_date="2026-11-26")
 
 
 def test_the_trading_day_of_an_evening_session_may_be_after_the_weekend():

@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from k2_market.trade_cleaning import clean_day
 from k2_market.trade_rules import (
     complete_against_raw,
     inside_session,
+    inside_session_rule,
     prices_positive,
     trades_in_order,
     unique_trades,
@@ -297,6 +298,58 @@ def test_price_eligible_trades_outside_the_session_are_a_warning():
 
     assert (finding.passed, finding.severity, finding.numbers["outside"]) == (False, Severity.WARN, 2)
     assert [row["trade_id"] for row in finding.examples] == ["t0", "t1"]
+
+
+TOKYO = timezone(timedelta(hours=9))
+LUNCH = (datetime(2026, 11, 20, 11, 30, tzinfo=TOKYO), datetime(2026, 11, 20, 12, 30, tzinfo=TOKYO))
+WITH_LUNCH = Session(
+    datetime(2026, 11, 20, 9, 0, tzinfo=TOKYO), datetime(2026, 11, 20, 15, 30, tzinfo=TOKYO), breaks=(LUNCH,)
+)
+
+
+def test_a_trade_in_the_lunch_break_is_outside_of_the_session():
+    clocks = ["09:00:00", "11:29:59", "12:00:00", "12:30:00", "15:30:00"]
+    times = [datetime.fromisoformat(f"2026-11-20T{clock}+09:00") for clock in clocks]
+    trades = trades_table(trade(i, exchange_timestamp=instant) for i, instant in enumerate(times))
+    finding = inside_session(trades, WITH_LUNCH, 1, 1)
+
+    assert (finding.passed, finding.severity, finding.numbers["outside"]) == (False, Severity.WARN, 1)
+    assert [row["trade_id"] for row in finding.examples] == ["t2"]
+    assert "1 of 5 price-eligible trades lie outside" in finding.description
+    assert "within the break from 2026-11-20T11:31:00+09:00 to 2026-11-20T12:29:00+09:00" in finding.description
+
+
+@pytest.mark.parametrize(
+    ("clock", "outside"),
+    [
+        ("08:57:59", 1),
+        ("08:58:00", 0),
+        ("11:33:00", 0),
+        ("11:33:01", 1),
+        ("12:27:59", 1),
+        ("12:28:00", 0),
+        ("15:33:00", 0),
+        ("15:33:01", 1),
+    ],
+)
+def test_the_tolerance_holds_at_each_open_and_close(clock: str, outside: int):
+    instant = datetime.fromisoformat(f"2026-11-20T{clock}+09:00")
+    finding = inside_session(trades_table([trade(0, exchange_timestamp=instant)]), WITH_LUNCH, 2, 3)
+    assert finding.numbers["outside"] == outside
+
+
+def test_a_break_shorter_than_the_tolerance_is_no_break():
+    noon = datetime(2026, 11, 20, 12, 0, tzinfo=TOKYO)
+    finding = inside_session(trades_table([trade(0, exchange_timestamp=noon)]), WITH_LUNCH, 30, 30)
+    assert finding.passed
+    assert "session_breaks" not in finding.numbers
+
+
+def test_of_a_day_that_the_calendar_does_not_reach_it_is_said_that_nothing_is_known():
+    rule = inside_session_rule(None, 1, 1, closed="calendar XSHG knows sessions up to 2026-12-31")
+    trades = trades_table([trade(0)])
+    finding = rule.conclude(rule.count(trades, trades))
+    assert "outside of any session: calendar XSHG knows sessions" in finding.description
 
 
 def test_on_a_day_without_a_session_every_trade_is_outside():

@@ -1,0 +1,56 @@
+"""Dead letters decoded again by a run: those whose only fault was that their trading day had not come."""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+from k2_market.day_window import DayWindow
+from k2_resources.day_planning import files_by_day
+from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.raw_repair import DeadLetterRepair
+from k2_resources.raw_rewrite import RawRewriter
+from k2_resources.reread_messages import Decoder
+from k2_resources.schema_registry import SchemaRegistry
+
+
+def retry_dead_letters(
+    iceberg: IcebergCatalogResource,
+    feed: str,
+    registry: SchemaRegistry,
+    window: DayWindow,
+    filed_under: Iterable[date],
+) -> dict[date, dict[str, Any]]:
+    """Decode the dead letters of some days again, and move those that decode to their own day; a commit a day.
+
+    Args:
+        iceberg: Where the raw table is.
+        feed: Whose it is.
+        registry: Knows the messages' schemas.
+        window: The trading days that the feed may have now.
+        filed_under: The days to look at.
+
+    Returns:
+        For each day that was looked at or got rows the metadata of its materialization.
+    """
+    rewriter, decoder = RawRewriter(iceberg.catalog(), feed), Decoder(registry, window)
+    gained: dict[date, int] = {}
+    for day in filed_under:
+        repair = DeadLetterRepair(day, decoder)
+        rewriter.commit(repair.decide)
+        assert repair.found is not None
+        gained.setdefault(day, 0)
+        for own_day, rows in repair.found.decoded.items():
+            gained[own_day] = gained.get(own_day, 0) + rows
+    view = rewriter.view()
+    files = files_by_day(view.table, list(gained))
+    return {
+        day: {
+            "dagster/row_count": files[day].rows,
+            "bytes": files[day].bytes,
+            "files": files[day].files,
+            "rows_added": rows,
+            "snapshot_id": str(view.snapshot_id),
+            "note": "Dead letters were decoded again, since the trading day that they name has come.",
+        }
+        for day, rows in sorted(gained.items())
+    }

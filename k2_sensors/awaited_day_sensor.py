@@ -1,0 +1,83 @@
+"""The awaited-day sensor: has dead letters decoded again whose only fault was that their trading day had not come.
+
+A producer's session may begin before this machine's clock says so: the message is kept as a dead letter that names the
+day it is for. It is looked for when the feed's window of days moves on, which happens once a session, and in the raw
+table alone, whose files know which of them hold such rows. A letter that can't be decoded even then is written with its
+new reason and is not looked at again.
+"""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from k2_assets.feed_family import FeedFamily
+from k2_market.day_window import DayWindow
+from k2_market.feed import Feed
+from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.raw_repair import days_to_try_again
+from k2_sensors.run_records import IN_FLIGHT, ingest_op, plan_tags
+
+INTERVAL_SECONDS = 60
+RETRY_TAG = "k2/dead_letters"
+MOST_ATTEMPTS = 3
+"""Runs a session; alerts have told of those that failed, and ``k2 repair --dead-letters`` does the same by hand."""
+
+
+def awaited_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
+    """Look for such dead letters once a session, until none is left."""
+    feed = family.feed
+
+    @dg.sensor(
+        name=f"{feed.name}_awaited_day_sensor",
+        job=family.ingest_job,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Has dead letters decoded again that came before their trading day, when it has come.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.SensorResult:
+        return next_retry(feed, iceberg, context.instance, datetime.now(UTC), context.cursor)
+
+    return sensor
+
+
+def next_retry(
+    feed: Feed,
+    iceberg: IcebergCatalogResource,
+    instance: dg.DagsterInstance,
+    now: datetime,
+    cursor: str | None = None,
+) -> dg.SensorResult:
+    """Request the run that decodes dead letters again whose day has come, or say why none.
+
+    Args:
+        feed: Whose dead letters.
+        iceberg: Has the raw table.
+        instance: Dagster's records.
+        now: The time.
+        cursor: The last day of the window for which nothing was left to do.
+    """
+    window = DayWindow.of(feed, now)
+    last = str(window.last)
+    if cursor == last:
+        return _nothing(f"no session has begun since the window of days ended with {last}", cursor)
+    days = days_to_try_again(iceberg.raw_table(feed.name).view(), window)
+    if not days:
+        return _nothing("no dead letter waits for a day that has come", last)
+    name = f"{feed.name}/{last}"
+    attempts = instance.get_runs(dg.RunsFilter(tags={RETRY_TAG: name}))
+    if any(run.status in IN_FLIGHT for run in attempts):
+        return _nothing("dead letters are being decoded again", cursor)
+    if len(attempts) >= MOST_ATTEMPTS:
+        return _nothing(f"{len(attempts)} runs of this session left some; see them, or k2 repair --dead-letters", last)
+    config = {"dead_letters_of": [str(day) for day in days]}
+    request = dg.RunRequest(
+        run_key=f"dead-letters-{name}-{len(attempts) + 1}",
+        run_config={"ops": {ingest_op(feed): {"config": config}}},
+        partition_key=days[0].isoformat(),
+        tags={**plan_tags(feed, len(attempts) + 1), RETRY_TAG: name},
+    )
+    return dg.SensorResult(run_requests=[request], cursor=cursor)
+
+
+def _nothing(reason: str, cursor: str | None) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=reason, cursor=cursor)
