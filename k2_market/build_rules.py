@@ -20,7 +20,7 @@ from k2_market.finding import MAX_EXAMPLES, Finding, Severity
 RULES_PROPERTY = "k2.rules"
 """Property of ``trades``: the rules that its days were built under, as JSON by fingerprint."""
 
-MEANING = 3
+MEANING = 2
 """Version of the rules that are K2's own: which messages make a trade, in which order, and what a bar is. To be raised
 whenever the same raw rows under the same feed file give other trades or bars."""
 

@@ -31,7 +31,7 @@ class DayWindow:
 
     @classmethod
     def of(cls, feed: Feed, now: datetime) -> "DayWindow":
-        """Give the days that a feed may have rows of at a moment: up to the session after the present one (#047).
+        """Give the days that a feed may have rows of at a moment: up to the session after the present one (#046).
 
         An exchange whose calendar knows no evening session may hold one all the same (Osaka, Shanghai), and its trades
         carry the next session's date; so does the first trade after midnight of a clock that is a little ahead.

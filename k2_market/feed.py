@@ -171,7 +171,7 @@ class RefusedFile:
 
 @dataclass(frozen=True, eq=False)
 class DeclaredFeeds(Mapping[str, Feed]):
-    """The feeds that can be used, by name, and the files that were refused: a wrong file harms no other feed (#048).
+    """The feeds that can be used, by name, and the files that were refused: a wrong file harms no other feed (#047).
 
     Attributes:
         feeds: Feeds by name.
