@@ -38,7 +38,10 @@ _EDGE_DENSITY = 3.0
 """How much denser arrivals are at the open and the close than at midday, in addition to 1."""
 
 _TICK_CENTS = 1
-_LOWEST_START_CENTS, _HIGHEST_START_CENTS = 2_000, 40_000
+_LOWEST_CENTS, _HIGHEST_CENTS = 2_000, 40_000
+_OVERNIGHT_MOVE = 0.01
+"""Standard deviation of the logarithm of a day's first price against the symbol's usual one."""
+_MARKET_SEED = 1
 _TICK_MOVES, _TICK_MOVE_SHARES = (-1, 0, 1), (0.15, 0.7, 0.15)
 _ROUND_LOT = 100
 _MOST_LOTS = 1_000
@@ -146,7 +149,7 @@ def _bursts(rng: np.random.Generator, start_us: int, end_us: int, count: int, sh
 def _priced(rng: np.random.Generator, prints: _Prints, feed: Feed, symbols: int) -> pl.DataFrame:
     """The prints with ``cents``, ``quantity``, ``side`` and ``condition``."""
     count = len(prints.symbol)
-    starts = np.exp(rng.uniform(np.log(_LOWEST_START_CENTS), np.log(_HIGHEST_START_CENTS), symbols)).astype(np.int64)
+    starts = (_usual_cents(symbols) * np.exp(rng.normal(0.0, _OVERNIGHT_MOVE, symbols))).astype(np.int64)
     moves = np.where(prints.auction, 0, rng.choice(_TICK_MOVES, count, p=_TICK_MOVE_SHARES))
     bid = np.maximum(starts[prints.symbol] + _TICK_CENTS * _sums_within(prints.symbol, moves), _TICK_CENTS)
     buys = rng.random(count) < 0.5
@@ -172,6 +175,12 @@ def _priced(rng: np.random.Generator, prints: _Prints, feed: Feed, symbols: int)
             "amendable": ~(prints.auction | crossing),
         }
     )
+
+
+def _usual_cents(symbols: int) -> _Floats:
+    """Give each symbol's usual price: the same on every day and of every seed, so that days lie beside one another."""
+    places = np.random.default_rng(_MARKET_SEED).random(symbols)
+    return np.exp(np.log(_LOWEST_CENTS) + places * np.log(_HIGHEST_CENTS / _LOWEST_CENTS))
 
 
 def _sums_within(group: _Ints, values: _Ints) -> _Ints:

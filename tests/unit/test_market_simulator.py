@@ -108,6 +108,18 @@ def test_prices_walk_on_a_grid_of_cents_and_lots_are_round(day):
         assert steps.is_empty() or steps.max() <= Decimal("0.02")
 
 
+def test_a_symbol_opens_near_its_usual_price_on_every_day_and_with_every_seed(day):
+    def first_prices(of: pl.DataFrame) -> pl.DataFrame:
+        return of.filter(pl.col("conditions").list.len() == 0).group_by("symbol", maintain_order=True).first()
+
+    other = first_prices(simulate_day(SIM, SESSION, DAY + timedelta(days=1), day.height, seed=99, symbols=20))
+    both = first_prices(day).join(other, on="symbol")
+    moved = (both["price_right"].cast(pl.Float64) / both["price"].cast(pl.Float64) - 1).abs()
+
+    assert both.height > 10
+    assert moved.max() < 0.06
+
+
 def test_crossings_have_an_excluded_condition_and_a_price_off_the_market(day):
     crossings = day.filter(pl.col("conditions").list.len() > 0)
 
