@@ -180,7 +180,8 @@ def _priced(rng: np.random.Generator, prints: _Prints, feed: Feed, symbols: int)
 def _usual_cents(symbols: int) -> _Floats:
     """Give each symbol's usual price: the same on every day and of every seed, so that days lie beside one another."""
     places = np.random.default_rng(_MARKET_SEED).random(symbols)
-    return np.exp(np.log(_LOWEST_CENTS) + places * np.log(_HIGHEST_CENTS / _LOWEST_CENTS))
+    usual: _Floats = np.exp(np.log(_LOWEST_CENTS) + places * np.log(_HIGHEST_CENTS / _LOWEST_CENTS))
+    return usual
 
 
 def _sums_within(group: _Ints, values: _Ints) -> _Ints:
