@@ -16,6 +16,17 @@ def http_answers(url: str) -> bool:
     return _ask(urllib.request.Request(url)) is not None
 
 
+def refuses_other_hosts(url: str) -> bool:
+    """Whether a GET under a name that is not the server's is refused as misdirected (421), as a guard does."""
+    try:
+        with _open(urllib.request.Request(url, headers={"Host": "other.invalid"}), timeout=_TIMEOUT_SECONDS):
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code == http.HTTPStatus.MISDIRECTED_REQUEST
+    except (OSError, http.client.HTTPException):
+        return False
+
+
 def graphql(url: str, query: str) -> dict[str, Any] | None:
     """The ``data`` of a GraphQL query's answer; ``None`` while there is no good one."""
     body = json.dumps({"query": query}).encode()

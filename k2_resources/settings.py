@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from k2_market.browser_requests import OwnHosts
 from k2_market.errors import K2Error
 
 _SHIPPED_FEEDS = Path(__file__).resolve().parent.parent / "feeds"
@@ -54,6 +55,9 @@ class Settings(BaseSettings):
     metrics_port: _Port = 9464
     metrics_host: str = "127.0.0.1"
     """The address that the metrics exporter listens on; another than loopback only inside a container."""
+    ui_hosts: str = ""
+    """Hosts beside this machine's own by which the UI, the registry and the metrics may be asked, as a proxy's in front
+    of them: ``name`` or ``name:port``, commas between them."""
 
     kafka_bootstrap: str | None = None
     registry_url: str | None = None
@@ -101,6 +105,17 @@ class Settings(BaseSettings):
                 raise ValueError(f"{both} are both {port}; each needs its own port")
             taken[port] = name
         return self
+
+    @field_validator("ui_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        OwnHosts.parse(text)
+        return text
+
+    @property
+    def own_hosts(self) -> OwnHosts:
+        """The hosts by which K2's servers may be asked."""
+        return OwnHosts.parse(self.ui_hosts)
 
     @property
     def bootstrap_servers(self) -> str:
