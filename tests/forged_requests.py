@@ -1,4 +1,4 @@
-"""Requests as a browser sends them for pages of other sites, put together by hand: what a page can't send is sent too."""
+"""Requests as a browser sends them for pages of other sites, put together by hand; and some that no browser sends."""
 
 import http.client
 import json

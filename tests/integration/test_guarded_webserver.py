@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from forged_requests import EVIL, Answer, Forged, mutations_of_dagster, of_a_page, send
+from forged_requests import EVIL, Forged, mutations_of_dagster, of_a_page, send
 from free_ports import free_ports
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -148,7 +148,7 @@ def test_what_was_refused_is_logged_with_its_reason_and_not_without_end(ui: Runn
 def test_a_webserver_that_answers_any_name_does_not_count_as_up(ui: RunningUi, tmp_path: Path) -> None:
     bare = _Bare(ui.home, free_ports(1)[0])
     supervisor = Supervisor(tmp_path / "run", tmp_path / "logs", until_parent_ends=True)
-    with pytest.raises(ServiceError, match="webserver .* did not answer"):
+    with pytest.raises(ServiceError, match=r"webserver .* did not answer"):
         supervisor.start(bare)
 
 
@@ -160,7 +160,7 @@ def test_dagsters_webserver_is_still_made_as_the_guard_makes_it() -> None:
     from dagster_webserver.app import create_app_from_workspace_process_context
 
     made_by = inspect.signature(create_app_from_workspace_process_context).parameters
-    assert list(made_by)[0] == "workspace_process_context"
+    assert next(iter(made_by)) == "workspace_process_context"
     assert "live_data_poll_rate" in made_by
     assert list(inspect.signature(WorkspaceProcessContext).parameters)[:2] == ["instance", "workspace_load_target"]
     assert "version" in inspect.signature(WorkspaceProcessContext).parameters
