@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
+from pydantic import ValidationError
 
 from k2_assets.feed_family import build_job_name, ingest_job_name
-from k2_assets.raw_trades import IngestConfig, ranges_of
+from k2_assets.raw_trades import IngestConfig, claims_of
 from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, tagged_days
 from k2_market.build_plan import BuildPlan, FailedBuild
 from k2_market.feed import Feed
+from k2_market.ingest_claims import WrongClaim
 from k2_market.ingest_plan import FailedRun, IngestPlan
 from k2_market.offset_ranges import RangeSet
 from k2_market.table_schemas import DAY
@@ -67,11 +69,14 @@ def carried(run: dg.DagsterRun, feed: Feed) -> RangeSet:
 
 
 def carried_by(run: dg.DagsterRun, op: str) -> RangeSet:
-    """The offset ranges that an op of a run was given; none, if the run has no such op."""
+    """The offset ranges that an op of a run was given; none, if the run has no such op or they are no ranges."""
     config: dict[str, Any] = dict(run.run_config)
-    for key in ("ops", op, "config"):
-        config = config.get(key, {})
-    return ranges_of(IngestConfig(**config))
+    try:
+        for key in ("ops", op, "config"):
+            config = config.get(key, {})
+        return claims_of(IngestConfig(**config)).ranges
+    except (WrongClaim, ValidationError, TypeError, AttributeError):
+        return RangeSet()  # anyone may have written it: such a run fails at once, and carries nothing
 
 
 def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date]:
