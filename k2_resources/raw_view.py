@@ -13,6 +13,7 @@ from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.row_offsets import OFFSET_COLUMNS, within
+from k2_resources import day_files
 from k2_resources.day_planning import days_of
 from k2_resources.day_reader import DayReader
 
@@ -119,9 +120,11 @@ class RawView:
         ]
         if self.table is None or not bounds:
             return self.schema.empty_table()
-        near = self.table.scan(row_filter=" OR ".join(bounds), selected_fields=tuple(self.schema.names)).to_arrow()
-        rows = near.select(self.schema.names).cast(self.schema)
-        return rows.filter(pa.array(within(rows, ranges)))
+        found = [self.schema.empty_table()]
+        for task in self.table.scan(row_filter=" OR ".join(bounds)).plan_files():
+            rows = day_files.read_files(self.table, [task.file], self.schema)
+            found.append(rows.filter(pa.array(within(rows, ranges))))
+        return pa.concat_tables(found)
 
     def all_offsets(self) -> pa.Table:
         """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""
