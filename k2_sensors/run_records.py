@@ -32,6 +32,8 @@ _FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _MOST_FAILED = 30
 """Failed runs looked at; older ones have long had their later attempts."""
 
+_LONGEST_NUMBER = 19
+
 _RECENT = timedelta(days=1)
 """How long a failed run is looked at; what still fails has failed again since (``ingest_plan.LONGEST_BACKOFF``)."""
 
@@ -93,10 +95,10 @@ def failed_builds(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tu
             days=frozenset(tagged_days(record.dagster_run.tags)),
             attempt=attempt_of(record.dagster_run),
             ended=_ended(record),
-            raw_version=int(record.dagster_run.tags[VERSION_TAG]),
+            raw_version=version,
         )
         for record in records
-        if VERSION_TAG in record.dagster_run.tags
+        if (version := _number(record.dagster_run, VERSION_TAG)) is not None
     )
 
 
@@ -106,8 +108,14 @@ def last_table(feed: Feed) -> dg.AssetKey:
 
 
 def attempt_of(run: dg.DagsterRun) -> int:
-    """Which attempt at its ranges or days a run is, counted from 1."""
-    return int(run.tags.get(ATTEMPT_TAG, "1"))
+    """Which attempt at its ranges or days a run is, counted from 1; the first, where its tag says nothing else."""
+    return max(1, _number(run, ATTEMPT_TAG) or 1)
+
+
+def _number(run: dg.DagsterRun, tag: str) -> int | None:
+    """The whole number that a run's tag holds; None where it holds none, since whoever starts a run may write it."""
+    text = run.tags.get(tag, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else None
 
 
 def not_run_yet(wanted: _Plan, instance: dg.DagsterInstance) -> _Plan | None:
