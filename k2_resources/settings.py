@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2_market.browser_requests import OwnHosts
 from k2_market.errors import K2Error
+from k2_resources.secret_redaction import SecretRedaction
 
 _SHIPPED_FEEDS = Path(__file__).resolve().parent.parent / "feeds"
 _PORT_FIELDS = (
@@ -157,7 +158,9 @@ def _explain(location: tuple[int | str, ...], message: str, found: object) -> st
     if not location:
         return message
     name = str(location[0])
-    shown = "(a secret)" if name == "alert_webhook" else repr(found)
+    field = Settings.model_fields.get(name)
+    is_secret = field is None or "SecretStr" in str(field.annotation)
+    shown = "(a secret)" if is_secret else SecretRedaction.of().text(repr(found))
     return f"{_variable(name)}: {message} (found {shown})"
 
 
