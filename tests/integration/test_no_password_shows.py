@@ -1,8 +1,11 @@
 """Passwords planted in every setting that may hold one, and looked for in all that is shown, written and kept."""
 
+import contextlib
 import gzip
 import json
+import sqlite3
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,7 +151,19 @@ def test_no_command_line_no_log_and_no_record_holds_a_password(shown: Shown) -> 
 
 
 def _content(path: Path) -> bytes:
+    """A file's bytes, and of a database's rows what is packed in them."""
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return b""  # a file of a run that has just ended
+    return content + b"".join(_unpacked(path)) if path.suffix == ".db" else content
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for row in database.execute(f'SELECT * FROM "{table}"'):
+                for value in row:
+                    if isinstance(value, bytes):
+                        with contextlib.suppress(zlib.error):
+                            yield zlib.decompress(value)
