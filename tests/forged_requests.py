@@ -95,3 +95,45 @@ def mutations_of_dagster(mutation: str) -> Iterator[Forged]:
     yield from of_a_page("/graphql", mutation, "application/graphql")
     multipart = MULTIPART.format(json.dumps({"query": mutation}))
     yield Forged("multipart", "POST", "/graphql", {"Content-Type": "multipart/form-data; boundary=B"}, multipart)
+
+
+CCOMPAT = "/apis/ccompat/v7"
+REGISTRY_JSON = "application/vnd.schemaregistry.v1+json"
+FORGED_SCHEMA = json.dumps({"schema": json.dumps({"type": "record", "name": "Forged", "fields": []})})
+
+
+def requests_of_the_registry(subject: str) -> Iterator[Forged]:
+    """What pages of other sites try on a registry: new schemas, a compatibility, deletions of a subject, reading."""
+    artifacts = "/apis/registry/v3/groups/default/artifacts"
+    for name in ("forged-value", subject):
+        yield from of_a_page(f"{CCOMPAT}/subjects/{name}/versions", FORGED_SCHEMA, REGISTRY_JSON)
+    yield from of_a_page(artifacts, json.dumps({"artifactId": "forged", "artifactType": "AVRO"}), "application/json")
+    for method, path in (("PUT", f"{CCOMPAT}/config"), ("DELETE", f"{CCOMPAT}/subjects/{subject}")):
+        body = '{"compatibility": "NONE"}' if method == "PUT" else None
+        for headers in ({"Origin": EVIL}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://localhost:8888"}):
+            yield Forged(f"{method} of a page", method, path, {**headers, "Content-Type": REGISTRY_JSON}, body)
+        yield Forged(f"{method} of a rebound name", method, path, {"Content-Type": REGISTRY_JSON}, body, "evil.example")
+        asked = {"Origin": EVIL, "Access-Control-Request-Method": method}
+        yield Forged(f"may it {method}", "OPTIONS", path, asked)
+    for path in ("/", "/apis", f"{CCOMPAT}/subjects", "/apis/registry/v3/system/info"):
+        yield Forged("rebound name reads", "GET", path, {}, None, "evil.example:8081")
+        yield Forged("another origin reads", "GET", path, {"Origin": EVIL})
+
+
+def first_bytes_of_a_browser(content: bytes) -> dict[str, bytes]:
+    """What a browser can make a server hear that does not speak HTTP, by how; ``content`` is what the page chooses.
+
+    The first bytes are the browser's: of HTTP, of TLS, or of STUN (a page may name any server for WebRTC).
+    """
+    head = b"Host: 127.0.0.1\r\nOrigin: http://evil.example\r\nContent-Length: %d\r\n\r\n" % len(content)
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    stun = b"\x00\x01\x00\x08\x21\x12\xa4\x42" + b"k2k2k2k2k2k2" + content
+    return {
+        "GET": b"GET / HTTP/1.1\r\n" + head + content,
+        "POST": b"POST / HTTP/1.1\r\n" + head + content,
+        "PUT": b"PUT / HTTP/1.1\r\n" + head + content,
+        "OPTIONS": b"OPTIONS / HTTP/1.1\r\n" + head + content,
+        "websocket": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + upgrade + content,
+        "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + content,
+        "STUN": stun + bytes(70_000),
+    }

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from forged_requests import EVIL, Answer, Forged, of_a_page, send
+from forged_requests import CCOMPAT, EVIL, REGISTRY_JSON, Answer, Forged, requests_of_the_registry, send
 from free_ports import free_ports
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
@@ -20,9 +20,6 @@ from k2_cli.process_supervision import ServiceState, Supervisor
 from k2_cli.registry_process import LocalRegistry
 from k2_resources.schema_registry import SchemaRegistry
 
-CCOMPAT = "/apis/ccompat/v7"
-NATIVE = "/apis/registry/v3/groups/default/artifacts"
-JSON = "application/vnd.schemaregistry.v1+json"
 PASSWORD = "QUARKUS_SECURITY_USERS_EMBEDDED_USERS_K2"
 SCHEMA = {"type": "record", "name": "Tick", "fields": [{"name": "price", "type": "long"}]}
 BODY = json.dumps({"schema": json.dumps(SCHEMA)})
@@ -47,25 +44,9 @@ def told(port: int) -> list[bytes]:
     return [answer.body for answer in answers]
 
 
-def forged_of_the_registry() -> Iterator[Forged]:
-    """What pages try on a registry: new schemas, a compatibility, deletions, and reading it."""
-    yield from of_a_page(f"{CCOMPAT}/subjects/forged-value/versions", BODY, JSON)
-    yield from of_a_page(NATIVE, json.dumps({"artifactId": "forged", "artifactType": "AVRO"}), "application/json")
-    for method, path in (("PUT", f"{CCOMPAT}/config"), ("DELETE", f"{CCOMPAT}/subjects/kept-value")):
-        body = '{"compatibility": "NONE"}' if method == "PUT" else None
-        for headers in ({"Origin": EVIL}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://localhost:8888"}):
-            yield Forged(f"{method} of a page", method, path, {**headers, "Content-Type": JSON}, body)
-        yield Forged(f"{method} of a rebound name", method, path, {"Content-Type": JSON}, body, "evil.example")
-        asked = {"Origin": EVIL, "Access-Control-Request-Method": method}
-        yield Forged(f"may it {method}", "OPTIONS", path, asked)
-    for path in ("/", "/apis", f"{CCOMPAT}/subjects", "/apis/registry/v3/system/info"):
-        yield Forged("rebound name reads", "GET", path, {}, None, "evil.example:8081")
-        yield Forged("another origin reads", "GET", path, {"Origin": EVIL})
-
-
 def test_no_page_of_another_site_reads_or_changes_the_registry(registry: LocalRegistry) -> None:
     SchemaRegistry(registry.url).register("kept-value", SCHEMA)
-    before, asked = told(registry.port), list(forged_of_the_registry())
+    before, asked = told(registry.port), list(requests_of_the_registry("kept-value"))
     assert len(asked) > 50
     assert [each for each in asked if send(registry.port, each).status < 400] == []
     assert told(registry.port) == before
@@ -77,9 +58,9 @@ def test_the_registry_itself_listens_at_one_port_of_loopback_and_answers_nobody_
     before = told(registry.port)
     ((address, port),) = listening(behind(registry, supervisor))
     assert address.removeprefix("::ffff:") == "127.0.0.1"
-    own = {"Content-Type": JSON}
+    own = {"Content-Type": REGISTRY_JSON}
     asked = [
-        *forged_of_the_registry(),
+        *requests_of_the_registry("kept-value"),
         *(Forged("read", "GET", path) for path in ("/", "/apis", f"{CCOMPAT}/subjects", "/q/health", "/metrics")),
         Forged("read", "GET", "/apis/registry/v3/system/info"),
         Forged("write", "POST", f"{CCOMPAT}/subjects/forged-value/versions", own, BODY),
@@ -112,7 +93,7 @@ def test_the_registrys_password_stands_in_no_command_line_and_in_no_file(
 @pytest.mark.parametrize("subject", ["a%2Fb-value", "%C3%A9-value", "a%20b-value", "a.b:c-value"])
 def test_what_clients_ask_arrives_as_they_wrote_it(registry: LocalRegistry, subject: str) -> None:
     path = f"{CCOMPAT}/subjects/{subject}/versions"
-    made = send(registry.port, Forged("client", "POST", path, {"Content-Type": JSON}, BODY))
+    made = send(registry.port, Forged("client", "POST", path, {"Content-Type": REGISTRY_JSON}, BODY))
     assert made.status == 200, made.body
     assert json.loads(send(registry.port, Forged("client", "GET", f"{path}/latest")).body)["version"] == 1
     assert send(registry.port, Forged("client", "DELETE", f"{CCOMPAT}/subjects/{subject}")).status == 200
@@ -129,7 +110,9 @@ def test_answers_are_packed_for_those_alone_who_ask_for_it(registry: LocalRegist
 def test_what_the_registry_refuses_is_told_with_its_own_status_and_words(registry: LocalRegistry) -> None:
     unknown = send(registry.port, Forged("client", "GET", f"{CCOMPAT}/schemas/ids/999999"))
     assert (unknown.status, json.loads(unknown.body)["error_code"]) == (404, 40403)
-    wrong = send(registry.port, Forged("client", "POST", f"{CCOMPAT}/subjects/x/versions", {"Content-Type": JSON}, "{"))
+    wrong = send(
+        registry.port, Forged("client", "POST", f"{CCOMPAT}/subjects/x/versions", {"Content-Type": REGISTRY_JSON}, "{")
+    )
     assert 400 <= wrong.status < 500
 
 
