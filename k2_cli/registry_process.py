@@ -16,6 +16,21 @@ from k2_cli.process_supervision import Command, Port
 USER = "k2"
 """The one user that the registry knows: its guard."""
 
+FOR_ITS_GUARD_ALONE = {
+    # Whatever is asked of it, the password is asked for.
+    "quarkus.http.auth.permission.all.paths": "/*",
+    "quarkus.http.auth.permission.all.policy": "authenticated",
+    "quarkus.http.auth.basic": "true",
+    "quarkus.security.users.embedded.enabled": "true",
+    "quarkus.security.users.embedded.plain-text": "true",
+    f"quarkus.security.users.embedded.roles.{USER}": "sr-admin",
+    "apicurio.authn.enabled": "true",
+    "apicurio.authn.mechanism.priority": "basic",
+    # The guard answers no page of another origin; the registry's own list names some.
+    "quarkus.http.cors.enabled": "false",
+}
+"""What has the registry answer nobody but its guard; the containers' registry is set up likewise."""
+
 
 @dataclass(frozen=True)
 class LocalRegistry:
@@ -64,17 +79,7 @@ class LocalRegistry:
     def _registry(self) -> list[str]:
         options = {
             "quarkus.http.host": "127.0.0.1",
-            # Whatever is asked of it, the password is asked for; the guard alone knows it.
-            "quarkus.http.auth.permission.all.paths": "/*",
-            "quarkus.http.auth.permission.all.policy": "authenticated",
-            "quarkus.http.auth.basic": "true",
-            "quarkus.security.users.embedded.enabled": "true",
-            "quarkus.security.users.embedded.plain-text": "true",
-            f"quarkus.security.users.embedded.roles.{USER}": "sr-admin",
-            "apicurio.authn.enabled": "true",
-            "apicurio.authn.mechanism.priority": "basic",
-            # The guard answers no page of another origin; the registry's own list names some.
-            "quarkus.http.cors.enabled": "false",
+            **FOR_ITS_GUARD_ALONE,
             # Its management interface has no log-in, and nobody asks it.
             "quarkus.management.host-enabled": "false",
             "apicurio.storage.sql.kind": "h2",

@@ -54,6 +54,10 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """Names that no page of another site can have: a browser asks its own machine by them, and nobody else."""
 
 
+NOBODYS_HOST = "other.invalid"
+"""A name that nobody can have (RFC 2606): whoever probes a server asks by it to see that it refuses others."""
+
+
 @dataclass(frozen=True)
 class OwnHosts:
     """The hosts by which a server may be asked: this machine's own at any port, and the operator's.

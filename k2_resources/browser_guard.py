@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from k2_market.browser_requests import OwnHosts, Refusal, Site, WebRequest, refusal
+from k2_market.browser_requests import NOBODYS_HOST, OwnHosts, Refusal, Site, WebRequest, refusal
 from k2_resources.structured_logging import get_logger
 
 _LOGGED = 100
@@ -44,6 +44,8 @@ class BrowserGuard:
             await _refuse(found, scope, receive, _unframed(send))
 
     def _log(self, request: WebRequest, found: Refusal) -> None:
+        if request.header("host") == NOBODYS_HOST:
+            return  # a health probe, which comes all the time
         self._refused += 1
         if self._refused <= _LOGGED:
             _log.warning(

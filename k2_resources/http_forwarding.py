@@ -1,6 +1,6 @@
 """An ASGI application that passes HTTP requests on to a server, and its answers back."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import httpx2
 from starlette.requests import Request
@@ -74,13 +74,21 @@ class Forwarding:
         except httpx2.TransportError as error:
             reason = f"the server behind gives no answer: {type(error).__name__}"
             return JSONResponse({"error_code": _UNAVAILABLE, "message": f"K2: {reason}."}, _UNAVAILABLE)
-        passed = StreamingResponse(answer.aiter_raw(), answer.status_code)
+        passed = StreamingResponse(_body(answer), answer.status_code)
         passed.raw_headers = [*_passed(answer.headers.raw, lambda name: name != "www-authenticate")]
         return passed
 
     def _is_for_the_server(self, name: str) -> bool:
         of_browser = name in _OF_A_BROWSER or name.startswith("sec-")
         return not of_browser and not (name == "authorization" and self._auth is not None)
+
+
+async def _body(answer: httpx2.Response) -> AsyncIterator[bytes]:
+    try:
+        async for piece in answer.aiter_raw():
+            yield piece
+    finally:
+        await answer.aclose()  # whoever asked may have hung up
 
 
 def _passed(headers: RawHeaders, wanted: Callable[[str], bool]) -> Iterator[tuple[bytes, bytes]]:
