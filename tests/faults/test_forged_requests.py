@@ -34,7 +34,7 @@ from k2_sensors.run_records import ingest_op
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 
-BATCHES = 5
+BATCHES = 3
 POOLS = "{instance{concurrencyLimits{concurrencyKey slotCount}}}"
 FORGED_RUNS = '{runsOrError(filter:{tags:[{key:"forged",value:"1"}]}){... on Runs{results{runId}}}}'
 
