@@ -107,7 +107,9 @@ def test_a_run_that_was_told_nonsense_keeps_no_sensor_from_the_others(
 
     in_flight = [carried(run, feed) for run in ingests_in_flight(instance, feed)]
     assert [list(each) for each in in_flight if each] == [[OffsetRange("t", 0, 0, 5)]]
-    assert [list(run.ranges) for run in failed_ingests(instance, feed, datetime.now(UTC))] == [[OffsetRange("t", 0, 0, 5)]]
+    assert [list(run.ranges) for run in failed_ingests(instance, feed, datetime.now(UTC))] == [
+        [OffsetRange("t", 0, 0, 5)]
+    ]
 
 
 STRANGE_TAGS = [
