@@ -101,19 +101,20 @@ def print_unhalting(table: str, found: Unhalting, dry_run: bool, as_json: bool) 
 
 def _print_unhalting(table: str, found: Unhalting, dry_run: bool) -> None:
     console = Console(highlight=False)
-    console.print(f"{table}, topic {found.topic.name} ({found.topic.topic_id}), log of each partition:")
-    logs = found.topic.partitions
-    show_columns(
-        [
-            TableColumn("partition", [str(each.partition) for each in logs], True),
-            TableColumn("first offset", [f"{each.low:,}" for each in logs], True),
-            TableColumn("end", [f"{each.stable_end:,}" for each in logs], True),
-        ],
-        console,
-    )
+    console.print(f"{table}, topic {found.topic.name} ({found.topic.topic_id})")
     if not found.recorded:
         console.print("It is not halted, and nothing is wrongly recorded as lost. Nothing to repair.")
         return
+    partitions = {each.partition for one in found.recorded for each in one.offsets}
+    logs = [each for each in found.topic.partitions if each.partition in partitions]
+    show_columns(
+        [
+            TableColumn("partition", [str(each.partition) for each in logs], True),
+            TableColumn("log begins at", [f"{each.low:,}" for each in logs], True),
+            TableColumn("ends at", [f"{each.stable_end:,}" for each in logs], True),
+        ],
+        console,
+    )
     show_columns(
         [
             TableColumn("recorded as", ["cut off" if each.truncated else "lost" for each in found.recorded], False),

@@ -189,8 +189,8 @@ def _of_headers(request: WebRequest, own: OwnHosts) -> Refusal | None:
     if Authority.parse(host) not in own:
         return Refusal(
             421,
-            f"K2 is not known as {host!r}: ask 127.0.0.1 or localhost, or name the host in K2_UI_HOSTS and start it "
-            "again",
+            f"this server is not known as {host!r}: ask 127.0.0.1 or localhost, or name the host in K2_UI_HOSTS and "
+            "start it again",
         )
     return None
 
