@@ -32,9 +32,6 @@ from k2_resources.http_forwarding import Forwarding
 from k2_resources.settings import Settings
 from k2_resources.structured_logging import configure_logging, get_logger
 
-PASSWORD = "K2_REGISTRY_PASSWORD"
-"""The environment variable with the password of a registry that runs elsewhere."""
-
 _SECONDS_TO_END = 15.0
 _POLL_SECONDS = 0.05
 _log = get_logger("guard")
@@ -58,7 +55,9 @@ def main() -> None:
     settings = Settings.load()
     configure_logging("registry", settings)
     if options.to is not None:
-        _server(options.host, options.port, Forwarding(options.to, _shared_credentials()), settings.own_hosts).run()
+        password = settings.registry_password
+        shared = None if password is None else (USER, password.get_secret_value())
+        _server(options.host, options.port, Forwarding(options.to, shared), settings.own_hosts).run()
         return
     with _registry(options.command, options.record) as (process, forwarding):
         server = _server(options.host, options.port, forwarding, settings.own_hosts)
@@ -81,11 +80,6 @@ def _server(host: str, port: int, forwarding: Forwarding, own: OwnHosts) -> uvic
         timeout_graceful_shutdown=5,
     )
     return uvicorn.Server(config)
-
-
-def _shared_credentials() -> tuple[str, str] | None:
-    password = os.environ.get(PASSWORD)
-    return (USER, password) if password else None
 
 
 @contextmanager

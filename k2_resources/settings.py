@@ -62,6 +62,8 @@ class Settings(BaseSettings):
 
     kafka_bootstrap: str | None = None
     registry_url: str | None = None
+    registry_password: SecretStr | None = None
+    """What registry and guard know each other by where the guard does not start the registry: in containers."""
     catalog_uri: str | None = None
     warehouse: str | None = None
 

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from k2_cli.registry_guard import PASSWORD
 from k2_cli.registry_process import FOR_ITS_GUARD_ALONE, USER
 from k2_market.browser_requests import Authority, OwnHosts
 
@@ -92,7 +91,7 @@ def test_the_registry_in_a_container_answers_its_guard_alone_as_on_a_laptop() ->
         assert environment[re.sub(r"[.-]", "_", option).upper()] == value, option
     assert environment["QUARKUS_MANAGEMENT_HOST"] == "127.0.0.1"
     password = environment[f"QUARKUS_SECURITY_USERS_EMBEDDED_USERS_{USER.upper()}"]
-    assert SERVICES["registry-guard"]["environment"][PASSWORD] == password
+    assert SERVICES["registry-guard"]["environment"]["K2_REGISTRY_PASSWORD"] == password
     assert not SERVICES["registry"].get("ports")
 
 
