@@ -4,6 +4,7 @@
 resources. What Dagster loads is in ``code_location``.
 """
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,12 +86,25 @@ def build_defs(
 def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
     """The real doors that some settings lead to."""
     return {
-        "kafka": KafkaResource(bootstrap_servers=settings.bootstrap_servers),
-        "iceberg": IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse),
-        "registry": SchemaRegistryResource(url=settings.schema_registry_url),
+        "kafka": KafkaResource(bootstrap_servers=_by_name("K2_KAFKA_BOOTSTRAP", settings.bootstrap_servers)),
+        "iceberg": IcebergCatalogResource(
+            uri=_by_name("K2_CATALOG_URI", settings.iceberg_catalog_uri),
+            warehouse=_by_name("K2_WAREHOUSE", settings.iceberg_warehouse),
+        ),
+        "registry": SchemaRegistryResource(url=_by_name("K2_REGISTRY_URL", settings.schema_registry_url)),
         "alert_sink": AlertSinkResource(
-            # By the variable's name, so that the address, which holds a token, is not in what the UI shows.
             webhook=None if settings.alert_webhook is None else dg.EnvVar("K2_ALERT_WEBHOOK"),
             dagster_url=f"http://127.0.0.1:{settings.dagster_port}",
         ),
     }
+
+
+def _by_name(variable: str, value: str) -> Any:
+    """A resource's field: by the name of the environment variable that holds its value, where one does.
+
+    Dagster shows fields to whoever asks, keeps them in its records, and of a variable shows and keeps the name alone.
+    What an operator has set may hold a password; what is derived where nothing is set holds none.
+    """
+    # Settings are read whatever the case of their variables.
+    named = [name for name, held in os.environ.items() if name.upper() == variable and held == value]
+    return dg.EnvVar(named[0]) if named else value

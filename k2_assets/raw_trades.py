@@ -15,10 +15,12 @@ from k2_market.block_decoder import DayWindow
 from k2_market.build_plan import is_open
 from k2_market.day_report import NOTHING
 from k2_market.feed import Feed
+from k2_market.ingest_claims import IngestClaims, halted
 from k2_market.ledger import Ledger, spans_to_json
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources import crash_points
+from k2_resources.claim_lookup import looked_up
 from k2_resources.day_planning import files_by_day
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
@@ -85,10 +87,13 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
             run_id=context.run.run_id,
         )
         with correlation(context.run.run_id):
-            planned = bool(config.topic_id)
-            ranges = ranges_of(config) if planned else pending_of_day(feed, calendar, topics, table.ledger(), own_day)
-            lost, truncated = (_range_set(config.topic_id, each) for each in (config.lost, config.truncated))
-            report = ingestion.run(ranges, lost, truncated)
+            claims = claims_of(config)
+            if claims.topic_id:
+                claims = looked_up(claims, ingestion.reader, ingestion.registry, table)
+            else:
+                ranges = pending_of_day(feed, calendar, topics, table.ledger(), own_day)
+                claims = IngestClaims("", ranges)
+            report = ingestion.run(claims.ranges, claims.lost, claims.truncated)
         crash_points.reached("after_commit")
         view = table.view()
         yield from materialized(context, key, _metadata_by_day(report, own_day, view), _data_versions(view))
@@ -102,9 +107,13 @@ def _data_versions(view: RawView) -> dict[date, str]:
     return {day: str(version) for day, version in view.day_versions.items()}
 
 
-def ranges_of(config: IngestConfig) -> RangeSet:
-    """The ranges that a run was told to read."""
-    return _range_set(config.topic_id, config.ranges)
+def claims_of(config: IngestConfig) -> IngestClaims:
+    """What a run was told of its topic.
+
+    Raises:
+        WrongClaim: The configuration names no offsets where it should.
+    """
+    return IngestClaims.parse(config.topic_id, config.ranges, config.lost, config.truncated)
 
 
 def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date) -> RangeSet:
@@ -116,12 +125,9 @@ def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, l
     topic = topics.state(feed.topics.trades)
     if topic is None:
         return RangeSet()
-    halted = ledger.truncated.of_topic(topic.topic_id)
-    if halted:
-        raise OffsetsGone(
-            f"{topic.name} is halted: its log ended before offsets of the ledger: {', '.join(map(str, halted))}. What "
-            "it gives there now is something else; create the topic anew, and its new id is ingested"
-        )
+    cut = ledger.truncated.of_topic(topic.topic_id)
+    if cut:
+        raise OffsetsGone(halted(topic.name, cut))
     starts, ends = (topics.offsets_at(topic, instant) for instant in calendar.instants_of(day))
     window = RangeSet.of(
         OffsetRange(topic.topic_id, partition, starts[partition], ends[partition])
@@ -129,12 +135,6 @@ def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, l
         if ends[partition] > starts[partition]
     )
     return (window & topic.readable) - ledger.covered
-
-
-def _range_set(topic_id: str, spans: dict[str, list[list[int]]]) -> RangeSet:
-    return RangeSet.of(
-        OffsetRange(topic_id, int(partition), start, end) for partition, each in spans.items() for start, end in each
-    )
 
 
 def closed_published_days(

@@ -40,7 +40,11 @@ class RunProcess:
 
     @classmethod
     def parse(cls, text: str) -> "RunProcess":
-        """The process that a tag names."""
+        """The process that a tag names.
+
+        Raises:
+            ValueError: It names none.
+        """
         host, boot, pid, started = text.rsplit("/", 3)
         return cls(host, boot, int(pid), int(started))
 

@@ -14,6 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from k2_assets.partitions import day_of
+from k2_market.errors import K2Error
 from k2_market.finding import Finding, Severity
 
 DAYS_TAG = "k2/days"
@@ -31,17 +32,40 @@ def days_tag(days: Iterable[date]) -> dict[str, str]:
     return {DAYS_TAG: json.dumps([day.isoformat() for day in days])}
 
 
+class WrongTag(K2Error):
+    """A run's tag, which whoever starts a run may write, is not what K2 writes there."""
+
+
 def tagged_days(tags: Mapping[str, str]) -> tuple[date, ...]:
-    """The days that a run's tags name: its ``k2/days``, or else its partition."""
-    if DAYS_TAG in tags:
-        return tuple(day_of(key) for key in json.loads(tags[DAYS_TAG]))
-    partition = tags.get("dagster/partition")
-    return () if partition is None else (day_of(partition),)
+    """The days that a run's tags name: its ``k2/days``, or else its partition; none, where these name no days.
+
+    For whoever looks at runs of all kinds: one that was started with tags that say nothing must not keep a sensor from
+    looking at the others.
+    """
+    try:
+        return _named_days(tags)
+    except WrongTag:
+        return ()
 
 
 def days_of_run(context: _Context) -> tuple[date, ...]:
-    """The days that an asset of this run makes: those of the run's tag, or its partition alone."""
-    return tagged_days(context.run.tags) or (day_of(context.partition_key),)
+    """The days that an asset of this run makes: those of the run's tag, or its partition alone.
+
+    Raises:
+        WrongTag: The tag names no days.
+    """
+    return _named_days(context.run.tags) or (day_of(context.partition_key),)
+
+
+def _named_days(tags: Mapping[str, str]) -> tuple[date, ...]:
+    partition = tags.get("dagster/partition")
+    try:
+        if DAYS_TAG in tags:
+            return tuple(day_of(key) for key in json.loads(tags[DAYS_TAG]))
+        return () if partition is None else (day_of(partition),)
+    except (ValueError, TypeError) as error:
+        found = f"{DAYS_TAG} {tags[DAYS_TAG]!r}" if DAYS_TAG in tags else f"partition {partition!r}"
+        raise WrongTag(f"run tag: found {found}, expected trading days as YYYY-MM-DD, in a JSON list") from error
 
 
 def adopts(context: _Context) -> bool:

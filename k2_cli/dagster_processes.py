@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from k2_cli.dagster_storage import alone_in, initialise
-from k2_cli.health_probes import code_server_serves, graphql, http_answers
+from k2_cli.health_probes import code_server_serves, graphql, http_answers, refuses_other_hosts
 from k2_cli.port_owners import is_taken
 from k2_cli.process_supervision import Command, Port
 
@@ -25,6 +25,7 @@ event_log_storage:
   config:
     base_dir: {base_dir}
 """
+_LOG_AS_JSON = ("--log-format", "json")
 _DAEMONS_QUERY = "{instance{daemonHealth{allDaemonStatuses{required healthy lastHeartbeatTime}}}}"
 _WORKSPACE = """\
 # Written by `k2 up`.
@@ -61,11 +62,9 @@ class DagsterHome:
         self.workspace.write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
 
     def command(self, module: str, *arguments: str) -> Command:
-        """A Python module of Dagster's, to be run on this home."""
-        return Command(
-            [sys.executable, "-m", module, *arguments, "--log-format", "json"],
-            {**self.environment, "DAGSTER_HOME": str(self.directory)},
-        )
+        """A Python module, to be run on this home."""
+        environment = {**self.environment, "DAGSTER_HOME": str(self.directory)}
+        return Command([sys.executable, "-m", module, *arguments], environment)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class CodeServer:
             initialise(self.home.directory, self.pools)
         arguments = ["--host", "127.0.0.1", "--port", str(self.home.code_server_port)]
         arguments += ["--module-name", self.module, "--attribute", "defs", "--location-name", "k2"]
-        arguments += ["--use-python-environment-entry-point"]
+        arguments += ["--use-python-environment-entry-point", *_LOG_AS_JSON]
         return self.home.command("dagster", "api", "grpc", *arguments)
 
     def is_healthy(self, _since: datetime, /) -> bool:
@@ -125,11 +124,11 @@ class Webserver:
     def prepare(self) -> Command:
         """Say how to run it."""
         arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--workspace", str(self.home.workspace)]
-        return self.home.command("dagster_webserver", *arguments)
+        return self.home.command("k2_cli.guarded_webserver", *arguments)
 
     def is_healthy(self, _since: datetime, /) -> bool:
-        """Whether the UI answers."""
-        return http_answers(f"{self.url}/server_info")
+        """Whether the UI answers, and answers nobody who asks by a name that is not its own."""
+        return http_answers(f"{self.url}/server_info") and refuses_other_hosts(f"{self.url}/server_info")
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ class Daemon:
 
     def prepare(self) -> Command:
         """Say how to run it."""
-        return self.home.command("dagster._daemon", "run", "--workspace", str(self.home.workspace))
+        return self.home.command("dagster._daemon", "run", "--workspace", str(self.home.workspace), *_LOG_AS_JSON)
 
     def is_healthy(self, since: datetime, /) -> bool:
         """Whether each of the daemon's parts has given a sign of life since its process started."""

@@ -6,7 +6,8 @@ import typer
 def down() -> None:
     """Stop the local stack; its data stays.
 
-    Services are stopped in the reverse of the order in which they were started, with all processes they have started.
+    Services are stopped in the reverse of the order in which they were started, with all processes they have started;
+    those, too, that a setting points elsewhere for by now.
     """
     from k2_cli.local_stack import LocalStack
     from k2_resources.settings import Settings
@@ -18,6 +19,6 @@ def down() -> None:
         typer.echo(line, err=True)
 
     settings = Settings.load()
-    LocalStack.of(settings).down(report)
+    LocalStack.to_stop(settings).down(report)
     if not stopped:
         typer.echo(f"Nothing of {settings.home} runs.", err=True)

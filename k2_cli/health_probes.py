@@ -1,10 +1,15 @@
-"""Is it up? One quick question to each kind of server on loopback, answered yes or no."""
+"""Is it up? One quick question to each kind of server on loopback, answered yes or no.
+
+``python -m k2_cli.health_probes URL`` ends with 0 where a guarded server answers.
+"""
 
 import http.client
 import json
 import urllib.error
 import urllib.request
 from typing import Any
+
+from k2_market.browser_requests import NOBODYS_HOST
 
 _TIMEOUT_SECONDS = 2.0
 # Loopback is never reached through a proxy, whatever the environment says.
@@ -14,6 +19,17 @@ _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 def http_answers(url: str) -> bool:
     """Whether a GET is answered with success."""
     return _ask(urllib.request.Request(url)) is not None
+
+
+def refuses_other_hosts(url: str) -> bool:
+    """Whether a GET under a name that is not the server's is refused as misdirected (421), as a guard does."""
+    try:
+        with _open(urllib.request.Request(url, headers={"Host": NOBODYS_HOST}), timeout=_TIMEOUT_SECONDS):
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code == http.HTTPStatus.MISDIRECTED_REQUEST
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def graphql(url: str, query: str) -> dict[str, Any] | None:
@@ -66,3 +82,10 @@ def _ask(request: urllib.request.Request) -> bytes | None:
             return content
     except (OSError, http.client.HTTPException):
         return None
+
+
+if __name__ == "__main__":
+    import sys
+
+    # For containers: whether a server answers, and no other name than its own.
+    sys.exit(0 if all(http_answers(url) and refuses_other_hosts(url) for url in sys.argv[1:]) else 1)

@@ -46,11 +46,26 @@ class LocalStack:
         Raises:
             FeedFileError: A feed's file is wrong.
         """
-        return cls(
-            settings.home,
-            tuple(_services(settings)),
-            Supervisor(settings.home / "run", settings.log_directory),
+        pools = pools_of_feeds(settings)
+        services = tuple(each for each in _services(settings, pools) if not _is_elsewhere(each, settings))
+        return cls(settings.home, services, Supervisor(settings.home / "run", settings.log_directory))
+
+    @classmethod
+    def to_stop(cls, settings: Settings) -> "LocalStack":
+        """Every service that may have been started from this home, whatever settings and feeds' files say by now."""
+        services = tuple(_services(settings, pools=()))
+        return cls(settings.home, services, Supervisor(settings.home / "run", settings.log_directory))
+
+    @classmethod
+    def to_show(cls, settings: Settings) -> "LocalStack":
+        """The stack that the settings describe, and what runs beside it though they point elsewhere."""
+        every = cls.to_stop(settings)
+        shown = tuple(
+            each
+            for each in every.services
+            if not _is_elsewhere(each, settings) or every.supervisor.status(each).state is ServiceState.RUNNING
         )
+        return cls(every.home, shown, every.supervisor)
 
     def only(self, names: Sequence[str]) -> "LocalStack":
         """The stack of some services, by name, and what those need.
@@ -135,16 +150,20 @@ class LocalStack:
             yield
 
 
-def _services(settings: Settings) -> Iterator[Service]:
+def _is_elsewhere(service: Service, settings: Settings) -> bool:
+    """Whether a setting points elsewhere for what the service does."""
+    elsewhere = {"kafka": settings.kafka_bootstrap, "registry": settings.registry_url}
+    return elsewhere.get(service.name) is not None
+
+
+def _services(settings: Settings, pools: tuple[str, ...]) -> Iterator[Service]:
     artifacts = JavaArtifacts(settings.home / "java")
-    if settings.kafka_bootstrap is None:
-        yield LocalKafka(settings.home / "kafka", settings.kafka_port, settings.kafka_controller_port, artifacts)
-    if settings.registry_url is None:
-        yield LocalRegistry(settings.home / "registry", settings.registry_port, artifacts)
     environment = settings.environment_variables()
+    yield LocalKafka(settings.home / "kafka", settings.kafka_port, settings.kafka_controller_port, artifacts)
+    yield LocalRegistry(settings.home / "registry", settings.registry_port, artifacts, environment=environment)
     dagster = DagsterHome(settings.dagster_home, settings.code_server_port, environment)
     webserver = Webserver(dagster, settings.dagster_port)
-    yield CodeServer(dagster, pools_of_feeds(settings))
+    yield CodeServer(dagster, pools)
     yield webserver
     yield Daemon(dagster, webserver)
     yield Exporter(settings.metrics_port, environment | {"DAGSTER_HOME": str(settings.dagster_home)})

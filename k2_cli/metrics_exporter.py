@@ -8,8 +8,9 @@ import errno
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -21,6 +22,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from pyiceberg.catalog import Catalog
 
 from k2_assets.checks import RAW_CHECKS, TRADE_CHECKS, bar_checks_of
+from k2_market.browser_requests import METRICS, OwnHosts, WebRequest, refusal
 from k2_market.errors import K2Error
 from k2_market.feed import Feed, load_feeds
 from k2_market.table_schemas import BAR_INTERVALS
@@ -75,7 +77,7 @@ def exporter_server(settings: Settings) -> WSGIServer:
     registry = metrics_page(platform_parts(settings), settings.environment, _version())
     try:
         address = (settings.metrics_host, settings.metrics_port)
-        return make_server(*address, _routes(registry), _ThreadingServer, _QuietHandler)
+        return make_server(*address, _routes(registry, settings.own_hosts), _ThreadingServer, _QuietHandler)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -135,17 +137,41 @@ def _version() -> str:
         return "unknown"
 
 
-def _routes(registry: CollectorRegistry) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+def _routes(
+    registry: CollectorRegistry, own: OwnHosts
+) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
     metrics: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
 
     def route(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        refused = refusal(_request(environ), METRICS, own)
+        if refused is not None:
+            return _text(start_response, HTTPStatus(refused.status), refused.reason)
         if environ["PATH_INFO"] == "/metrics":
             return metrics(environ, start_response)
-        healthy = environ["PATH_INFO"] == "/healthz"
-        start_response("200 OK" if healthy else "404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-        return [b"ok\n" if healthy else b"Here are /metrics and /healthz.\n"]
+        if environ["PATH_INFO"] == "/healthz":
+            return _text(start_response, HTTPStatus.OK, "ok")
+        return _text(start_response, HTTPStatus.NOT_FOUND, "Here are /metrics and /healthz.")
 
     return route
+
+
+def _request(environ: Mapping[str, Any]) -> WebRequest:
+    return WebRequest(
+        method=environ["REQUEST_METHOD"],
+        path=environ["PATH_INFO"],
+        query=environ["QUERY_STRING"],
+        headers=tuple(
+            (name.removeprefix("HTTP_").replace("_", "-").lower(), value)
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        ),
+    )
+
+
+def _text(start_response: Callable[..., Any], status: HTTPStatus, text: str) -> Iterable[bytes]:
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
+    start_response(f"{status.value} {status.phrase}", headers)
+    return [f"{text}\n".encode()]
 
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):

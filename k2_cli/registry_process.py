@@ -1,22 +1,49 @@
-"""The local stack's schema registry: Apicurio with Confluent's API, its schemas in an H2 file of ours."""
+"""The local stack's schema registry: Apicurio with Confluent's API behind its guard, its schemas in an H2 file of ours.
 
-from dataclasses import dataclass
+Clients find the guard (``registry_guard``); the registry itself is its child.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from k2_cli.health_probes import http_answers
+from k2_cli.health_probes import http_answers, refuses_other_hosts
 from k2_cli.java_artifacts import JavaArtifacts, java_executable
 from k2_cli.process_supervision import Command, Port
+
+USER = "k2"
+"""The one user that the registry knows: its guard."""
+
+FOR_ITS_GUARD_ALONE = {
+    # Whatever is asked of it, the password is asked for.
+    "quarkus.http.auth.permission.all.paths": "/*",
+    "quarkus.http.auth.permission.all.policy": "authenticated",
+    "quarkus.http.auth.basic": "true",
+    "quarkus.security.users.embedded.enabled": "true",
+    "quarkus.security.users.embedded.plain-text": "true",
+    f"quarkus.security.users.embedded.roles.{USER}": "sr-admin",
+    "apicurio.authn.enabled": "true",
+    "apicurio.authn.mechanism.priority": "basic",
+    # The guard answers no page of another origin; the registry's own list names some.
+    "quarkus.http.cors.enabled": "false",
+}
+"""What has the registry answer nobody but its guard; the containers' registry is set up likewise."""
 
 
 @dataclass(frozen=True)
 class LocalRegistry:
-    """A schema registry: its schemas in ``directory``, its programs from ``artifacts``."""
+    """A schema registry: its schemas in ``directory``, its programs from ``artifacts``.
+
+    ``environment`` is what its guard gets on top of ours: K2's settings.
+    """
 
     directory: Path
     port: int
     artifacts: JavaArtifacts
     heap_mebibytes: int = 256
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     name = "registry"
     start_timeout_seconds = 120.0
@@ -39,32 +66,38 @@ class LocalRegistry:
             JavaArtifactError: Its programs can't be had.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        guard = [sys.executable, "-m", "k2_cli.registry_guard", "--port", str(self.port)]
+        return Command(
+            [*guard, "--record", str(self.directory / "process.json"), "--", *self._registry()], self.environment
+        )
+
+    def is_healthy(self, _since: datetime, /) -> bool:
+        """Whether its API answers, and answers nobody who asks by a name that is not its own."""
+        url = f"{self.url}/subjects"
+        return http_answers(url) and refuses_other_hosts(url)
+
+    def _registry(self) -> list[str]:
         options = {
             "quarkus.http.host": "127.0.0.1",
-            "quarkus.http.port": self.port,
-            # Left alone, its management interface listens on port 9000 of every network.
-            "quarkus.management.host": "127.0.0.1",
-            "quarkus.management.port": 0,
+            **FOR_ITS_GUARD_ALONE,
+            # Its management interface has no log-in, and nobody asks it.
+            "quarkus.management.host-enabled": "false",
             "apicurio.storage.sql.kind": "h2",
-            "apicurio.datasource.url": f"jdbc:h2:file:{self.directory / 'schemas'}",
+            # Written before it is answered: a schema that a killed registry forgot would leave its messages unreadable,
+            # and its id to another schema.
+            "apicurio.datasource.url": f"jdbc:h2:file:{self.directory / 'schemas'};WRITE_DELAY=0",
             "apicurio.datasource.jdbc.initial-size": 1,
             "apicurio.datasource.jdbc.min-size": 1,
             "apicurio.datasource.jdbc.max-size": 8,
         }
-        return Command(
-            [
-                str(java_executable()),
-                f"-Xmx{self.heap_mebibytes}m",
-                "-XX:+ExitOnOutOfMemoryError",
-                "-XX:+UseSerialGC",
-                # It starts a third faster so, and answers few questions: clients keep the schemas they have seen.
-                "-XX:TieredStopAtLevel=1",
-                *(f"-D{name}={value}" for name, value in options.items()),
-                "-jar",
-                str(self.artifacts.registry_directory() / "quarkus-run.jar"),
-            ]
-        )
-
-    def is_healthy(self, _since: datetime, /) -> bool:
-        """Whether its API answers."""
-        return http_answers(f"{self.url}/subjects")
+        return [
+            str(java_executable()),
+            f"-Xmx{self.heap_mebibytes}m",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-XX:+UseSerialGC",
+            # It starts a third faster so, and answers few questions: clients keep the schemas they have seen.
+            "-XX:TieredStopAtLevel=1",
+            *(f"-D{name}={value}" for name, value in options.items()),
+            "-jar",
+            str(self.artifacts.registry_directory() / "quarkus-run.jar"),
+        ]

@@ -23,6 +23,9 @@ def repair(
     roll_forward: Annotated[
         bool, typer.Option("--roll-forward", help="Undo a rollback of the table to an older snapshot.")
     ] = False,
+    unhalt: Annotated[
+        bool, typer.Option("--unhalt", help="Read a halted topic on, where its log has what was ingested.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
@@ -36,19 +39,24 @@ def repair(
 
     --roll-forward makes the snapshot current that the ledger belongs to.
 
+    --unhalt shows what the ledger records as cut off from the topic's log, or as lost, and what the log has there.
+    Where it has what was ingested the halt ends; where it has something else the halt stays, and the command says why.
+
     Trades and bars of the days are built again by the sensors, or by k2 catch-up.
 
     Example: k2 repair --feed asx --date 2014-03-11 --dry-run
     """
-    if not (day or dead_letters or roll_forward):
+    if not (day or dead_letters or roll_forward or unhalt):
         raise RepairRequestError(
             "say what to repair: --date YYYY-MM-DD for a day's rows, --dead-letters for those that would not decode, "
-            "--roll-forward for a table that was rolled back"
+            "--roll-forward for a table that was rolled back, --unhalt for a topic that is halted"
         )
-    if roll_forward and (day or dead_letters):
+    if roll_forward and (day or dead_letters or unhalt):
         raise RepairRequestError("--roll-forward goes alone: it is of the table, not of days. Roll forward first")
+    if unhalt and (day or dead_letters):
+        raise RepairRequestError("--unhalt goes alone: it is of the topic, not of days")
     from k2_cli.declared_feeds import usable_feed
-    from k2_cli.repair_report import print_day, print_dead_letters, print_roll_forward
+    from k2_cli.repair_report import print_day, print_dead_letters, print_roll_forward, print_unhalting
     from k2_cli.repairing import Repairs
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
@@ -59,6 +67,8 @@ def repair(
     table = f"{feed}.raw_trades"
     if roll_forward:
         print_roll_forward(table, repairs.roll_forward(), dry_run, as_json)
+    elif unhalt:
+        print_unhalting(table, repairs.unhalt(), dry_run, as_json)
     elif dead_letters:
         only = None if day is None else day.date()
         print_dead_letters(table, repairs.dead_letters(only), dry_run, as_json)

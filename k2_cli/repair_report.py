@@ -10,7 +10,9 @@ from rich.console import Console
 from k2_cli.table_display import TableColumn, show_columns, visible
 from k2_market.day_difference import DayDifference, Found
 from k2_market.dead_letter_repair import Revival
+from k2_market.errors import K2Error
 from k2_market.offset_ranges import RangeSet
+from k2_market.unhalting import Unhalting
 from k2_resources.roll_forward import WayForward
 
 _RANGES_SHOWN = 3
@@ -77,6 +79,83 @@ def print_roll_forward(table: str, forward: WayForward | None, dry_run: bool, as
         )
         if dry_run:
             print(_DRY)
+
+
+class StillHalted(K2Error):
+    """A topic stays halted, since its log does not have what was ingested."""
+
+
+def print_unhalting(table: str, found: Unhalting, dry_run: bool, as_json: bool) -> None:
+    """Print what is recorded of a topic as cut off or lost, beside what its log has, and what came of it.
+
+    Raises:
+        StillHalted: The topic stays halted; not in a dry run, which tells it only.
+    """
+    if as_json:
+        print(json.dumps(_unhalting_as_json(table, found, dry_run)))
+    else:
+        _print_unhalting(table, found, dry_run)
+    if found.against and not dry_run:
+        raise StillHalted(f"{table}: {found.topic.name} stays halted: {_against(found)}")
+
+
+def _print_unhalting(table: str, found: Unhalting, dry_run: bool) -> None:
+    console = Console(highlight=False)
+    console.print(f"{table}, topic {found.topic.name} ({found.topic.topic_id})")
+    if not found.recorded:
+        console.print("It is not halted, and nothing is wrongly recorded as lost. Nothing to repair.")
+        return
+    partitions = {each.partition for one in found.recorded for each in one.offsets}
+    logs = [each for each in found.topic.partitions if each.partition in partitions]
+    show_columns(
+        [
+            TableColumn("partition", [str(each.partition) for each in logs], True),
+            TableColumn("log begins at", [f"{each.low:,}" for each in logs], True),
+            TableColumn("ends at", [f"{each.stable_end:,}" for each in logs], True),
+        ],
+        console,
+    )
+    show_columns(
+        [
+            TableColumn("recorded as", ["cut off" if each.truncated else "lost" for each in found.recorded], False),
+            TableColumn("count", [f"{len(each.offsets):,}" for each in found.recorded], True),
+            TableColumn("what the log has there", [str(each.in_log) for each in found.recorded], False),
+            TableColumn("offsets", [_places(each.offsets) for each in found.recorded], False),
+        ],
+        console,
+    )
+    if found.against:
+        console.print(f"The topic {'would stay' if dry_run else 'stays'} halted: {_against(found)}")
+    elif found.is_halted:
+        console.print(f"The halt {'would end' if dry_run else 'has ended'}: the topic is read on by the next look.")
+    if found.lost:
+        console.print(f"As lost {'would' if dry_run else 'do'} no more count {len(found.lost):,} offsets.")
+    if dry_run:
+        console.print(_DRY)
+
+
+def _against(found: Unhalting) -> str:
+    told = "; ".join(f"at {_places(each.offsets)} the log has {each.in_log}" for each in found.against)
+    return f"{told}. Create the topic anew: its new id is ingested by itself"
+
+
+def _unhalting_as_json(table: str, found: Unhalting, dry_run: bool) -> dict[str, Any]:
+    return {
+        "table": table,
+        "dry_run": dry_run,
+        "topic": found.topic.name,
+        "topic_id": found.topic.topic_id,
+        "recorded": [
+            {
+                "as": "truncated" if each.truncated else "lost",
+                "in_log": each.in_log.name.lower(),
+                "offsets": [str(offsets) for offsets in each.offsets],
+            }
+            for each in found.recorded
+        ],
+        "halted": bool(found.against) or (found.is_halted and dry_run),
+        "taken_back": [] if dry_run else [str(each) for each in (*found.truncated, *found.lost)],
+    }
 
 
 def _show(found: Sequence[Found], console: Console) -> None:

@@ -13,8 +13,10 @@ from k2_market.block_decoder import DayWindow
 from k2_market.day_difference import DayDifference
 from k2_market.dead_letter_repair import Revival
 from k2_market.feed import Feed
+from k2_market.unhalting import Unhalting
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.ledger_against_log import LedgerAgainstLog
 from k2_resources.raw_repair import DayRepair, DeadLetterRepair, days_with_dead_letters
 from k2_resources.raw_rewrite import RawRewriter
 from k2_resources.reread_messages import Decoder, RereadMessages
@@ -22,6 +24,7 @@ from k2_resources.roll_forward import WayForward, roll_forward, way_forward
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
 from k2_resources.topic_reader import TopicReader
+from k2_resources.unhalting import Unhalt
 from k2_sensors.rechecked_days import recheck
 from k2_sensors.stale_day_sensor import blocked_days
 from k2_sensors.unreported_commits import report_unreported
@@ -82,6 +85,18 @@ class Repairs:
         forward = roll_forward(self._rewriter, self._catalog)
         self._report([] if forward is None else forward.days)
         return forward
+
+    def unhalt(self) -> Unhalting:
+        """End the halt of the feed's topic, where its log has what was ingested.
+
+        Returns:
+            What the ledger records, beside what the log has.
+        """
+        topic = self.feed.topics.trades
+        reader = TopicReader(self.settings.bootstrap_servers, topic, f"k2-{self.feed.name}-repair")
+        log = LedgerAgainstLog(reader, SchemaRegistry(self.settings.schema_registry_url))
+        unhalt = Unhalt(topic, KafkaTopics(self.settings.bootstrap_servers), log)
+        return unhalt.look(self._rewriter.view()) if self.dry_run else unhalt.commit(self._rewriter)
 
     @cached_property
     def _catalog(self) -> Catalog:

@@ -17,7 +17,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for pr
     from k2_resources.settings import Settings
 
     settings = Settings.load()
-    statuses = LocalStack.of(settings).status()
+    statuses = LocalStack.to_show(settings).status()
     refused = usable_feeds(settings).refused
     if as_json:
         typer.echo(as_json_text(statuses, refused))

@@ -62,10 +62,12 @@ ADVICE: Mapping[AlarmKind, str] = {
     AlarmKind.ROLLED_BACK: "Ingestion stands still until it is rolled forward: `k2 repair --feed {feed} "
     "--roll-forward`.",
     AlarmKind.UNTRUSTED: "Ingestion stands still. `k2 verify ledger --feed {feed}` says what is wrong.",
-    AlarmKind.TRUNCATED: "What the topic gives there now is something else, so its ingestion is halted. Create the "
-    "topic anew: its new id is ingested by itself.",
+    AlarmKind.TRUNCATED: "What the topic gives there now may be something else, so its ingestion is halted. "
+    "`k2 repair --feed {feed} --unhalt` shows what it gives there, and ends the halt where that is what was ingested. "
+    "Where it is something else, create the topic anew: its new id is ingested by itself.",
     AlarmKind.LOST: "They are gone, and recorded as lost; ingestion goes on behind them. Give the topic more room "
-    "(retention.bytes), or load them again from their source.",
+    "(retention.bytes), or load them again from their source. `k2 repair --feed {feed} --unhalt` takes back what is "
+    "recorded as lost and is not.",
     AlarmKind.RECREATED: "Ingestion goes on under the new id by itself; what is missing has to come from its source.",
     AlarmKind.DELETED: "Create it anew, and its new id is ingested by itself; what is missing has to come from its "
     "source.",

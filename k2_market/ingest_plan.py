@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
+from k2_market.ingest_claims import halted
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.topic_state import TopicState
@@ -116,11 +117,7 @@ def pending_or_waiting(facts: IngestFacts) -> RangeSet | Waiting:
     """The ranges that may be started now, before cutting; or why none may."""
     truncated = facts.truncated | facts.ledger.truncated.of_topic(facts.topic.topic_id)
     if truncated:
-        return Waiting(
-            f"halted: the log of {facts.topic.name} ended before offsets that are in the ledger: "
-            f"{', '.join(map(str, truncated))}. What the topic gives there now is something else. Create the topic "
-            "anew: its new id is ingested by itself"
-        )
+        return Waiting(halted(facts.topic.name, truncated))
     if len(facts.in_flight) >= MAX_RUNS_IN_FLIGHT:
         return Waiting(f"{len(facts.in_flight)} ingest runs are in flight")
     pending = facts.pending

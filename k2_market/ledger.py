@@ -129,6 +129,10 @@ class Ledger:
             raise LedgerError(f"repair {batch_id}: {dead_letters} dead letters among {self.messages} messages")
         return replace(self, batch_id=batch_id, dead_letters=dead_letters)
 
+    def taken_back(self, batch_id: str, truncated: RangeSet, lost: RangeSet) -> "Ledger":
+        """The ledger after some offsets were found not to be cut off, and others not to be lost."""
+        return replace(self, batch_id=batch_id, truncated=self.truncated - truncated, lost=self.lost - lost)
+
     def to_json(self) -> str:
         """The ledger as the text of its table property."""
         topics: dict[str, Any] = {

@@ -11,7 +11,7 @@ from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableA
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 from sqlalchemy import make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from k2_market.errors import K2Error
 from k2_market.table_schemas import (
@@ -73,6 +73,7 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
     Raises:
         CatalogUnavailable: The database can't be reached or opened.
     """
+    shown = _without_credentials(uri)
     parsed = urlparse(uri)
     try:
         if parsed.scheme.startswith("sqlite"):
@@ -81,7 +82,23 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
         return SqlCatalog("k2", uri=with_time_limits(uri), warehouse=warehouse, pool_pre_ping="true")
     except (SQLAlchemyError, OSError, ImportError) as error:
         said = database_said(error) if isinstance(error, SQLAlchemyError) else str(error)
-        raise CatalogUnavailable(f"Iceberg catalog {parsed.scheme}://…{parsed.path}: {said}") from error
+        raise CatalogUnavailable(f"Iceberg catalog {shown}: {said}") from error
+
+
+def _without_credentials(uri: str) -> str:
+    """A catalog's URI as messages may show it: its driver and its database.
+
+    Raises:
+        CatalogUnavailable: It is no URI; nothing of it is shown, since what can't be told apart may be a password.
+    """
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        raise CatalogUnavailable(
+            "K2_CATALOG_URI is not a SQLAlchemy URL; expected driver://user:password@host:port/database, with the "
+            "password's special characters percent-encoded, and a port of digits"
+        ) from None
+    return f"{url.drivername}://…/{(url.database or '').lstrip('/')}"
 
 
 def with_time_limits(uri: str) -> str:

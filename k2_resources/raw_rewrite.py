@@ -13,8 +13,9 @@ from pyiceberg.table import Table
 
 from k2_market.day_repair import Rewrite, dead_letters_after
 from k2_market.errors import K2Error
-from k2_market.ledger import PROPERTY
+from k2_market.ledger import PROPERTY, Ledger
 from k2_resources import crash_points
+from k2_resources.day_files import append_files
 from k2_resources.day_planning import day_files, of_day, of_other_days
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.raw_view import BATCH_ID, DAYS, RUN_ID, RawView, with_new_rows
@@ -82,6 +83,40 @@ class RawRewriter:
             raise K2Error(
                 f"{self._identifier}: the repair lost against other writers {ATTEMPTS} times; {_UNCHANGED}"
             ) from conflict
+
+    def correct_ledger(self, decide: Callable[[RawView, str], Ledger | None]) -> bool:
+        """Write another ledger, and an empty snapshot that it belongs to; whether there was one to write.
+
+        Args:
+            decide: Asked on every attempt for the ledger to be written, given the table as it is then and the id that
+                the ledger is to have; None where there is nothing to correct.
+
+        Raises:
+            LedgerError: The table's ledger can't be trusted, or the table was rolled back behind it.
+            CommitOutcomeUnknown: The catalog gave no answer, and does not show the correction.
+        """
+        try:
+            return until_first(lambda: self._attempt_ledger(decide))
+        except Conflict as conflict:
+            raise K2Error(
+                f"{self._identifier}: the correction lost against other writers {ATTEMPTS} times; {_UNCHANGED}"
+            ) from conflict
+
+    def _attempt_ledger(self, decide: Callable[[RawView, str], Ledger | None]) -> bool:
+        view, batch_id = self.view(), str(uuid.uuid4())
+        after = decide(view, batch_id)
+        if after is None:
+            return False
+        assert view.table is not None
+        transaction = TableTransaction(view.table)
+        expire_oldest(transaction, view.table)
+        append_files(transaction, [], {BATCH_ID: batch_id, RUN_ID: repair_run_id()})
+        transaction.set_properties({PROPERTY: after.to_json()})
+        crash_points.reached("before_cas")
+        settled(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
+        crash_points.reached("after_cas")
+        _log.info("ledger corrected", table=self._identifier, batch_id=batch_id)
+        return True
 
     def _attempt(self, decide: Callable[[RawView], Rewrite | None]) -> Rewritten | None:
         view = self.view()

@@ -12,7 +12,8 @@ from k2_market.day_builds import VERSIONS_PROPERTY, versions_from_json, versions
 from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.row_offsets import OFFSET_COLUMNS
+from k2_market.row_offsets import OFFSET_COLUMNS, within
+from k2_resources import day_files
 from k2_resources.day_planning import days_of
 from k2_resources.day_reader import DayReader
 
@@ -110,6 +111,20 @@ class RawView:
     def read_day(self, day: date, *columns: str) -> pa.Table:
         """A trading day's rows, all columns unless some are named; only the day's files are opened."""
         return self.reader([day]).read_day(day, *columns)
+
+    def rows_at(self, ranges: RangeSet) -> pa.Table:
+        """The rows at some offsets, all columns; files that have none of them are not opened."""
+        bounds = [
+            f"(kafka_partition = {partition} AND kafka_offset >= {spans[0][0]} AND kafka_offset < {spans[-1][1]})"
+            for (_, partition), spans in ranges.spans.items()
+        ]
+        if self.table is None or not bounds:
+            return self.schema.empty_table()
+        found = [self.schema.empty_table()]
+        for task in self.table.scan(row_filter=" OR ".join(bounds)).plan_files():
+            rows = day_files.read_files(self.table, [task.file], self.schema)
+            found.append(rows.filter(pa.array(within(rows, ranges))))
+        return pa.concat_tables(found)
 
     def all_offsets(self) -> pa.Table:
         """``kafka_topic_id``, ``kafka_partition`` and ``kafka_offset`` of every row of the table."""

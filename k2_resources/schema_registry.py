@@ -12,6 +12,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from k2_market.errors import K2Error
 from k2_resources.event_counts import count_call
 from k2_resources.retry_policy import RetryPolicy
+from k2_resources.secret_redaction import SecretRedaction
 
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
 """Readers with the newest schema can read every message ever written under a subject."""
@@ -37,6 +38,7 @@ class SchemaRegistry:
 
     def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS, retry: RetryPolicy | None = None) -> None:
         self.url = url
+        self._shown = SecretRedaction.of().text(url)
         self._retry = retry or RetryPolicy(is_transient, observe=count_call)
         # The client's own retries are off: it waits for seconds and says nothing.
         self._client = SchemaRegistryClient({"url": url, "timeout": timeout_seconds, "max.retries": 0})
@@ -89,15 +91,16 @@ class SchemaRegistry:
     def _refused(self, subject: str, schema: dict[str, Any], error: SchemaRegistryError) -> SchemaRefused:
         reason = str(error.error_message).rstrip(".")
         return SchemaRefused(
-            f"schema registry {self.url}, subject {subject}: schema {schema.get('name')!r} is refused under "
+            f"schema registry {self._shown}, subject {subject}: schema {schema.get('name')!r} is refused under "
             f"{COMPATIBILITY}: {reason}. Give new fields a default and leave the others as they are, or write to "
             "another topic."
         )
 
     def _unavailable(self, error: Exception) -> RegistryUnavailable:
+        reason = SecretRedaction.of().text(f"{type(error).__name__}: {error}")
         return RegistryUnavailable(
-            f"schema registry {self.url}: {type(error).__name__}: {error}. Is it running (`k2 status`), and is "
-            "K2_REGISTRY_URL its Confluent-compatible API?"
+            f"schema registry {self._shown}: {reason}. Is it running (`k2 status`), and is K2_REGISTRY_URL its "
+            "Confluent-compatible API?"
         )
 
 

@@ -6,9 +6,10 @@ of a webhook, ``token=…``) or by its value, where the settings name it.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import BaseModel, SecretStr
 
@@ -24,7 +25,8 @@ _SECRET_WORD = (
 )
 _SECRET_KEY = re.compile(_SECRET_WORD, re.IGNORECASE)
 # Every repetition is bounded, so that a hostile text costs time in proportion to its length.
-_URL_CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)[^\s/?#@'\"]{1,400}@", re.IGNORECASE)
+_URL_CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)[^\s/?#'\"]{1,400}@", re.IGNORECASE)
+_URL_USER = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[^\s/?#@:]{0,400}:(?=[^@]{1,400}@)", re.IGNORECASE)
 _WEBHOOK_URL = re.compile(
     r"\b(https?://)(?:(hooks\.[^\s/?#'\"]{1,250})/"
     r"|([^\s/?#'\"]{1,250})/(?:[^\s/'\"]{1,100}/){0,5}(?:services|webhooks?|hooks?)/)[^\s'\"]+",
@@ -37,9 +39,19 @@ _BEARER = re.compile(r"\b(bearer|basic)\s[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:
-    """The values of all secret settings that are set."""
-    values = (getattr(settings, name) for name in type(settings).model_fields)
-    return frozenset(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+    """The values of all secret settings that are set, and the passwords in URLs among the others, however written."""
+    values = [getattr(settings, name) for name in type(settings).model_fields]
+    secret = (value.get_secret_value() for value in values if isinstance(value, SecretStr))
+    in_urls = (found for value in values if isinstance(value, str) for found in _passwords_of(value))
+    return frozenset(secret) | {each for password in in_urls for each in (password, unquote(password))}
+
+
+def _passwords_of(url: str) -> Iterator[str]:
+    """What may be a URL's password; its readers don't agree where one ends that has an ``@`` in it."""
+    begin = _URL_USER.match(url)
+    if begin is not None:
+        rest = url[begin.end() :]
+        yield from {rest.partition("@")[0], rest.rpartition("@")[0]} - {"", rest}
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from k2_market.browser_requests import OwnHosts
 from k2_market.errors import K2Error
+from k2_resources.secret_redaction import SecretRedaction
 
 _SHIPPED_FEEDS = Path(__file__).resolve().parent.parent / "feeds"
 _PORT_FIELDS = (
@@ -54,9 +56,14 @@ class Settings(BaseSettings):
     metrics_port: _Port = 9464
     metrics_host: str = "127.0.0.1"
     """The address that the metrics exporter listens on; another than loopback only inside a container."""
+    ui_hosts: str = ""
+    """Hosts beside this machine's own by which the UI, the registry and the metrics may be asked, as a proxy's in front
+    of them: ``name`` or ``name:port``, commas between them."""
 
     kafka_bootstrap: str | None = None
     registry_url: str | None = None
+    registry_password: SecretStr | None = None
+    """What registry and guard know each other by where the guard does not start the registry: in containers."""
     catalog_uri: str | None = None
     warehouse: str | None = None
 
@@ -102,6 +109,17 @@ class Settings(BaseSettings):
             taken[port] = name
         return self
 
+    @field_validator("ui_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        OwnHosts.parse(text)
+        return text
+
+    @property
+    def own_hosts(self) -> OwnHosts:
+        """The hosts by which K2's servers may be asked."""
+        return OwnHosts.parse(self.ui_hosts)
+
     @property
     def bootstrap_servers(self) -> str:
         """Kafka's bootstrap servers."""
@@ -142,7 +160,9 @@ def _explain(location: tuple[int | str, ...], message: str, found: object) -> st
     if not location:
         return message
     name = str(location[0])
-    shown = "(a secret)" if name == "alert_webhook" else repr(found)
+    field = Settings.model_fields.get(name)
+    is_secret = field is None or "SecretStr" in str(field.annotation)
+    shown = "(a secret)" if is_secret else SecretRedaction.of().text(repr(found))
     return f"{_variable(name)}: {message} (found {shown})"
 
 

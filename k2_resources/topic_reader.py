@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from k2_market.errors import K2Error
 from k2_market.offset_ranges import RangeSet, Span
+from k2_market.topic_state import TopicState
 from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
 from k2_resources.message_gathering import Cursor, Gathering, ReadBatch, offset_of, partition_of
 from k2_resources.read_ahead import read_ahead
@@ -57,6 +58,20 @@ class TopicReader:
                 f"{'no topic' if found is None else f'topic {found}'}: it was deleted or made anew. Its offsets mean "
                 "other messages now; the next plan looks at it anew"
             )
+
+    def state(self, topic_id: str) -> TopicState:
+        """The bounds of the topic's logs, which are those of the topic of an id.
+
+        Raises:
+            OffsetsGone: The topic is another one, or there is none.
+            KafkaUnavailable: No broker answered.
+        """
+        found = self._topics.state(self._topic)
+        # A broker knows logs by their topic's name: if the topic still has its id, they were its own.
+        self.require_same_topic(topic_id)
+        if found is None or found.topic_id != topic_id:
+            raise OffsetsGone(f"{self._topic}: it was made anew while it was looked at. The next plan looks at it anew")
+        return found
 
     def read(self, ranges: RangeSet) -> Generator[ReadBatch, None, None]:
         """All messages of some ranges of this topic, batch by batch; the next is read while one is worked on.

@@ -17,7 +17,7 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
-from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, tagged_days
+from k2_assets.run_scope import FEED_TAG, tagged_days
 from k2_market.alerts import (
     Alert,
     Evaluation,
@@ -31,7 +31,7 @@ from k2_market.finding import Severity
 from k2_market.offset_ranges import RangeSet
 from k2_resources.alert_sink import AlertNotSent, AlertSink, AlertSinkResource
 from k2_resources.structured_logging import correlation
-from k2_sensors.run_records import carried_by, ingest_op_of
+from k2_sensors.run_records import attempt_of, carried_by, ingest_op_of
 
 INTERVAL_SECONDS = 5
 FIRST_LOOK_BACK = timedelta(hours=1)
@@ -92,7 +92,6 @@ def alerts_of_checks(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[
 def alerts_of_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[Alert, ...]:
     """What a failed run gives to tell."""
     evaluations = _evaluations(instance, run.run_id)
-    attempt = run.tags.get(ATTEMPT_TAG, "1")
     feed = run.tags.get(FEED_TAG)
     alert = run_failure_alert(
         run.run_id,
@@ -100,7 +99,7 @@ def alerts_of_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple
             job=run.job_name,
             feed=feed,
             days=tuple(day.isoformat() for day in tagged_days(run.tags)),
-            attempt=int(attempt) if attempt.isdecimal() else 1,
+            attempt=attempt_of(run),
             error=_error_of(instance, run.run_id),
             explained_by_check=any(not each.passed and each.blocking for each in evaluations),
             ranges=RangeSet() if feed is None else carried_by(run, ingest_op_of(feed)),

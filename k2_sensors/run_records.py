@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
+from pydantic import ValidationError
 
 from k2_assets.feed_family import build_job_name, ingest_job_name
-from k2_assets.raw_trades import IngestConfig, ranges_of
+from k2_assets.raw_trades import IngestConfig, claims_of
 from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, tagged_days
 from k2_market.build_plan import BuildPlan, FailedBuild
 from k2_market.feed import Feed
+from k2_market.ingest_claims import WrongClaim
 from k2_market.ingest_plan import FailedRun, IngestPlan
 from k2_market.offset_ranges import RangeSet
 from k2_market.table_schemas import DAY
@@ -29,6 +31,8 @@ IN_FLIGHT = [
 _FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _MOST_FAILED = 30
 """Failed runs looked at; older ones have long had their later attempts."""
+
+_LONGEST_NUMBER = 19
 
 _RECENT = timedelta(days=1)
 """How long a failed run is looked at; what still fails has failed again since (``ingest_plan.LONGEST_BACKOFF``)."""
@@ -67,11 +71,14 @@ def carried(run: dg.DagsterRun, feed: Feed) -> RangeSet:
 
 
 def carried_by(run: dg.DagsterRun, op: str) -> RangeSet:
-    """The offset ranges that an op of a run was given; none, if the run has no such op."""
+    """The offset ranges that an op of a run was given; none, if the run has no such op or they are no ranges."""
     config: dict[str, Any] = dict(run.run_config)
-    for key in ("ops", op, "config"):
-        config = config.get(key, {})
-    return ranges_of(IngestConfig(**config))
+    try:
+        for key in ("ops", op, "config"):
+            config = config.get(key, {})
+        return claims_of(IngestConfig(**config)).ranges
+    except (WrongClaim, ValidationError, TypeError, AttributeError):
+        return RangeSet()  # anyone may have written it: such a run fails at once, and carries nothing
 
 
 def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date]:
@@ -88,10 +95,10 @@ def failed_builds(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tu
             days=frozenset(tagged_days(record.dagster_run.tags)),
             attempt=attempt_of(record.dagster_run),
             ended=_ended(record),
-            raw_version=int(record.dagster_run.tags[VERSION_TAG]),
+            raw_version=version,
         )
         for record in records
-        if VERSION_TAG in record.dagster_run.tags
+        if (version := _number(record.dagster_run, VERSION_TAG)) is not None
     )
 
 
@@ -101,8 +108,14 @@ def last_table(feed: Feed) -> dg.AssetKey:
 
 
 def attempt_of(run: dg.DagsterRun) -> int:
-    """Which attempt at its ranges or days a run is, counted from 1."""
-    return int(run.tags.get(ATTEMPT_TAG, "1"))
+    """Which attempt at its ranges or days a run is, counted from 1; the first, where its tag says nothing else."""
+    return max(1, _number(run, ATTEMPT_TAG) or 1)
+
+
+def _number(run: dg.DagsterRun, tag: str) -> int | None:
+    """The whole number that a run's tag holds; None where it holds none, since whoever starts a run may write it."""
+    text = run.tags.get(tag, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else None
 
 
 def not_run_yet(wanted: _Plan, instance: dg.DagsterInstance) -> _Plan | None:

@@ -86,8 +86,19 @@ def _why_dead(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime)
 def _signature(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     """The process that a run has signed with; a run that is carried out again begins with its parent's, copied."""
     tag = run.tags.get(PROCESS_TAG)
-    parent = None if tag is None or run.parent_run_id is None else instance.get_run_by_id(run.parent_run_id)
+    if tag is None or not _names_a_process(tag):
+        return None
+    parent = None if run.parent_run_id is None else instance.get_run_by_id(run.parent_run_id)
     return None if parent is not None and parent.tags.get(PROCESS_TAG) == tag else tag
+
+
+def _names_a_process(tag: str) -> bool:
+    """Whether a tag names one: whoever starts a run may write it."""
+    try:
+        RunProcess.parse(tag)
+    except ValueError:
+        return False
+    return True
 
 
 def _begun(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:

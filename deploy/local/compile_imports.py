@@ -10,13 +10,14 @@ from pathlib import Path
 import dagster as dg
 import dagster._cli
 import dagster._daemon.cli
-import dagster_webserver.cli  # noqa: F401
 import exchange_calendars  # noqa: F401
 import httpx2
 
 import k2_cli.bars
+import k2_cli.guarded_webserver
 import k2_cli.local_stack
 import k2_cli.main
+import k2_cli.registry_guard
 import k2_cli.sql  # noqa: F401
 import k2_sensors.kafka_sensor  # noqa: F401
 from k2_assets.definitions import build_defs

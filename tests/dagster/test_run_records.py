@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -10,11 +10,21 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from k2_assets.feed_family import build_job_name, ingest_job_name
-from k2_assets.run_scope import VERSION_TAG
+from k2_assets.run_process import PROCESS_TAG
+from k2_assets.run_scope import ATTEMPT_TAG, DAYS_TAG, VERSION_TAG
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange
 from k2_sensors import run_records
-from k2_sensors.run_records import failed_builds, failed_ingests, ingest_op, ingests_in_flight
+from k2_sensors.alerts import alerts_of_failure
+from k2_sensors.run_records import (
+    builds_in_flight,
+    carried,
+    failed_builds,
+    failed_ingests,
+    ingest_op,
+    ingests_in_flight,
+)
+from k2_sensors.run_watch import end_dead_runs
 
 FEEDS = Path(__file__).resolve().parents[2] / "feeds"
 CONFIG = {"topic_id": "t", "ranges": {"0": [[0, 5]]}}
@@ -70,3 +80,69 @@ def test_runs_of_another_feed_and_runs_that_ended_are_in_nobodys_way(instance: d
         ingest(instance, feed_, status)
 
     assert [run.run_id for run in ingests_in_flight(instance, feed)] == [under_way.run_id]
+
+
+STRANGE_CONFIGS = [
+    {"topic_id": "t", "ranges": {"zero": [[0, 5]]}},
+    {"topic_id": "t", "ranges": {"0": [[5, 0]]}},
+    {"topic_id": "t", "ranges": {"0": [[1, 2, 3]]}},
+    {"topic_id": "", "ranges": {"0": [[0, 5]]}},
+    {"topic_id": "t", "lost": {"-1": [[0, 5]]}},
+    {"topic_id": 7, "ranges": []},
+    {"no": "such key"},
+    "text",
+    None,
+]
+
+
+@pytest.mark.parametrize("config", STRANGE_CONFIGS, ids=str)
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE])
+def test_a_run_that_was_told_nonsense_keeps_no_sensor_from_the_others(
+    instance: dg.DagsterInstance, feed: Feed, config: object, status: dg.DagsterRunStatus
+) -> None:
+    strange = {"ops": {ingest_op(feed): {"config": config}}}
+    create_run_for_test(instance, job_name=ingest_job_name(feed), status=status, run_config=strange)
+    ingest(instance, feed, dg.DagsterRunStatus.STARTED)
+    ingest(instance, feed, dg.DagsterRunStatus.FAILURE)
+
+    in_flight = [carried(run, feed) for run in ingests_in_flight(instance, feed)]
+    assert [list(each) for each in in_flight if each] == [[OffsetRange("t", 0, 0, 5)]]
+    assert [list(run.ranges) for run in failed_ingests(instance, feed, datetime.now(UTC))] == [
+        [OffsetRange("t", 0, 0, 5)]
+    ]
+
+
+STRANGE_TAGS = [
+    {DAYS_TAG: "no json"},
+    {DAYS_TAG: '["2026-11-31"]'},
+    {DAYS_TAG: "7"},
+    {DAYS_TAG: "[7]"},
+    {"dagster/partition": "yesterday"},
+    {VERSION_TAG: "newest"},
+    {VERSION_TAG: "-1"},
+    {ATTEMPT_TAG: "one"},
+    {ATTEMPT_TAG: "-5"},
+    {ATTEMPT_TAG: "9" * 4_000},
+    {ATTEMPT_TAG: "²"},
+    {PROCESS_TAG: "nobody"},
+    {PROCESS_TAG: "host/boot/pid/started"},
+]
+
+
+@pytest.mark.parametrize("tags", STRANGE_TAGS, ids=lambda tags: str(tags)[:40])
+def test_a_run_with_strange_tags_keeps_no_sensor_from_the_others(
+    instance: dg.DagsterInstance, feed: Feed, tags: dict[str, str]
+) -> None:
+    for job in (ingest_job_name(feed), build_job_name(feed)):
+        for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE):
+            create_run_for_test(instance, job_name=job, status=status, tags={VERSION_TAG: "7", **tags})
+    good = {VERSION_TAG: "8", ATTEMPT_TAG: "2", DAYS_TAG: '["2026-11-20"]'}
+    create_run_for_test(instance, job_name=build_job_name(feed), status=dg.DagsterRunStatus.FAILURE, tags=good)
+
+    builds = failed_builds(instance, feed, datetime.now(UTC))
+    assert [(run.raw_version, run.attempt) for run in builds if run.days == {date(2026, 11, 20)}] == [(8, 2)]
+    assert all(1 <= run.attempt < 10**19 for run in builds)
+    assert builds_in_flight(instance, feed) == frozenset()
+    assert end_dead_runs(instance) == []
+    failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    assert all(isinstance(alerts_of_failure(instance, run), tuple) for run in failed)

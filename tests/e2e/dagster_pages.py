@@ -31,10 +31,10 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def browser_page(executable: str) -> Iterator[Page]:
-    """A page of a new browser, with Dagster's navigation folded to its icons."""
+def browser_page(executable: str, *flags: str) -> Iterator[Page]:
+    """A page of a new browser, with Dagster's navigation folded to its icons; ``flags`` are Chromium's own."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, headless=True, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=executable, headless=True, args=[*_FLAGS, *flags])
         context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         context.add_init_script("localStorage.setItem('dagster-nav-collapsed', 'true')")
         context.set_default_timeout(_TIMEOUT_MS)

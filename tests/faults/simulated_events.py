@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 import dagster as dg
@@ -11,9 +12,11 @@ from simulated_broker import Fate, SimulatedBroker, SimulatedLog
 from simulated_catalog import SimulatedCatalog
 from simulated_dagster import SimulatedDagster
 from simulated_ingest import JOB, RAW_TRADES, SimulatedIngest
-from simulated_messages import EPOCH, Message, poison, trades
+from simulated_messages import EPOCH, FEED, Message, poison, trades
 from simulated_turns import Process, Turns
 from simulated_weather import Weather
+
+from k2_sensors.run_records import ingest_op
 
 _MOST_TOPICS = 3
 _MOST_PROCESSES = 4
@@ -46,6 +49,7 @@ class SimulatedEvents:
             "two daemons": self.start_second_daemon,
             "two writers on one range": self.force_onto_one_range,
             "request delivered twice": self.deliver_twice,
+            "run told what is not so": self.tell_a_run_anything,
             "catalog down": self.break_catalog,
             "table rolled back": self.roll_back,
             "table dropped": self.drop_table,
@@ -166,6 +170,22 @@ class SimulatedEvents:
             run = self._dagster.add(JOB, twin.run_config, twin.partition, {})
         else:
             run = self._ingest.request_day(EPOCH.date() - timedelta(days=self._random.randint(0, 2)))
+        self._ingest.start_run(run)
+        return True
+
+    def tell_a_run_anything(self) -> bool:
+        """Someone starts a run that is told of its topic whatever comes to mind: some of it may be so."""
+        if self._is_busy() or self._broker.topic is None:
+            return False
+        config: dict[str, Any] = {"topic_id": self._broker.topic.topic_id, "ranges": {}, "lost": {}, "truncated": {}}
+        for key in self._random.sample(("ranges", "lost", "truncated"), self._random.randint(1, 3)):
+            partition = self._random.randrange(len(self._broker.topic.logs) + 1)
+            log = self._broker.log_of(partition)
+            start = self._random.randrange((0 if log is None else log.high) + 5)
+            config[key] = {str(partition): [[start, start + self._random.randint(1, 10)]]}
+        ops = {ingest_op(FEED): {"config": config}}
+        run = self._dagster.add(JOB, {"ops": ops}, EPOCH.date().isoformat(), {})
+        self._turns.tell("stranger", f"starts {run.run_id}, told {config}")
         self._ingest.start_run(run)
         return True
 

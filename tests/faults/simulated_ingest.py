@@ -20,12 +20,13 @@ from simulated_weather import Weather
 
 from k2_assets.feed_family import ingest_job_name
 from k2_assets.ingestion import Ingestion
-from k2_assets.raw_trades import IngestConfig, pending_of_day, ranges_of
+from k2_assets.raw_trades import IngestConfig, claims_of, pending_of_day
 from k2_market.block_decoder import DayWindow
 from k2_market.errors import K2Error, LedgerError
-from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.offset_ranges import RangeSet
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources import iceberg_catalog
+from k2_resources.claim_lookup import looked_up
 from k2_resources.iceberg_catalog import ensure_table
 from k2_resources.raw_table import RawTable
 from k2_resources.schema_registry import RegistryUnavailable
@@ -149,12 +150,9 @@ class SimulatedIngest:
             day = date.fromisoformat(run.partition)
             ranges = pending_of_day(FEED, TradingCalendar.of(FEED), topics, table.ledger(), day)
             return list(ingestion.run(ranges, RangeSet()).by_day)
-        config = IngestConfig(**run.run_config["ops"][ingest_op(FEED)]["config"])
-        lost, truncated = (
-            RangeSet.of(OffsetRange(config.topic_id, int(p), *span) for p, spans in each.items() for span in spans)
-            for each in (config.lost, config.truncated)
-        )
-        return list(ingestion.run(ranges_of(config), lost, truncated).by_day)
+        told = claims_of(IngestConfig(**run.run_config["ops"][ingest_op(FEED)]["config"]))
+        claims = looked_up(told, ingestion.reader, ingestion.registry, table)
+        return list(ingestion.run(claims.ranges, claims.lost, claims.truncated).by_day)
 
     def _iceberg(self) -> Any:
         return SimpleNamespace(raw_table=lambda feed: RawTable(self.catalog, feed))

@@ -28,6 +28,7 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "log truncated": ("B11",),
     "poison message": ("M1", "M2", "M3", "M4", "M6"),
     "registry down": ("S1",),
+    "run told what is not so": ("W2",),
 }
 """Every kind of fault, and what the catalogue of faults calls it, where it has it."""
 

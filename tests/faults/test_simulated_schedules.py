@@ -82,6 +82,7 @@ WRONG_INGESTION: dict[Callable[[], AbstractContextManager[None]], str] = {
     wrong_ingestion.dead_letters_dropped: "lost though the ledger covers them",
     wrong_ingestion.days_not_reported: "was not reported since",
     wrong_ingestion.failed_runs_keep_their_ranges: "not quiet after",
+    wrong_ingestion.claims_believed: "said to be truncated and never were",
 }
 """What is done wrong, and what the checker says of it."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pyarrow as pa
+import simulated_ingest
 from confluent_kafka import KafkaError, Message
 from dagster import DagsterRunStatus
 from pyiceberg.catalog import Catalog
@@ -212,4 +213,11 @@ def rollbacks_not_noticed() -> Iterator[None]:
         return Ledger() if text is None else Ledger.from_json(text)
 
     with patch.object(raw_table, "ledger_of", believed), patch.object(raw_view, "ledger_of", believed):
+        yield
+
+
+@contextmanager
+def claims_believed() -> Iterator[None]:
+    """What a run is told was cut off and lost is recorded, whether it is so or not."""
+    with patch.object(simulated_ingest, "looked_up", lambda claims, *_: claims):
         yield

@@ -82,6 +82,14 @@ class TestTheK2Command:
         stored = _registry_call(settings.schema_registry_url, f"schemas/ids/{schema_id}")["schema"]
         assert json.loads(stored) == SCHEMA
 
+    def test_down_stops_what_a_setting_points_elsewhere_for_by_now(self, settings: Settings) -> None:
+        assert _k2(settings, "up", "--only", "registry").returncode == 0
+        elsewhere = settings.model_copy(update={"registry_url": "http://127.0.0.1:1"})
+        assert _states(elsewhere)["registry"] == "running"
+        stopped = _k2(elsewhere, "down")
+        assert (stopped.returncode, "registry: stopped" in stopped.stderr) == (0, True)
+        assert _states(settings)["registry"] == "stopped"
+
 
 class TestDagsterProcesses:
     """Code server, webserver and daemon on a home of their own, with definitions of their own."""
@@ -137,7 +145,8 @@ def _states(settings: Settings) -> dict[str, str]:
 
 
 def _listens_on_loopback_alone(pid: int | None) -> bool:
-    connections = psutil.Process(pid).net_connections()
+    process = psutil.Process(pid)
+    connections = [each for one in (process, *process.children(recursive=True)) for each in one.net_connections()]
     listening = [each.laddr.ip.removeprefix("::ffff:") for each in connections if each.status == psutil.CONN_LISTEN]
     return bool(listening) and all(ipaddress.ip_address(address).is_loopback for address in listening)
 

@@ -11,9 +11,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from forged_requests import EVIL, Forged, send
 from prometheus_client.parser import text_string_to_metric_families
 
 from k2_cli.metrics_exporter import ExporterPortTaken, exporter_server
@@ -100,3 +102,23 @@ def test_a_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ExporterPortTaken, match=f"port {port}.*K2_METRICS_PORT"):
             exporter_server(Settings(home=tmp_path, metrics_port=port))
+
+
+def test_no_page_of_another_site_reads_the_metrics_and_scrapers_do(tmp_path: Path) -> None:
+    with running_exporter(tmp_path / "k2", K2_UI_HOSTS="exporter") as (_, url):
+        port = urlsplit(url).port
+        assert port is not None
+        forged = [
+            Forged("rebound name", "GET", "/metrics", {}, None, "evil.example:9464"),
+            Forged("another origin", "GET", "/metrics", {"Origin": EVIL}),
+            Forged("image", "GET", "/metrics", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}),
+            Forged("no host", "GET", "/metrics", {}, None, "[nonsense"),
+            Forged("sent", "POST", "/metrics", {"Content-Type": "application/json"}, "{}"),
+        ]
+        answers = [send(port, each) for each in forged]
+        assert [each.status for each in answers] == [421, 403, 403, 400, 405]
+        assert not any(b"k2_" in each.body for each in answers)
+        for host in (None, "localhost", "exporter:9464"):
+            answer = send(port, Forged("scraper", "GET", "/metrics", {}, None, host))
+            assert answer.status == 200
+            assert b"k2_exporter_part_up" in answer.body

@@ -4,9 +4,13 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+
+from k2_cli.registry_process import FOR_ITS_GUARD_ALONE, USER
+from k2_market.browser_requests import Authority, OwnHosts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -68,6 +72,43 @@ def test_volumes_are_declared_or_lie_in_the_repository(name: str) -> None:
         assert source in COMPOSE["volumes"] or (REPOSITORY / source).is_file()
 
 
+def test_what_is_published_is_guarded_or_speaks_no_http() -> None:
+    published = {name for name, service in SERVICES.items() if service.get("ports")}
+    assert published == {"kafka", "registry-guard", "webserver", "exporter"}
+    commands = {name: SERVICES[name]["command"][:3] for name in published - {"kafka"}}
+    assert commands == {
+        "registry-guard": ["python", "-m", "k2_cli.registry_guard"],
+        "webserver": ["python", "-m", "k2_cli.guarded_webserver"],
+        "exporter": ["python", "-m", "k2_cli.metrics_exporter"],
+    }
+    for name in commands:
+        assert SERVICES[name]["healthcheck"]["test"][:4] == ["CMD", "python", "-m", "k2_cli.health_probes"], name
+
+
+def test_the_registry_in_a_container_answers_its_guard_alone_as_on_a_laptop() -> None:
+    environment = SERVICES["registry"]["environment"]
+    for option, value in FOR_ITS_GUARD_ALONE.items():
+        assert environment[re.sub(r"[.-]", "_", option).upper()] == value, option
+    assert environment["QUARKUS_MANAGEMENT_HOST"] == "127.0.0.1"
+    password = environment[f"QUARKUS_SECURITY_USERS_EMBEDDED_USERS_{USER.upper()}"]
+    assert SERVICES["registry-guard"]["environment"]["K2_REGISTRY_PASSWORD"] == password
+    assert not SERVICES["registry"].get("ports")
+
+
+def test_containers_ask_guarded_ones_by_names_that_these_know() -> None:
+    url = urlsplit(SERVICES["code-server"]["environment"]["K2_REGISTRY_URL"])
+    assert url.hostname == "registry-guard"
+    for name in ("registry-guard", "exporter"):
+        hosts = SERVICES[name]["environment"]["K2_UI_HOSTS"]
+        assert hosts.endswith(",${K2_UI_HOSTS:-}")
+        assert Authority(name) in OwnHosts.parse(hosts.removesuffix("${K2_UI_HOSTS:-}"))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_runs_a_webserver_of_dagsters_own(name: str) -> None:
+    assert "dagster-webserver" not in str(SERVICES[name].get("command", ""))
+
+
 def test_kafkas_data_lies_on_a_volume() -> None:
     kafka = SERVICES["kafka"]
     assert f"kafka-data:{kafka['environment']['KAFKA_LOG_DIRS']}" in kafka["volumes"]
@@ -85,7 +126,7 @@ def test_kafka_in_a_container_is_set_up_as_on_a_laptop() -> None:
 def test_no_secret_has_a_value_in_the_file() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
-            if "PASSWORD" in variable:
+            if "PASSWORD" in variable or variable.startswith("QUARKUS_SECURITY_USERS_EMBEDDED_USERS_"):
                 assert re.match(r"^\$\{K2_POSTGRES_PASSWORD:\?.+\}$", str(value)), (name, variable)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from free_ports import free_ports
 
-from k2_cli.health_probes import code_server_serves, graphql, http_answers, kafka_answers
+from k2_cli.health_probes import code_server_serves, graphql, http_answers, kafka_answers, refuses_other_hosts
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -72,3 +72,9 @@ def test_a_broker_that_is_not_there_is_no_noise_on_stderr(capfd: pytest.CaptureF
     (port,) = free_ports(1)
     assert not kafka_answers(f"127.0.0.1:{port}")
     assert capfd.readouterr().err == ""
+
+
+def test_a_server_that_answers_any_name_or_none_refuses_no_other_host(url: str) -> None:
+    assert not refuses_other_hosts(f"{url}/healthy")
+    assert not refuses_other_hosts(f"{url}/failing")
+    assert not refuses_other_hosts(f"http://127.0.0.1:{free_ports(1)[0]}/")

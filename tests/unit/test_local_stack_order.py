@@ -1,5 +1,6 @@
 import fcntl
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
@@ -164,6 +165,37 @@ class TestTheStackOfTheSettings:
             if isinstance(service, LocalKafka | LocalRegistry | CodeServer):
                 continue  # looked at while they run, in tests/integration
             assert "0.0.0.0" not in service.prepare().arguments
+
+
+class TestWhatRunsThoughSettingsHaveChanged:
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Iterator[Settings]:
+        """Those of a home in which a service named kafka was started."""
+        settings = Settings(home=tmp_path)
+        supervisor = Supervisor(tmp_path / "run", settings.log_directory, until_parent_ends=True)
+        with supervisor.running(ScriptService(free_ports(1)[0], SERVER, "kafka")):
+            yield settings
+
+    @pytest.mark.parametrize("name", ["kafka_bootstrap", "registry_url"])
+    def test_is_stopped_though_a_setting_points_elsewhere_by_now(self, settings: Settings, name: str) -> None:
+        moved = settings.model_copy(update={name: "elsewhere:9092"})
+        lines: list[str] = []
+        LocalStack.to_stop(moved).down(lines.append)
+        assert lines == ["kafka: stopped"]
+
+    def test_is_stopped_though_a_feeds_file_is_wrong_by_now(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / "feeds").mkdir()
+        (tmp_path / "feeds" / "broken.toml").write_text("name = ", encoding="utf-8")
+        lines: list[str] = []
+        LocalStack.to_stop(settings.model_copy(update={"feeds_dir": tmp_path / "feeds"})).down(lines.append)
+        assert lines == ["kafka: stopped"]
+
+    def test_is_shown_for_as_long_as_it_runs(self, settings: Settings) -> None:
+        moved = settings.model_copy(update={"kafka_bootstrap": "broker:9092"})
+        states = {each.name: each.state for each in LocalStack.to_show(moved).status()}
+        assert states["kafka"] is ServiceState.RUNNING
+        LocalStack.to_stop(moved).down(ignore)
+        assert "kafka" not in [each.name for each in LocalStack.to_show(moved).status()]
 
 
 def test_dagsters_home_gets_our_settings_and_the_code_servers_address(tmp_path: Path) -> None:

@@ -148,3 +148,18 @@ def test_a_refused_schema_is_told_with_its_subject_and_the_reason_and_not_tried_
         registry(double.url).register("t-value", TRADE)
 
     assert len(double.requests) == 2
+
+
+def test_a_password_in_the_url_is_sent_and_never_told(double: RegistryDouble) -> None:
+    with_password = double.url.replace("http://", "http://k2:hunter%2F22@")
+    registry = SchemaRegistry(with_password, retry=RetryPolicy(is_transient, retries=0))
+    double.answers["GET", "/schemas/ids/1"] = [(401, {"error_code": 40101, "message": "Unauthorized"})]
+    with pytest.raises(RegistryUnavailable) as refused:
+        registry.writer_schemas([1])
+    double.server.shutdown()
+    double.server.server_close()
+    with pytest.raises(RegistryUnavailable) as silent:
+        registry.writer_schemas([2])
+    for error in (refused.value, silent.value):
+        assert "hunter" not in str(error)
+        assert "://***@127.0.0.1" in str(error)

@@ -69,6 +69,30 @@ def test_the_secrets_of_settings_are_those_that_are_set() -> None:
     assert secrets_of(Some()) == {"https://x.example/abc"}
 
 
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        ("postgresql+psycopg2://k2:hunter22@db:5432/k2", {"hunter22"}),
+        ("http://k2:hunter%2F22@registry:8080/apis/ccompat/v7", {"hunter%2F22", "hunter/22"}),
+        ("postgresql://k2:hun@ter22@db/k2", {"hun", "hun@ter22"}),
+        ("postgresql://k2:hun/ter#22@db/k2", {"hun/ter#22"}),
+        ("s3://key:hunter22@store/w", {"hunter22"}),
+        ("postgresql://k2@db:5432/k2", set()),
+        ("sqlite:////home/k2/catalog.db", set()),
+        ("broker-1:9092,broker-2:9092", set()),
+    ],
+)
+def test_a_password_in_a_settings_url_is_a_secret_however_it_is_written(url: str, secrets: set[str]) -> None:
+    class Some(BaseModel):
+        address: str
+
+    assert secrets_of(Some(address=url)) == secrets
+
+
+def test_a_password_with_an_at_sign_is_hidden_whole() -> None:
+    assert redaction.text("at postgresql://k2:hun@ter2@db/k2 now") == "at postgresql://***@db/k2 now"
+
+
 def test_a_long_text_is_cut_and_says_so() -> None:
     assert redaction.text("x" * (MAX_TEXT + 5)) == "x" * MAX_TEXT + "… (5 more characters)"
 

@@ -1,0 +1,39 @@
+"""Looks up at the broker and in the ledger what an ingest run was told of its topic, before it does anything (#052)."""
+
+from k2_market.ingest_claims import ClaimFacts, IngestClaims, admitted
+from k2_resources.ledger_against_log import LedgerAgainstLog
+from k2_resources.raw_table import RawTable
+from k2_resources.schema_registry import SchemaRegistry
+from k2_resources.structured_logging import get_logger
+from k2_resources.topic_reader import TopicReader
+
+_log = get_logger("ingest")
+
+
+def looked_up(claims: IngestClaims, reader: TopicReader, registry: SchemaRegistry, table: RawTable) -> IngestClaims:
+    """What of a run's claims is so, and may be read and recorded.
+
+    Args:
+        claims: What the run was told.
+        reader: Reads the topic.
+        registry: Knows the schemas of its messages.
+        table: The raw table.
+
+    Raises:
+        WrongClaim: Something of them is not so.
+        OffsetsGone: The topic is another one by now.
+        KafkaUnavailable: No broker answered.
+        LedgerError: The ledger can't be trusted.
+    """
+    view = table.view()  # before the topic: a run that commits in between must not make the ledger look ahead of it
+    topic = reader.state(claims.topic_id)
+    compared = LedgerAgainstLog(reader, registry).compare(claims.reached(topic, view.ledger), view)
+    found = admitted(claims, ClaimFacts(topic, view.ledger, compared))
+    if found != claims:
+        _log.warning(
+            "less was cut off than the run was told",
+            table=table.identifier,
+            told=[str(each) for each in claims.truncated],
+            found=[str(each) for each in found.truncated],
+        )
+    return found
