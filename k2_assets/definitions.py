@@ -20,6 +20,7 @@ from k2_assets.schedules import today_schedule  # noqa: E402
 from k2_market.feed import Feed, RefusedFile, load_feeds  # noqa: E402
 from k2_market.trading_calendar import with_calendars  # noqa: E402
 from k2_resources.alert_sink import AlertSinkResource  # noqa: E402
+from k2_resources.disk_use import data_paths  # noqa: E402
 from k2_resources.iceberg_resource import IcebergCatalogResource  # noqa: E402
 from k2_resources.kafka_resource import KafkaResource  # noqa: E402
 from k2_resources.schema_registry import SchemaRegistryResource  # noqa: E402
@@ -75,7 +76,12 @@ def build_defs(
             *(make(family) for family in families for make in SENSORS_OF_FEED),
             run_watch_sensor,
             *build_alert_sensors(),
-            build_ingest_alarm_sensor(feeds.values(), refused=refused),
+            build_ingest_alarm_sensor(
+                feeds.values(),
+                refused=refused,
+                feed_directories=settings.feed_directories,
+                data_paths=data_paths(settings),
+            ),
             *([build_feed_files_sensor(refused)] if refused else []),
         ],
         resources={**doors(settings), **(resources or {})},

@@ -89,7 +89,7 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         with correlation(context.run.run_id):
             claims = claims_of(config)
             if claims.topic_id:
-                claims = looked_up(claims, ingestion.reader, ingestion.registry, table)
+                claims = looked_up(claims, ingestion.reader, ingestion.registry, table, calendar)
             else:
                 ranges = pending_of_day(feed, calendar, topics, table.ledger(), own_day)
                 claims = IngestClaims("", ranges)

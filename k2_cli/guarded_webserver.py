@@ -1,4 +1,4 @@
-"""Dagster's webserver, closed to other sites' pages: ``python -m k2_cli.guarded_webserver --workspace FILE`` (#051).
+"""Dagster's webserver, closed to other sites' pages: ``python -m k2_cli.guarded_webserver --workspace FILE`` (#048).
 
 It takes the place of ``dagster-webserver``: the same application on the same home, with ``BrowserGuard`` around it, in
 the same process. This is the one module that leans on how Dagster makes that application, which is not documented: what

@@ -1,7 +1,7 @@
 """The schema registry's guard: ``python -m k2_cli.registry_guard`` answers in its place, and no page of another site.
 
 The registry (Apicurio) checks no host that it is asked by, so it is put where no browser gets an answer from it: behind
-a password that this process alone knows (#051). Either the guard starts the registry as its child, with a password
+a password that this process alone knows (#048). Either the guard starts the registry as its child, with a password
 that is made for it, on a port that is free; or it passes on to one that runs elsewhere (``--to``), with which it shares
 the password in ``K2_REGISTRY_PASSWORD``.
 """

@@ -13,6 +13,7 @@ from k2_market.block_decoder import DayWindow
 from k2_market.day_difference import DayDifference
 from k2_market.dead_letter_repair import Revival
 from k2_market.feed import Feed
+from k2_market.trading_calendar import TradingCalendar
 from k2_market.unhalting import Unhalting
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_topics import KafkaTopics
@@ -94,7 +95,8 @@ class Repairs:
         """
         topic = self.feed.topics.trades
         reader = TopicReader(self.settings.bootstrap_servers, topic, f"k2-{self.feed.name}-repair")
-        log = LedgerAgainstLog(reader, SchemaRegistry(self.settings.schema_registry_url))
+        registry = SchemaRegistry(self.settings.schema_registry_url)
+        log = LedgerAgainstLog(reader, registry, TradingCalendar.of(self.feed))
         unhalt = Unhalt(topic, KafkaTopics(self.settings.bootstrap_servers), log)
         return unhalt.look(self._rewriter.view()) if self.dry_run else unhalt.commit(self._rewriter)
 

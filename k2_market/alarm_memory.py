@@ -93,7 +93,10 @@ class AlarmMemory:
             "topics": {
                 feed: [_topic_to_json(each) for each in topics] for feed, topics in self.last_look.topics.items()
             },
-            "fine_since": {feed: since.isoformat() for feed, since in self.last_look.fine_since.items()},
+            "fine_since": _times_to_json(self.last_look.fine_since),
+            "first": _times_to_json(self.last_look.first),
+            "heard": _times_to_json(self.last_look.heard),
+            "at": None if self.last_look.at is None else self.last_look.at.isoformat(),
             "standing": [
                 {
                     "key": [key.kind.name, key.subject, key.mark],
@@ -117,8 +120,14 @@ class AlarmMemory:
             if content["version"] != _VERSION:
                 raise AlarmMemoryError(f"memory of alarms of version {content['version']}, expected {_VERSION}")
             topics = {feed: tuple(map(_topic_from_json, each)) for feed, each in content["topics"].items()}
-            fine_since = {feed: datetime.fromisoformat(since) for feed, since in content["fine_since"].items()}
-            return cls(LastLook(topics, fine_since), dict(map(_standing_from_json, content["standing"])))
+            last_look = LastLook(
+                topics=topics,
+                fine_since=_times_from_json(content["fine_since"]),
+                first=_times_from_json(content.get("first", {})),
+                heard=_times_from_json(content.get("heard", {})),
+                at=None if content.get("at") is None else datetime.fromisoformat(content["at"]),
+            )
+            return cls(last_look, dict(map(_standing_from_json, content["standing"])))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AlarmMemoryError(f"not a memory of alarms: {error!r} in {text[:200]!r}") from error
 
@@ -180,6 +189,14 @@ def _answers_again(key: AlarmKey, standing: Standing, now: datetime) -> Notice:
 
 def _at(instant: datetime) -> str:
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _times_to_json(times: Mapping[str, datetime]) -> dict[str, str]:
+    return {name: instant.isoformat() for name, instant in times.items()}
+
+
+def _times_from_json(content: Mapping[str, str]) -> dict[str, datetime]:
+    return {name: datetime.fromisoformat(instant) for name, instant in content.items()}
 
 
 def _topic_to_json(topic: TopicState) -> list[Any]:

@@ -113,6 +113,15 @@ class FeedSession(BaseModel):
     """The local time from which trades belong to the next trading day; from noon on, of the evening before it."""
 
 
+class Silence(BaseModel):
+    """How long the feed may be silent while its exchange is open before people are alerted."""
+
+    model_config = _Model
+    minutes: Annotated[int, Field(ge=0)] | None = None
+    """Minutes of open session without a message; 0 where silence means nothing. Not given, it is 15, and only for a
+    feed that had messages in this session or the one before."""
+
+
 class Feed(BaseModel):
     """An exchange and asset class: ``asx``, ``hitbtc``, ``sim``.
 
@@ -132,6 +141,7 @@ class Feed(BaseModel):
     sequence: Sequence = Sequence()
     conditions: Conditions = Conditions()
     session: FeedSession = FeedSession()
+    silence: Silence = Silence()
 
     @model_validator(mode="after")
     def _topics_differ(self) -> "Feed":

@@ -28,6 +28,8 @@ EXPECTED = {
     "session": "a table, as [session] on a line of its own",
     "session.minutes_before": "a whole number of minutes, 0 or more",
     "session.minutes_after": "a whole number of minutes, 0 or more",
+    "silence": "a table, as [silence] on a line of its own",
+    "silence.minutes": "a whole number of minutes, 0 where silence means nothing",
     "session.day_starts": 'hours and minutes at the exchange, as "17:00"',
 }
 """What each key of a feed's file holds; a test keeps it complete."""

@@ -5,7 +5,7 @@ An alarm is found anew at every look for as long as its cause lasts; its key tel
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from k2_market.feed import RefusedFile
@@ -14,6 +14,7 @@ from k2_market.ingest_plan import FailedRun, IngestFacts, is_resting
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet, named
 from k2_market.run_limits import MAX_RUNTIME_SECONDS
+from k2_market.silence import NEVER_SPOKE_AFTER, Expectation
 from k2_market.topic_state import TopicState
 
 AWAY_FOR = timedelta(minutes=2)
@@ -29,11 +30,25 @@ OPEN_FOR = timedelta(minutes=5)
 STILL_FOR = timedelta(minutes=5)
 """Twenty intervals of the Kafka sensor, which plans what is pending at the first of them."""
 
+CHANGED_FOR = timedelta(minutes=1)
+"""Two looks: a file that is being edited is not told of at its first save."""
+
 RUNNING_FOR = timedelta(seconds=MAX_RUNTIME_SECONDS) + timedelta(minutes=15)
 """The longest that a run may take, and a while in the queue."""
 
 FAILED_TICKS = 3
 """One failed tick is put right by the next; three in a row are not chance."""
+
+WATCHED_ANEW_AFTER = timedelta(minutes=5)
+"""After so long without a look (a laptop that slept), silence is counted from the next look on."""
+
+DISK_FULL_AT = 0.85
+"""The share of a disk in use at which a person is warned."""
+
+DISK_STILL_FULL_AT = 0.8
+"""Below this the warning has ended; in between, what was told stays told."""
+
+DISK_NEARLY_OVER_AT = 0.95
 
 REMEMBERED_TOPICS = 4
 """How many topics of one name, one after the other, are remembered."""
@@ -54,6 +69,13 @@ class AlarmKind(StrEnum):
     STANDSTILL = "ingestion stands still"
     SENSOR_FAILS = "sensor keeps failing"
     FEED_REFUSED = "feed file refused"
+    FEEDS_CHANGED = "feed files changed"
+    SILENT = "silent in its session"
+    EMPTY_SESSION = "session without trades"
+    NEVER_SPOKE = "no message yet"
+    LEFT_BEHIND = "messages left in a former topic"
+    POOL_CLOSED = "pool has no slots"
+    DISK = "disk is filling up"
     NOT_READ = "can't be looked at"
     AWAY = "does not answer"
 
@@ -77,6 +99,20 @@ ADVICE: Mapping[AlarmKind, str] = {
     AlarmKind.SENSOR_FAILS: "What it starts is not started until that ends.",
     AlarmKind.FEED_REFUSED: "Nothing of that feed is ingested or built; the others go on. Correct the file, then "
     "restart the stack: `k2 down`, `k2 up`.",
+    AlarmKind.FEEDS_CHANGED: "The running stack goes on with the feeds that it was started with. `k2 up` restarts what "
+    "has to know them.",
+    AlarmKind.SILENT: "Look at what produces to its topic. `[silence] minutes` in the feed's file says how long it may "
+    "be silent; 0 ends these alerts.",
+    AlarmKind.EMPTY_SESSION: "Load the days from their source, or add the holiday to the feed's calendar. "
+    "`k2 days --feed {feed}` lists the days that there are.",
+    AlarmKind.NEVER_SPOKE: "Is its producer running, and does it write to that topic? `[silence] minutes = 0` in the "
+    "feed's file ends this alert.",
+    AlarmKind.LEFT_BEHIND: "The feed's file names another topic now. Name the former one again until it is read, or "
+    "delete it in Kafka if its messages are not wanted.",
+    AlarmKind.POOL_CLOSED: "Runs of that pool wait in the queue for ever. Give it a slot again in Dagster: Deployment, "
+    "Concurrency.",
+    AlarmKind.DISK: "When it is full, nothing can be ingested or built; what was committed stays. `k2 maintain` and "
+    "`k2 clean-orphans` make room.",
     AlarmKind.NOT_READ: "Whether ingestion is well is not known until it can.",
     AlarmKind.AWAY: "Ingestion goes on by itself when it answers again. `k2 status` shows what runs.",
 }
@@ -110,6 +146,10 @@ class FeedFacts:
         ledger: The raw table's ledger.
         in_flight: What each ingest run that is queued or under way carries; asked only where messages wait.
         failed: Recent failed ingest runs; likewise.
+        newest: The timestamp of the topic's newest record.
+        days: The trading days that the raw table has rows of.
+        former: Topics that the feed had before, as far as they are still there.
+        expected: When messages of it are expected; None where silence means nothing.
     """
 
     feed: str
@@ -118,6 +158,10 @@ class FeedFacts:
     ledger: Ledger | Untrusted | NoAnswer
     in_flight: tuple[RangeSet, ...] = ()
     failed: tuple[FailedRun, ...] = ()
+    newest: datetime | None = None
+    days: frozenset[date] = frozenset()
+    former: tuple[TopicState, ...] = ()
+    expected: Expectation | None = None
 
     @property
     def table(self) -> str:
@@ -136,6 +180,15 @@ class FailingSensor:
 
 
 @dataclass(frozen=True)
+class DiskUse:
+    """A disk that data lies on: where, how much of it is in use, and how many bytes are free."""
+
+    path: str
+    used: float
+    free: int
+
+
+@dataclass(frozen=True)
 class AlarmFacts:
     """What one look found.
 
@@ -145,6 +198,9 @@ class AlarmFacts:
         failing: Sensors whose last ticks failed.
         now: When it was.
         refused: The feed files that were refused when the sensors' process started.
+        changed: How the feed files differ from those the sensors' process started with, a text each.
+        closed_pools: Pools of runs that have no slot.
+        disks: The disks that data lies on.
     """
 
     feeds: tuple[FeedFacts, ...]
@@ -152,6 +208,9 @@ class AlarmFacts:
     failing: tuple[FailingSensor, ...]
     now: datetime
     refused: tuple[RefusedFile, ...] = ()
+    changed: tuple[str, ...] = ()
+    closed_pools: tuple[str, ...] = ()
+    disks: tuple[DiskUse, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,10 +220,16 @@ class LastLook:
     Attributes:
         topics: For each feed the topics its name has stood for, as they were last seen, latest last.
         fine_since: Since when a feed's doors have answered without a break and its ledger could be trusted.
+        first: When a feed was first looked at.
+        heard: When a feed's topic was last seen to have grown, or since when it has been watched.
+        at: When the last look was.
     """
 
     topics: Mapping[str, tuple[TopicState, ...]] = field(default_factory=dict)
     fine_since: Mapping[str, datetime] = field(default_factory=dict)
+    first: Mapping[str, datetime] = field(default_factory=dict)
+    heard: Mapping[str, datetime] = field(default_factory=dict)
+    at: datetime | None = None
 
     def then(self, facts: AlarmFacts) -> "LastLook":
         """What is remembered after a look."""
@@ -172,7 +237,21 @@ class LastLook:
         return LastLook(
             topics={each.feed: _remembered(self.topics.get(each.feed, ()), each.topic) for each in facts.feeds},
             fine_since={feed: self.fine_since.get(feed, facts.now) for feed in fine},
+            first={each.feed: self.first.get(each.feed, facts.now) for each in facts.feeds},
+            heard={each.feed: self._heard(each, facts.now) for each in facts.feeds},
+            at=facts.now,
         )
+
+    def _heard(self, feed: FeedFacts, now: datetime) -> datetime:
+        before = self.heard.get(feed.feed)
+        if before is None or self.at is None or now - self.at > WATCHED_ANEW_AFTER:
+            return now
+        known = {each.topic_id: each for each in self.topics.get(feed.feed, ())}
+        topic = feed.topic
+        if not isinstance(topic, TopicState):
+            return before
+        ends = {} if topic.topic_id not in known else {p.partition: p.high for p in known[topic.topic_id].partitions}
+        return now if any(each.high > ends.get(each.partition, 0) for each in topic.partitions) else before
 
 
 @dataclass(frozen=True, order=True)
@@ -213,15 +292,18 @@ def alarms(facts: AlarmFacts, last: LastLook) -> list[Alarm]:
         last: What is remembered of the looks before it.
     """
     found = [*_doors(facts)]
+    then = last.then(facts)
     for feed in facts.feeds:
         remembered = last.topics.get(feed.feed, ())
         if isinstance(feed.ledger, Untrusted):
             found.append(_untrusted(feed, feed.ledger))
         if isinstance(feed.ledger, Ledger) and not isinstance(feed.topic, NoAnswer):
             found += _between_topic_and_ledger(feed, feed.topic, feed.ledger, remembered, facts.now)
+            found += _silence(feed, feed.topic, feed.ledger, then, facts.now)
+            found += _left_in_former_topics(feed, feed.ledger)
         if isinstance(feed.topic, TopicState):
             found += _open_transactions(feed, feed.topic)
-    return [*found, *_failing_sensors(facts, last), *map(_refused, facts.refused)]
+    return [*found, *_failing_sensors(facts, last), *map(_refused, facts.refused), *_platform(facts)]
 
 
 def unjudged(facts: AlarmFacts) -> frozenset[tuple[AlarmKind, str]]:
@@ -235,6 +317,7 @@ def unjudged(facts: AlarmFacts) -> frozenset[tuple[AlarmKind, str]]:
         if not _is_fine(feed):
             unknown |= {(kind, feed.table) for kind in _NEED_TOPIC_AND_LEDGER}
             unknown |= {(AlarmKind.SENSOR_FAILS, each.name) for each in facts.failing if each.feed == feed.feed}
+    unknown |= {(AlarmKind.DISK, disk.path) for disk in facts.disks if disk.used >= DISK_STILL_FULL_AT}
     return frozenset(unknown)
 
 
@@ -244,6 +327,10 @@ _NEED_TOPIC_AND_LEDGER = (
     AlarmKind.RECREATED,
     AlarmKind.DELETED,
     AlarmKind.STANDSTILL,
+    AlarmKind.SILENT,
+    AlarmKind.EMPTY_SESSION,
+    AlarmKind.NEVER_SPOKE,
+    AlarmKind.LEFT_BEHIND,
 )
 
 
@@ -380,6 +467,62 @@ def _standstill(feed: FeedFacts, facts: IngestFacts) -> Iterator[Alarm]:
         message += f"though no run is in flight and none failed: {named(waiting)}."
         alarm = _alarm(feed, AlarmKind.STANDSTILL, message, mark=facts.ledger.batch_id)
         yield replace(alarm, patience=STILL_FOR)
+
+
+def _silence(
+    feed: FeedFacts, topic: TopicState | None, ledger: Ledger, then: LastLook, now: datetime
+) -> Iterator[Alarm]:
+    expected = feed.expected
+    if expected is None:
+        return
+    if not ledger.covered and (topic is None or not any(each.high for each in topic.partitions)):
+        since = then.first[feed.feed]
+        if now - since >= NEVER_SPOKE_AFTER:
+            message = f"{feed.topic_name} never held a message since the feed was first looked at, {_at(since)}."
+            yield replace(_alarm(feed, AlarmKind.NEVER_SPOKE, message), severity=Severity.WARN)
+        return
+    lasting = expected.silent_for(feed.newest, then.heard[feed.feed])
+    if lasting is not None:
+        newest = "" if feed.newest is None else f" The newest is of {_at(feed.newest)}."
+        minutes = int(lasting.total_seconds() // 60)
+        message = f"No message in {feed.topic_name} for {minutes} minutes of open session.{newest}"
+        mark = f"{expected.open_spans[0][0]:%Y-%m-%d}"
+        severity = Severity.ERROR if expected.declared else Severity.WARN
+        yield replace(_alarm(feed, AlarmKind.SILENT, message, mark=mark), severity=severity)
+    if topic is None or not topic.readable - ledger.covered:
+        for day in expected.days_without_trades(feed.days):
+            message = f"The session of {day} closed without a trade."
+            alarm = _alarm(feed, AlarmKind.EMPTY_SESSION, message, mark=f"{day}")
+            yield replace(alarm, severity=Severity.WARN, patience=expected.limit)
+
+
+def _left_in_former_topics(feed: FeedFacts, ledger: Ledger) -> Iterator[Alarm]:
+    for topic in feed.former:
+        left = topic.readable - ledger.covered
+        if left:
+            message = f"The feed's topic was {topic.name} and is {feed.topic_name}; never read of the former"
+            yield _alarm(feed, AlarmKind.LEFT_BEHIND, message, mark=topic.topic_id, ranges=left)
+
+
+def _platform(facts: AlarmFacts) -> Iterator[Alarm]:
+    """Find what concerns no single feed: changed feed files, closed pools, full disks."""
+    if facts.changed:
+        changes = "; ".join(facts.changed)
+        key = AlarmKey(AlarmKind.FEEDS_CHANGED, "feed files", changes)
+        yield Alarm(key, None, Severity.WARN, f"Since the stack was started: {changes}.", patience=CHANGED_FOR)
+    for pool in facts.closed_pools:
+        key = AlarmKey(AlarmKind.POOL_CLOSED, f"pool {pool}")
+        yield Alarm(key, None, Severity.ERROR, f"The limit of pool {pool} is 0.")
+    for disk in facts.disks:
+        if disk.used >= DISK_FULL_AT:
+            nearly_over = disk.used >= DISK_NEARLY_OVER_AT
+            message = f"{disk.used:.0%} of the disk of {disk.path} is in use, {disk.free / 2**30:.1f} GiB are free."
+            key = AlarmKey(AlarmKind.DISK, disk.path, "nearly full" if nearly_over else "")
+            yield Alarm(key, None, Severity.ERROR if nearly_over else Severity.WARN, message)
+
+
+def _at(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _refused(file: RefusedFile) -> Alarm:

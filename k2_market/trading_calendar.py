@@ -175,6 +175,13 @@ class TradingCalendar:
         """Give the last trading day before a day."""
         return self._nearest(day, -_DAY)
 
+    def longest_closure(self) -> timedelta:
+        """Give the longest time from a close to the next open, over all sessions that are known."""
+        if self.calendar_name == ALWAYS_OPEN:
+            return timedelta(0)
+        sessions = self._table.sessions.values()
+        return max((after.open - before.close for before, after in pairwise(sessions)), default=timedelta(0))
+
     @property
     def _table(self) -> SessionTable:
         return session_table(self.calendar_name, self.first_day)

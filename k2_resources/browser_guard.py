@@ -1,4 +1,4 @@
-"""An ASGI application that answers no page of another site, around one that would (#051)."""
+"""An ASGI application that answers no page of another site, around one that would (#048)."""
 
 from collections.abc import Iterable
 

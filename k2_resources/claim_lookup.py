@@ -1,6 +1,7 @@
-"""Looks up at the broker and in the ledger what an ingest run was told of its topic, before it does anything (#052)."""
+"""Looks up at the broker and in the ledger what an ingest run was told of its topic, before it does anything (#049)."""
 
 from k2_market.ingest_claims import ClaimFacts, IngestClaims, admitted
+from k2_market.trading_calendar import TradingCalendar
 from k2_resources.ledger_against_log import LedgerAgainstLog
 from k2_resources.raw_table import RawTable
 from k2_resources.schema_registry import SchemaRegistry
@@ -10,7 +11,9 @@ from k2_resources.topic_reader import TopicReader
 _log = get_logger("ingest")
 
 
-def looked_up(claims: IngestClaims, reader: TopicReader, registry: SchemaRegistry, table: RawTable) -> IngestClaims:
+def looked_up(
+    claims: IngestClaims, reader: TopicReader, registry: SchemaRegistry, table: RawTable, calendar: TradingCalendar
+) -> IngestClaims:
     """What of a run's claims is so, and may be read and recorded.
 
     Args:
@@ -18,6 +21,7 @@ def looked_up(claims: IngestClaims, reader: TopicReader, registry: SchemaRegistr
         reader: Reads the topic.
         registry: Knows the schemas of its messages.
         table: The raw table.
+        calendar: The feed's.
 
     Raises:
         WrongClaim: Something of them is not so.
@@ -27,7 +31,7 @@ def looked_up(claims: IngestClaims, reader: TopicReader, registry: SchemaRegistr
     """
     view = table.view()  # before the topic: a run that commits in between must not make the ledger look ahead of it
     topic = reader.state(claims.topic_id)
-    compared = LedgerAgainstLog(reader, registry).compare(claims.reached(topic, view.ledger), view)
+    compared = LedgerAgainstLog(reader, registry, calendar).compare(claims.reached(topic, view.ledger), view)
     found = admitted(claims, ClaimFacts(topic, view.ledger, compared))
     if found != claims:
         _log.warning(

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 from pyiceberg.catalog import Catalog
 
 from k2_market.errors import LedgerError
@@ -50,7 +49,8 @@ class KafkaFacts:
                     exchange=feed.exchange, asset_class=feed.asset_class, feed=feed.name, table=table
                 )
                 _report_watermarks(of_table, state)
-                newest = self._newest_record(state)
+                found = self._topics.newest_record(state)
+                newest = None if found is None else found.timestamp()
                 if newest is not None:
                     of_table.gauge("k2_topic_newest_record_timestamp_seconds").set(newest)
                 ledger = self._ledger(feed.name, table)
@@ -71,13 +71,6 @@ class KafkaFacts:
         oldest = min(self._topics.first_timestamps(state, pending).values(), default=None)
         if oldest is not None and newest is not None:
             figures.gauge("k2_ingest_lag_seconds").set(max(0.0, newest - oldest.timestamp()))
-
-    def _newest_record(self, state: TopicState) -> float | None:
-        """The greatest record timestamp in the topic, Unix seconds; None where it holds no record."""
-        asked = {TopicPartition(state.name, each.partition): OffsetSpec.max_timestamp() for each in state.partitions}
-        futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_SECONDS)
-        found = [future.result(timeout=_TIMEOUT_SECONDS) for future in futures.values()]
-        return max((each.timestamp / 1000 for each in found if each.timestamp >= 0), default=None)
 
     def _ledger(self, feed: str, table: str) -> Ledger | None:
         try:

@@ -83,6 +83,20 @@ class KafkaTopics:
             for each in topic.partitions
         }
 
+    def newest_record(self, topic: TopicState) -> datetime | None:
+        """Give the greatest record timestamp in a topic, which is exchange time; None where it holds no record.
+
+        Raises:
+            KafkaUnavailable: No broker answered.
+        """
+        asked = {TopicPartition(topic.name, each.partition): OffsetSpec.max_timestamp() for each in topic.partitions}
+        try:
+            futures = self._admin.list_offsets(asked, request_timeout=TIMEOUT_SECONDS)
+            newest = max((_answer(future).timestamp for future in futures.values()), default=-1)
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+        return datetime.fromtimestamp(newest / 1000, UTC) if newest >= 0 else None
+
     def mirror(self, topic: str, group: str, covered: RangeSet) -> None:
         """Tell Kafka how far a group has come, for lag monitors alone; nothing of K2's reads it back (#014).
 

@@ -5,28 +5,32 @@ What was told stands in its cursor, which never moves past an alert that was not
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from itertools import takewhile
-from threading import Thread
-from typing import TypeVar
+from pathlib import Path
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorTick, InstigatorType, TickStatus
+from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
 from k2_market.alarm_memory import AlarmMemory, AlarmMemoryError, Notice
-from k2_market.errors import LedgerError
+from k2_market.errors import CalendarError, LedgerError
 from k2_market.feed import Feed, RefusedFile
 from k2_market.ingest_alarms import FAILED_TICKS, AlarmFacts, FailingSensor, FeedFacts, NoAnswer, Untrusted
 from k2_market.ledger import Ledger
+from k2_market.silence import Expectation, expectation
 from k2_market.topic_state import TopicState
 from k2_resources.alert_sink import AlertNotSent, AlertSink, AlertSinkResource
+from k2_resources.disk_use import disks_of
+from k2_resources.feed_files import changes_between, contents_of
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
+from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import TableRolledBack
 from k2_resources.schema_registry import SchemaRegistryResource
 from k2_resources.structured_logging import get_logger
+from k2_sensors.bounded_questions import Door
 from k2_sensors.run_records import carried, failed_ingests, ingests_in_flight
 
 INTERVAL_SECONDS = 30
@@ -45,11 +49,11 @@ _SENSORS_OF_FEED = (
     "awaited_day_sensor",
 )
 _SENSORS_OF_ALL = ("run_watch_sensor",)
+_SCHEDULES_OF_FEED = ("bars_today",)
 _ENDED_TICKS = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
 _ANY_SCHEMA_ID = 1
 _MAX_REASON = 500
 
-_T = TypeVar("_T")
 _log = get_logger("alarms")
 
 
@@ -58,9 +62,22 @@ def build_ingest_alarm_sensor(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     refused: Sequence[RefusedFile] = (),
+    feed_directories: Sequence[Path] = (),
+    data_paths: Sequence[Path] = (),
 ) -> dg.SensorDefinition:
-    """The one sensor that looks at the ingestion of all feeds: that Kafka is away is told once, not once a feed."""
+    """Make the one sensor that looks at the ingestion of all feeds: that Kafka is away is told once, not once a feed.
+
+    Args:
+        feeds: Those that are looked at.
+        clock: Gives the time.
+        default_status: Whether the sensor runs by itself.
+        refused: Feed files that were refused.
+        feed_directories: Where the feeds' files lie; they are held against what they are now.
+        data_paths: Directories whose disks are watched.
+    """
     watched = tuple(feeds)
+    doors = Doors()
+    at_start = contents_of(feed_directories)
 
     @dg.sensor(
         name="ingest_alarm_sensor",
@@ -75,11 +92,42 @@ def build_ingest_alarm_sensor(
         registry: SchemaRegistryResource,
         alert_sink: AlertSinkResource,
     ) -> dg.SensorResult:
-        facts = replace(look(watched, kafka, iceberg, registry, context.instance, clock()), refused=tuple(refused))
+        facts = replace(
+            look(watched, kafka, iceberg, registry, context.instance, clock(), doors),
+            refused=tuple(refused),
+            changed=changes_between(at_start, contents_of(feed_directories)),
+            disks=disks_of(data_paths),
+        )
         memory, notices = _memory(context.cursor).after(facts)
         return _tell(memory, notices, alert_sink.sink())
 
     return ingest_alarm_sensor
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The services that ingestion depends on, and how long each is waited for."""
+
+    catalog: Door = field(default_factory=lambda: Door("the catalog", CATALOG_SECONDS))
+    kafka: Door = field(default_factory=lambda: Door("Kafka", KAFKA_SECONDS))
+    registry: Door = field(default_factory=lambda: Door("the schema registry", KAFKA_SECONDS))
+
+
+@dataclass(frozen=True)
+class _Log:
+    """A feed's topic as it is now, its newest record's timestamp, and the topics that the feed had before."""
+
+    topic: TopicState | None
+    newest: datetime | None
+    former: tuple[TopicState, ...]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A raw table's ledger and the days that it has rows of."""
+
+    ledger: Ledger
+    days: frozenset[date]
 
 
 def look(
@@ -89,76 +137,74 @@ def look(
     registry: SchemaRegistryResource,
     instance: dg.DagsterInstance,
     now: datetime,
+    doors: Doors,
 ) -> AlarmFacts:
-    """What there is to know of the feeds' ingestion; takes no longer than its doors are given."""
+    """Find what there is to know of the feeds' ingestion; takes no longer than its doors are given."""
     # Ledgers before topics: a run that commits in between must not make a ledger look ahead of its topic.
-    ledgers = asked(CATALOG_SECONDS, {feed.name: _ledger_of(feed, iceberg) for feed in feeds})()
+    rows = doors.catalog.ask({feed.name: _rows_of(feed, iceberg) for feed in feeds})()
     client = kafka.topics()
-    topics = asked(KAFKA_SECONDS, {feed.name: _state_of(feed, client.state) for feed in feeds})
-    schemas = asked(KAFKA_SECONDS, {"": lambda: registry.registry().writer_schemas([_ANY_SCHEMA_ID])})
+    logs = doors.kafka.ask({feed.name: _log_of(feed, client, rows[feed.name]) for feed in feeds})
+    schemas = doors.registry.ask({"": lambda: registry.registry().writer_schemas([_ANY_SCHEMA_ID])})
     found = [
-        _with_runs(feed, FeedFacts(feed.name, feed.topics.trades, topic, ledgers[feed.name]), instance, now)
-        for feed, topic in zip(feeds, topics().values(), strict=True)
+        _with_runs(feed, _facts(feed, log, rows[feed.name], now), instance, now)
+        for feed, log in zip(feeds, logs().values(), strict=True)
     ]
     answer = schemas()[""]
     return AlarmFacts(
         feeds=tuple(found),
         registry=answer if isinstance(answer, NoAnswer) else None,
-        failing=tuple(_failing_sensors(feeds, instance)),
+        failing=tuple(_failing_ticks(feeds, instance)),
         now=now,
+        closed_pools=tuple(pool.name for pool in instance.event_log_storage.get_pool_limits() if pool.limit == 0),
     )
 
 
-def asked(seconds: float, questions: Mapping[str, Callable[[], _T]]) -> Callable[[], dict[str, _T | NoAnswer]]:
-    """Put questions to a door, one after the other, while the caller goes on.
-
-    Args:
-        seconds: When to give up what has not been answered. A call that hangs is left behind to its own end: some
-            clients wait for as long as the network lets them.
-        questions: What to ask, by name.
-
-    Returns:
-        Waits and gives each question's answer, in their order; an error is no answer.
-    """
-    until = time.monotonic() + seconds
-    found: dict[str, _T | NoAnswer] = {}
-
-    def ask_all() -> None:
-        for name, question in questions.items():
-            if time.monotonic() < until:
-                found[name] = _answer(question)
-
-    thread = Thread(target=ask_all, daemon=True)
-    thread.start()
-
-    def answers() -> dict[str, _T | NoAnswer]:
-        thread.join(max(0.0, until - time.monotonic()))
-        return {name: found.get(name, NoAnswer(f"none within {seconds:.0f} s")) for name in questions}
-
-    return answers
+def _facts(feed: Feed, log: _Log | NoAnswer, rows: _Rows | Untrusted | NoAnswer, now: datetime) -> FeedFacts:
+    topic = log if isinstance(log, NoAnswer) else log.topic
+    ledger = rows.ledger if isinstance(rows, _Rows) else rows
+    facts = FeedFacts(feed.name, feed.topics.trades, topic, ledger, expected=_expectation(feed, now))
+    if isinstance(log, _Log):
+        facts = replace(facts, newest=log.newest, former=log.former)
+    return replace(facts, days=rows.days) if isinstance(rows, _Rows) else facts
 
 
-def _answer(question: Callable[[], _T]) -> _T | NoAnswer:
+def _expectation(feed: Feed, now: datetime) -> Expectation | None:
     try:
-        return question()
-    except Exception as error:  # whatever it is, a person is told of it
-        return NoAnswer(f"{type(error).__name__}: {error}"[:_MAX_REASON])
+        return expectation(feed, now)
+    except CalendarError as error:  # the calendar ends before the present: the feed's other sensors fail of it
+        _log.warning("silence can't be judged", feed=feed.name, reason=str(error))
+        return None
 
 
-def _state_of(feed: Feed, state: Callable[[str], TopicState | None]) -> Callable[[], TopicState | None]:
-    return lambda: state(feed.topics.trades)
+def _log_of(feed: Feed, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswer) -> Callable[[], _Log]:
+    def log() -> _Log:
+        topic = topics.state(feed.topics.trades)
+        newest = None if topic is None else topics.newest_record(topic)
+        return _Log(topic, newest, tuple(_former(feed, topics, rows)))
+
+    return log
 
 
-def _ledger_of(feed: Feed, iceberg: IcebergCatalogResource) -> Callable[[], Ledger | Untrusted]:
-    def ledger() -> Ledger | Untrusted:
+def _former(feed: Feed, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswer) -> Iterator[TopicState]:
+    """Look at the topics of other names that fed the table, as far as they are still the same ones."""
+    known = rows.ledger.topic_names if isinstance(rows, _Rows) else {}
+    for name in sorted({name for name in known.values() if name != feed.topics.trades}):
+        topic = topics.state(name)
+        if topic is not None and topic.topic_id in known:
+            yield topic
+
+
+def _rows_of(feed: Feed, iceberg: IcebergCatalogResource) -> Callable[[], _Rows | Untrusted]:
+    def rows() -> _Rows | Untrusted:
         try:
-            return iceberg.raw_table(feed.name).ledger()
+            view = iceberg.raw_table(feed.name).view()
+            return _Rows(view.ledger, frozenset(view.day_versions))
         except TableRolledBack as error:
             return Untrusted(str(error), rolled_back=True, ranges=error.ranges)
         except LedgerError as error:
             return Untrusted(str(error))
 
-    return ledger
+    return rows
 
 
 def _with_runs(feed: Feed, facts: FeedFacts, instance: dg.DagsterInstance, now: datetime) -> FeedFacts:
@@ -170,11 +216,12 @@ def _with_runs(feed: Feed, facts: FeedFacts, instance: dg.DagsterInstance, now: 
     return replace(facts, in_flight=in_flight, failed=failed_ingests(instance, feed, now))
 
 
-def _failing_sensors(feeds: Sequence[Feed], instance: dg.DagsterInstance) -> Iterator[FailingSensor]:
-    """The sensors of ours whose last tick failed; those that send alerts are left out, they fail when this one does."""
+def _failing_ticks(feeds: Sequence[Feed], instance: dg.DagsterInstance) -> Iterator[FailingSensor]:
+    """Find our sensors and schedules whose last tick failed; those that send alerts fail when this one does."""
     watched: dict[str, str | None] = dict.fromkeys(_SENSORS_OF_ALL)
     watched |= {f"{feed.name}_{sensor}": feed.name for feed in feeds for sensor in _SENSORS_OF_FEED}
-    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+    watched |= {f"{feed.name}_{schedule}": feed.name for feed in feeds for schedule in _SCHEDULES_OF_FEED}
+    for state in instance.all_instigator_state():
         name = state.instigator_name
         if name in watched:
             ticks = instance.get_ticks(

@@ -151,7 +151,7 @@ class SimulatedIngest:
             ranges = pending_of_day(FEED, TradingCalendar.of(FEED), topics, table.ledger(), day)
             return list(ingestion.run(ranges, RangeSet()).by_day)
         told = claims_of(IngestConfig(**run.run_config["ops"][ingest_op(FEED)]["config"]))
-        claims = looked_up(told, ingestion.reader, ingestion.registry, table)
+        claims = looked_up(told, ingestion.reader, ingestion.registry, table, TradingCalendar.of(FEED))
         return list(ingestion.run(claims.ranges, claims.lost, claims.truncated).by_day)
 
     def _iceberg(self) -> Any:

@@ -1,0 +1,102 @@
+"""Tells when a feed is silent: no message in the middle of a session, or a whole session without trades.
+
+Time counts only while the feed's calendar is open. A feed is expected to speak if its file says so, or if it spoke in
+the session under way or the one before: history that was loaded once is not.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from k2_market.feed import Feed
+from k2_market.session_table import Session, Span
+from k2_market.trading_calendar import TradingCalendar
+
+UNLESS_DECLARED = timedelta(minutes=15)
+"""How long a feed may be silent in a session if its file gives no ``[silence] minutes``."""
+
+SESSIONS_LOOKED_BACK = 5
+
+NEVER_SPOKE_AFTER = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Describes when messages of a feed are expected, as of an instant.
+
+    Attributes:
+        limit: How much open time may pass without a message.
+        declared: Whether the feed's file gives the limit, so that messages are expected whatever came before.
+        open_spans: The open hours of the session under way, up to the instant; empty where the exchange is closed.
+        live_from: The open of the session before that one.
+        closed_days: The trading days whose sessions closed last, oldest first.
+    """
+
+    limit: timedelta
+    declared: bool
+    open_spans: tuple[Span, ...]
+    live_from: datetime
+    closed_days: tuple[date, ...]
+
+    def silent_for(self, newest: datetime | None, heard: datetime) -> timedelta | None:
+        """Give the open time without a message if it reaches the limit; None where it does not.
+
+        Args:
+            newest: The timestamp of the newest record; None where there is none.
+            heard: When a message was last seen to come in, or since when that has been watched.
+        """
+        if not self.declared and (newest is None or newest < self.live_from):
+            return None
+        lasting = _open_time(self.open_spans, max(heard, newest or heard))
+        return lasting if self.open_spans and lasting >= self.limit else None
+
+    def days_without_trades(self, days_with_rows: Collection[date]) -> list[date]:
+        """List the closed days that have no rows although a day before them has, oldest first."""
+        earliest = date.min if self.declared else min(self.closed_days, default=date.max)
+        begun = min((day for day in days_with_rows if day >= earliest), default=date.max)
+        return [day for day in self.closed_days if day > begun and day not in days_with_rows]
+
+
+def expectation(feed: Feed, now: datetime) -> Expectation | None:
+    """Give what is expected of a feed at an instant; None where its file says that silence means nothing.
+
+    Raises:
+        CalendarError: The calendar does not reach the instant.
+    """
+    if feed.silence.minutes == 0:
+        return None
+    calendar = TradingCalendar.of(feed)
+    day = calendar.trading_day_of(now)
+    before = calendar.previous_trading_day(day)
+    return Expectation(
+        limit=UNLESS_DECLARED if feed.silence.minutes is None else timedelta(minutes=feed.silence.minutes),
+        declared=feed.silence.minutes is not None,
+        open_spans=_spans_until(calendar.session(day), now) if calendar.is_trading_day(day) else (),
+        live_from=calendar.session(before).open,
+        closed_days=_closed_days(feed, calendar, now),
+    )
+
+
+def longest_pause(feed: Feed) -> timedelta | None:
+    """Give the longest that a feed may go without a message, closed days included; None if its file gives no limit."""
+    if not feed.silence.minutes:
+        return None
+    return TradingCalendar.of(feed).longest_closure() + 2 * timedelta(minutes=feed.silence.minutes)
+
+
+def _closed_days(feed: Feed, calendar: TradingCalendar, now: datetime) -> tuple[date, ...]:
+    days = [calendar.last_closed(now)]
+    while len(days) < SESSIONS_LOOKED_BACK:
+        days.append(calendar.previous_trading_day(days[-1]))
+    return tuple(day for day in reversed(days) if day >= feed.start_date)
+
+
+def _spans_until(session: Session, now: datetime) -> tuple[Span, ...]:
+    """Cut a session's open hours off at an instant; none are left where it has closed."""
+    if now > session.close:
+        return ()
+    return tuple((start, min(end, now)) for start, end in session.open_spans if start < now)
+
+
+def _open_time(spans: Iterable[Span], since: datetime) -> timedelta:
+    return sum((max(end - max(start, since), timedelta(0)) for start, end in spans), timedelta(0))
