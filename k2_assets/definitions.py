@@ -82,7 +82,7 @@ def build_defs(
                 feed_directories=settings.feed_directories,
                 data_paths=data_paths(settings),
             ),
-            *([build_feed_files_sensor(refused)] if refused else []),
+            build_feed_files_sensor(refused, settings.feed_directories),
         ],
         resources={**doors(settings), **(resources or {})},
         executor=IN_PROCESS,

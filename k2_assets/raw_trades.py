@@ -18,6 +18,7 @@ from k2_market.feed import Feed
 from k2_market.ingest_claims import IngestClaims, halted
 from k2_market.ledger import Ledger, spans_to_json
 from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.silence import longest_pause
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources import crash_points
 from k2_resources.claim_lookup import looked_up
@@ -54,6 +55,7 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         pool=f"{feed.name}_raw",
         group_name=feed.name,
         kinds={"kafka", "iceberg"},
+        freshness_policy=_freshness(feed),
         description=f"Every message of {feed.topics.trades} as a row, decoded or with its bytes and why not.",
     )
     def raw_trades(
@@ -101,6 +103,11 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         topics.mirror(feed.topics.trades, group, table.ledger().covered)
 
     return raw_trades
+
+
+def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
+    pause = longest_pause(feed)
+    return None if pause is None else dg.FreshnessPolicy.time_window(fail_window=pause)
 
 
 def _data_versions(view: RawView) -> dict[date, str]:

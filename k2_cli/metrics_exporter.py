@@ -28,6 +28,7 @@ from k2_market.feed import Feed, load_feeds
 from k2_market.table_schemas import BAR_INTERVALS
 from k2_resources.automation_facts import AutomationFacts
 from k2_resources.check_facts import CheckFacts
+from k2_resources.disk_use import DiskFacts, data_paths
 from k2_resources.event_counts import EventCounts, keep_counts
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_facts import KafkaFacts
@@ -100,6 +101,7 @@ def platform_parts(settings: Settings) -> list[Part]:
         CheckFacts(instance, feeds, checks),
         RunFacts(instance),
         AutomationFacts(instance),
+        DiskFacts(data_paths(settings)),
         EventCounts(settings),
     ]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from k2_market.feed import Feed
-from k2_market.session_table import Session, Span
+from k2_market.session_table import Span
 from k2_market.trading_calendar import TradingCalendar
 
 UNLESS_DECLARED = timedelta(minutes=15)
@@ -27,7 +27,8 @@ class Expectation:
     Attributes:
         limit: How much open time may pass without a message.
         declared: Whether the feed's file gives the limit, so that messages are expected whatever came before.
-        open_spans: The open hours of the session under way, up to the instant; empty where the exchange is closed.
+        open_spans: The open hours of the session under way, up to the instant, and of sessions that it follows
+            without a pause (24/7), as far back as the limit reaches; empty where the exchange is closed.
         live_from: The open of the session before that one.
         closed_days: The trading days whose sessions closed last, oldest first.
     """
@@ -38,6 +39,10 @@ class Expectation:
     live_from: datetime
     closed_days: tuple[date, ...]
 
+    def open_time_since(self, instant: datetime) -> timedelta:
+        """Give the open time from an instant to now; none where the exchange is closed."""
+        return _open_time(self.open_spans, instant)
+
     def silent_for(self, newest: datetime | None, heard: datetime) -> timedelta | None:
         """Give the open time without a message if it reaches the limit; None where it does not.
 
@@ -47,7 +52,7 @@ class Expectation:
         """
         if not self.declared and (newest is None or newest < self.live_from):
             return None
-        lasting = _open_time(self.open_spans, max(heard, newest or heard))
+        lasting = self.open_time_since(max(heard, newest or heard))
         return lasting if self.open_spans and lasting >= self.limit else None
 
     def days_without_trades(self, days_with_rows: Collection[date]) -> list[date]:
@@ -66,12 +71,12 @@ def expectation(feed: Feed, now: datetime) -> Expectation | None:
     if feed.silence.minutes == 0:
         return None
     calendar = TradingCalendar.of(feed)
-    day = calendar.trading_day_of(now)
-    before = calendar.previous_trading_day(day)
+    before = calendar.previous_trading_day(calendar.trading_day_of(now))
+    limit = UNLESS_DECLARED if feed.silence.minutes is None else timedelta(minutes=feed.silence.minutes)
     return Expectation(
-        limit=UNLESS_DECLARED if feed.silence.minutes is None else timedelta(minutes=feed.silence.minutes),
+        limit=limit,
         declared=feed.silence.minutes is not None,
-        open_spans=_spans_until(calendar.session(day), now) if calendar.is_trading_day(day) else (),
+        open_spans=tuple(_spans_until(calendar, now, limit)),
         live_from=calendar.session(before).open,
         closed_days=_closed_days(feed, calendar, now),
     )
@@ -91,11 +96,20 @@ def _closed_days(feed: Feed, calendar: TradingCalendar, now: datetime) -> tuple[
     return tuple(day for day in reversed(days) if day >= feed.start_date)
 
 
-def _spans_until(session: Session, now: datetime) -> tuple[Span, ...]:
-    """Cut a session's open hours off at an instant; none are left where it has closed."""
-    if now > session.close:
-        return ()
-    return tuple((start, min(end, now)) for start, end in session.open_spans if start < now)
+def _spans_until(calendar: TradingCalendar, now: datetime, limit: timedelta) -> list[Span]:
+    """List the open hours up to an instant, oldest first; none where the exchange is closed then."""
+    day = calendar.trading_day_of(now)
+    if not calendar.is_trading_day(day) or now > calendar.session(day).close:
+        return []
+    session = calendar.session(day)
+    spans = [(start, min(end, now)) for start, end in session.open_spans if start < now]
+    while spans and now - spans[0][0] < limit:
+        day = calendar.previous_trading_day(day)
+        earlier = calendar.session(day)
+        if earlier.close < spans[0][0]:
+            break
+        spans = [*earlier.open_spans, *spans]
+    return spans
 
 
 def _open_time(spans: Iterable[Span], since: datetime) -> timedelta:

@@ -1,4 +1,4 @@
-"""How full the disks are that K2's data lies on."""
+"""Measures the disks that K2's data lies on."""
 
 import os
 import shutil
@@ -6,7 +6,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from k2_market.ingest_alarms import DiskUse
+from k2_resources.figures import Figures
+from k2_resources.metrics_registry import Source
 from k2_resources.settings import Settings
+
+
+class DiskFacts:
+    """Reports the disks of some directories."""
+
+    source = Source.DISKS
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
+
+    def report(self, figures: Figures) -> None:
+        """Fill in the figures."""
+        for disk in disks_of(self._paths):
+            figures.gauge("k2_disk_used_ratio").set(disk.used, path=disk.path)
+            figures.gauge("k2_disk_free_bytes").set(disk.free, path=disk.path)
 
 
 def data_paths(settings: Settings) -> tuple[Path, ...]:

@@ -1,6 +1,7 @@
 """Facts about topics for the exporter: watermarks, and how far the ledger is behind them."""
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 
 from confluent_kafka.admin import AdminClient
 from pyiceberg.catalog import Catalog
@@ -9,6 +10,7 @@ from k2_market.errors import LedgerError
 from k2_market.feed import Feed
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import RangeSet
+from k2_market.silence import expectation
 from k2_market.topic_state import TopicState
 from k2_resources.figures import Figures
 from k2_resources.kafka_topics import KafkaTopics
@@ -53,6 +55,7 @@ class KafkaFacts:
                 newest = None if found is None else found.timestamp()
                 if newest is not None:
                     of_table.gauge("k2_topic_newest_record_timestamp_seconds").set(newest)
+                    _report_silence(of_table, feed, newest)
                 ledger = self._ledger(feed.name, table)
                 if ledger is not None:
                     self._report_lag(of_table, state, ledger, newest)
@@ -78,6 +81,13 @@ class KafkaFacts:
         except LedgerError:
             # The facts about tables report it as k2_ledger_trusted 0; what waits can't be told without it.
             return None
+
+
+def _report_silence(figures: Figures, feed: Feed, newest: float) -> None:
+    expected = expectation(feed, datetime.now(UTC))
+    if expected is not None:
+        silence = expected.open_time_since(datetime.fromtimestamp(newest, UTC))
+        figures.gauge("k2_feed_silence_seconds").set(silence.total_seconds())
 
 
 def ingested_topics(feed: Feed) -> Iterator[tuple[str, str]]:

@@ -55,6 +55,8 @@ class Source(StrEnum):
     """Dagster's run storage."""
     AUTOMATION = "automation"
     """Ticks of sensors and schedules, heartbeats of daemons."""
+    DISKS = "disks"
+    """The disks that data lies on."""
     COUNTED = "counted"
     """Counted by the processes where it happens, kept in the counts file."""
     EXPORTER = "exporter"
@@ -187,6 +189,7 @@ _KAFKA = [
         TABLE,
         ingest_lag_seconds="Exchange time from the oldest waiting message to the topic's newest; 0 if none waits.",
         ingest_removed_messages="Messages that retention removed before they were read, whether recorded or not.",
+        feed_silence_seconds="Open time of sessions since the topic's newest record; 0 while the exchange is closed.",
     ),
 ]
 
@@ -347,6 +350,16 @@ _AUTOMATION = [
     ),
 ]
 
+_DISKS = [
+    *_gauges(
+        "storage",
+        Source.DISKS,
+        ("path",),
+        disk_used_ratio="Share of the disk in use, from 0 to 1; what is kept back for root counts as used.",
+        disk_free_bytes="Bytes that are free on the disk.",
+    ),
+]
+
 _COUNTED = [
     *_counters(
         "alerts",
@@ -391,5 +404,7 @@ _EXPORTER = [
     ),
 ]
 
-METRICS = registered([*_KAFKA, *_TABLES, *_MATERIALIZATIONS, *_CHECKS, *_RUNS, *_AUTOMATION, *_COUNTED, *_EXPORTER])
+METRICS = registered(
+    [*_KAFKA, *_TABLES, *_MATERIALIZATIONS, *_CHECKS, *_RUNS, *_AUTOMATION, *_DISKS, *_COUNTED, *_EXPORTER]
+)
 """All metrics by name."""

@@ -65,6 +65,7 @@ class ScriptedTopics(KafkaTopics):
     topics: dict[str, TopicState] = field(default_factory=dict)
     error: Exception | None = None
     silent: threading.Event | None = None
+    newest: datetime | None = None
 
     def state(self, topic: str) -> TopicState | None:
         if self.silent is not None:
@@ -72,6 +73,9 @@ class ScriptedTopics(KafkaTopics):
         if self.error is not None:
             raise self.error
         return self.topics.get(topic)
+
+    def newest_record(self, topic: TopicState) -> datetime | None:
+        return self.newest
 
 
 @dataclass

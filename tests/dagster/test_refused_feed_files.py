@@ -55,9 +55,18 @@ def test_the_other_feeds_are_there_and_a_sensor_fails_with_each_reason(settings:
         assert words in str(told.value)
 
 
-def test_where_no_file_is_refused_there_is_no_such_sensor(settings: Settings) -> None:
-    defs = build_defs(settings=settings.model_copy(update={"feeds_dir": None}))
-    assert "feed_files_sensor" not in {sensor.name for sensor in defs.sensors or ()}
+def test_where_no_file_is_refused_the_sensor_is_well_until_a_file_changes(settings: Settings) -> None:
+    assert settings.feeds_dir is not None
+    for name in ("tase", "seoul", "broken", "twin"):
+        (settings.feeds_dir / f"{name}.toml").unlink()
+    sensor = build_defs(settings=settings).get_sensor_def("feed_files_sensor")
+    assert isinstance(sensor(dg.build_sensor_context()), dg.SkipReason)
+
+    (settings.feeds_dir / "good.toml").unlink()
+    (settings.feeds_dir / "new.toml").write_text(named("new"), encoding="utf-8")
+
+    with pytest.raises(FeedFileError, match=r"good\.toml was removed, new\.toml was added\. `k2 up` restarts"):
+        sensor(dg.build_sensor_context())
 
 
 def test_definitions_without_any_feed_load(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """What stands against ingestion, and what of it is told: looks at facts one after the other."""
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from k2_market.ingest_alarms import (
     RUNNING_FOR,
     STILL_FOR,
     AlarmFacts,
+    DiskUse,
     FailingSensor,
     FeedFacts,
     NoAnswer,
@@ -27,6 +28,7 @@ from k2_market.ingest_alarms import (
 from k2_market.ingest_plan import FailedRun
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.silence import NEVER_SPOKE_AFTER, Expectation
 from k2_market.topic_state import PartitionState, TopicState
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -64,9 +66,9 @@ class Watch:
     def look(self, *feeds: FeedFacts, after: timedelta = LOOK, taken: bool = True, **more: Any) -> list[Alert]:
         self.now += after
         memory = AlarmMemory.from_json(self.memory)
-        facts = AlarmFacts(
-            feeds or (WELL,), more.get("registry"), more.get("failing", ()), self.now, more.get("refused", ())
-        )
+        kept = ("registry", "failing", "refused", "changed", "closed_pools", "disks")
+        found = {"registry": None, "failing": (), **{name: more[name] for name in kept if name in more}}
+        facts = AlarmFacts(feeds=feeds or (WELL,), now=self.now, **found)
         memory, notices = memory.after(facts)
         if taken:
             for notice in notices:
@@ -93,6 +95,153 @@ def watch() -> Watch:
 
 def test_when_all_is_well_nothing_is_told(watch: Watch) -> None:
     assert watch.told_within(timedelta(hours=2)) == []
+
+
+OPEN = START - timedelta(hours=2)
+LIMIT = timedelta(minutes=15)
+CLOSED_DAYS = tuple(date(2026, 11, day) for day in (19, 20, 23))
+
+
+def expecting(spans_end: datetime, *, declared: bool = True) -> Expectation:
+    """A session that is open since two hours before the start, whose feed may be silent for 15 minutes."""
+    return Expectation(LIMIT, declared, ((OPEN, spans_end),), OPEN - timedelta(days=1), CLOSED_DAYS)
+
+
+class TestSilence:
+    def look(self, watch: Watch, *, declared: bool = True, after: timedelta = LOOK, **more: Any) -> list[Alert]:
+        found = expecting(watch.now + after, declared=declared)
+        days = more.pop("days", frozenset(CLOSED_DAYS))
+        return watch.look(replace(WELL, expected=found, days=days, **more), after=after)
+
+    def looks(self, watch: Watch, lasting: timedelta, **more: Any) -> list[Alert]:
+        until, told = watch.now + lasting, []
+        while watch.now < until:
+            told += self.look(watch, **more)
+        return told
+
+    def test_a_feed_that_says_nothing_in_its_session_is_told_once_a_session(self, watch: Watch) -> None:
+        told = self.looks(watch, timedelta(hours=4), newest=START - timedelta(minutes=1))
+
+        (alert,) = told
+        assert (alert.title, alert.severity) == ("asx/raw_trades: silent in its session", Severity.ERROR)
+        assert "No message in market.equities.trades.asx for 15 minutes of open session." in alert.message
+        assert "The newest is of 2026-11-24 11:59:00 UTC." in alert.message
+
+    def test_a_feed_whose_file_says_nothing_of_silence_gets_a_warning(self, watch: Watch) -> None:
+        (alert,) = self.looks(watch, timedelta(hours=1), declared=False, newest=START)
+
+        assert alert.severity is Severity.WARN
+
+    def test_messages_with_old_times_that_come_in_are_no_silence(self, watch: Watch) -> None:
+        old = datetime(2014, 3, 10, tzinfo=UTC)
+        told = []
+        for end in range(10, 200):
+            facts = {"topic": log((0, end, end)), "ledger": ledger(ranges((0, 0, end))), "newest": old}
+            told += self.look(watch, **facts)
+
+        assert told == []
+
+    def test_after_a_laptop_slept_silence_counts_from_the_next_look_on(self, watch: Watch) -> None:
+        assert self.look(watch, newest=None) == []
+
+        assert self.look(watch, newest=None, after=timedelta(hours=5)) == []
+        assert self.looks(watch, LIMIT - 2 * LOOK, newest=None) == []
+        assert len(self.looks(watch, 3 * LOOK, newest=None)) == 1
+
+    def test_a_session_that_closed_without_trades_is_told_by_its_day(self, watch: Watch) -> None:
+        told = self.looks(watch, timedelta(minutes=20), days=frozenset(CLOSED_DAYS[:2]), newest=None, after=LOOK)
+
+        alerts = [alert for alert in told if "session without trades" in alert.title]
+        (alert,) = alerts
+        assert "The session of 2026-11-23 closed without a trade." in alert.message
+        assert alert.severity is Severity.WARN
+
+    def test_a_session_is_not_without_trades_while_messages_wait_to_be_read(self, watch: Watch) -> None:
+        facts = {"days": frozenset(CLOSED_DAYS[:2]), "topic": log((0, 15, 15)), "in_flight": (ranges((0, 10, 15)),)}
+
+        told = self.looks(watch, timedelta(hours=1), **facts)
+
+        assert not [alert for alert in told if "session without trades" in alert.title]
+
+    def test_a_feed_that_never_spoke_is_told_after_a_day(self, watch: Watch) -> None:
+        quiet = {"topic": log((0, 0, 0)), "ledger": ledger(RangeSet()), "days": frozenset()}
+
+        assert self.look(watch, **quiet) == []
+        assert self.look(watch, **quiet, after=NEVER_SPOKE_AFTER - LOOK) == []
+        (alert,) = self.look(watch, **quiet)
+        assert alert.title == "asx/raw_trades: no message yet"
+        assert self.looks(watch, timedelta(hours=1), **quiet) == []
+
+    def test_a_feed_of_which_nothing_is_expected_is_never_silent(self, watch: Watch) -> None:
+        assert watch.told_within(timedelta(hours=3), replace(WELL, newest=START - timedelta(days=400))) == []
+
+
+class TestFormerTopics:
+    former = replace(log((0, 12, 12), topic_id="T0"), name="market.equities.trades.old")
+
+    def test_messages_that_a_renamed_topic_still_holds_are_told_with_their_offsets(self, watch: Watch) -> None:
+        covered = ranges((0, 0, 5), topic_id="T0") | ranges((0, 0, 10))
+        facts = replace(
+            WELL,
+            ledger=replace(ledger(covered), topic_names={"T0": self.former.name, "T1": NAME}),
+            former=(self.former,),
+        )
+
+        (alert,) = watch.look(facts)
+
+        assert alert.title == "asx/raw_trades: messages left in a former topic"
+        assert "The feed's topic was market.equities.trades.old and is market.equities.trades.asx" in alert.message
+        assert alert.message.count("[5,12)") == 1
+        assert watch.told_within(timedelta(hours=1), facts) == []
+
+    def test_a_former_topic_that_was_read_to_its_end_is_no_alarm(self, watch: Watch) -> None:
+        covered = ranges((0, 0, 12), topic_id="T0") | ranges((0, 0, 10))
+
+        facts = replace(
+            WELL,
+            ledger=replace(ledger(covered), topic_names={"T0": self.former.name, "T1": NAME}),
+            former=(self.former,),
+        )
+
+        assert watch.told_within(timedelta(hours=1), facts) == []
+
+
+class TestPlatform:
+    def test_feed_files_that_changed_under_a_running_stack_are_told_at_the_second_look(self, watch: Watch) -> None:
+        changed = ("us.toml was added", "asx.toml was changed")
+
+        told = watch.told_within(timedelta(hours=1), changed=changed)
+
+        assert told == ["feed files: feed files changed"]
+
+    def test_a_feed_file_that_changes_again_is_told_again(self, watch: Watch) -> None:
+        assert len(watch.told_within(timedelta(minutes=5), changed=("asx.toml was changed",))) == 1
+        assert len(watch.told_within(timedelta(minutes=5), changed=("asx.toml was removed",))) == 1
+
+    def test_a_pool_without_slots_is_told_once(self, watch: Watch) -> None:
+        (alert,) = watch.look(closed_pools=("k2_bars",))
+
+        assert (alert.title, alert.severity) == ("pool k2_bars: pool has no slots", Severity.ERROR)
+        assert watch.told_within(timedelta(hours=1), closed_pools=("k2_bars",)) == []
+
+    def test_a_disk_is_told_at_85_percent_and_again_as_an_error_at_95(self, watch: Watch) -> None:
+        def disk(used: float) -> tuple[DiskUse, ...]:
+            return (DiskUse("/data", used, 3 * 2**30),)
+
+        assert watch.look(disks=disk(0.849)) == []
+        (warning,) = watch.look(disks=disk(0.85))
+        assert (warning.title, warning.severity) == ("/data: disk is filling up", Severity.WARN)
+        assert "85% of the disk of /data is in use, 3.0 GiB are free." in warning.message
+        assert watch.told_within(timedelta(hours=1), disks=disk(0.9)) == []
+        (error,) = watch.look(disks=disk(0.95))
+        assert error.severity is Severity.ERROR
+
+    def test_a_disk_that_moves_about_its_limit_is_told_once_until_it_was_well_below(self, watch: Watch) -> None:
+        def titles(*shares: float) -> list[str]:
+            return [title for used in shares for title in watch.titles(disks=(DiskUse("/data", used, 1),))]
+
+        assert titles(0.86, 0.84, 0.86, 0.81, 0.86) == ["/data: disk is filling up"]
+        assert titles(0.79, 0.86) == ["/data: disk is filling up"]
 
 
 class TestFeedFileRefused:

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("k2_market", "k2_resources", "k2_assets", "k2_sensors", "k2_cli")
 MAY_GROW_NO_FURTHER = {
     "exchange", "asset_class", "feed", "table", "asset", "check", "status", "dagster_job", "partition", "instigator",
-    "daemon", "sink", "outcome", "operation", "part", "version",
+    "daemon", "sink", "outcome", "operation", "part", "version", "path",
 }  # fmt: skip
 
 
