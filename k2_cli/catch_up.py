@@ -12,11 +12,12 @@ def catch_up(
 ) -> None:
     """Run the sensors' own plans and jobs until nothing is pending: messages to rows, days to bars.
 
-    Exit code 0 when nothing is pending any more, 1 when a run failed or, of all feeds, a feed's file was refused;
-    failed ranges stay pending.
+    Exit code 0 when nothing is pending any more. 1 when a run failed, when something is pending all the same (a failed
+    range that rests, a run of the daemon), when a feed is halted or can't be looked at, or, of all feeds, when a
+    feed's file was refused. What concerns one feed keeps no other from being caught up.
     """
     from k2_cli.declared_feeds import usable_feed, usable_feeds
-    from k2_cli.pending_work import catch_up_feed, caught_up_table, local_instance
+    from k2_cli.pending_work import catch_up_feeds, caught_up_table, local_instance
     from k2_resources.event_counts import keep_counts
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
@@ -27,7 +28,7 @@ def catch_up(
     declared = usable_feeds(settings) if not feed else None
     feeds = [usable_feed(settings, name) for name in feed or ()] if declared is None else list(declared.values())
     with local_instance(settings) as instance:
-        done = [catch_up_feed(settings, each, instance, lambda: datetime.now(UTC)) for each in feeds]
+        done = catch_up_feeds(settings, feeds, instance, lambda: datetime.now(UTC))
     typer.echo(caught_up_table(done, as_json))
-    if any(each.failed for each in done) or (declared is not None and declared.refused):
+    if not all(each.complete for each in done) or (declared is not None and declared.refused):
         raise typer.Exit(1)

@@ -23,10 +23,12 @@ from k2_market.build_rules import BuildRules
 from k2_market.day_builds import outdated_days, stale_days
 from k2_market.errors import K2Error
 from k2_market.feed import Feed, feed_named, load_feeds
+from k2_market.ingest_claims import halted
 from k2_market.table_schemas import DAY
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.settings import Settings
+from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import database_said
 from k2_sensors.awaited_day_sensor import next_retry
 from k2_sensors.kafka_sensor import next_ingest
@@ -35,6 +37,8 @@ from k2_sensors.run_watch import end_dead_runs
 from k2_sensors.stale_day_sensor import build_facts, next_build
 
 MOST_SECONDS = 240
+
+_log = get_logger("catch-up")
 
 
 class DagsterRecordsUnavailable(K2Error):
@@ -55,6 +59,8 @@ class CaughtUp:
         build_runs: Runs that made days.
         failed: Runs of both that failed; what they carried stays pending.
         waiting: Why nothing more was started.
+        left: What is pending all the same, or halted; empty where there is nothing.
+        error: Why the feed could not be looked at any further; empty where it could.
     """
 
     feed: str
@@ -62,6 +68,13 @@ class CaughtUp:
     build_runs: int = 0
     failed: int = 0
     waiting: str = ""
+    left: str = ""
+    error: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Say whether everything that there was has been done."""
+        return not (self.failed or self.left or self.error)
 
 
 def feeds_named(settings: Settings, names: Sequence[str] | None) -> list[Feed]:
@@ -96,14 +109,35 @@ def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         ) from error
 
 
+def catch_up_feeds(
+    settings: Settings, feeds: Sequence[Feed], instance: dg.DagsterInstance, clock: Callable[[], datetime]
+) -> list[CaughtUp]:
+    """Catch up feed after feed; an error of whatever kind ends the work of its own feed alone.
+
+    Raises:
+        SQLAlchemyError: Dagster's records can't be read or written, which concerns every feed.
+    """
+    done = []
+    for feed in feeds:
+        try:
+            done.append(catch_up_feed(settings, feed, instance, clock))
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            foreseen = isinstance(error, K2Error)
+            _log.error("catching up ended", feed=feed.name, error=str(error), exc_info=not foreseen)
+            done.append(CaughtUp(feed.name, error=str(error) if foreseen else f"{type(error).__name__}: {error}"))
+    return done
+
+
 def catch_up_feed(
     settings: Settings, feed: Feed, instance: dg.DagsterInstance, clock: Callable[[], datetime]
 ) -> CaughtUp:
     """Run a feed's pending ingests and builds one after the other, until the plans ask for nothing more."""
-    defs = build_defs(settings=settings, feeds={feed.name: feed})
-    iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
-    topics = KafkaTopics(settings.bootstrap_servers)
     done = CaughtUp(feed.name)
+    defs = build_defs(settings=settings, feeds={feed.name: feed})
+    iceberg = _iceberg(settings)
+    topics = KafkaTopics(settings.bootstrap_servers)
     end_dead_runs(instance)
     retried = False
     while True:
@@ -121,18 +155,20 @@ def catch_up_feed(
         builds = [build] if isinstance(build, dg.RunRequest) else open_day_builds(feed, iceberg, clock())
         if not builds:
             done.waiting = str(ingest.skip_message)
-            return done
+            break
         done.build_runs += len(builds)
         failed = [each.partition_key for each in builds if not _carry_out(defs, build_job_name(feed), each, instance)]
         done.failed += len(failed)
         if failed:
             done.waiting = f"build of {', '.join(map(str, failed))} failed"
-            return done
+            break
+    done.left = left_to_do(feed, topics, iceberg, instance)
+    return done
 
 
 def outdated_days_of(settings: Settings, feed: Feed, first: date | None, last: date | None) -> list[date]:
     """List the days of a feed that were built under other rules than its file has, within bounds where given."""
-    iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
+    iceberg = _iceberg(settings)
     days = outdated_days(iceberg.day_table(feed.name, DAY.table).builds(), BuildRules.of(feed).fingerprint)
     return [day for day in days if (first or date.min) <= day <= (last or date.max)]
 
@@ -174,7 +210,7 @@ def wait_until_caught_up(
         NotCaughtUp: It takes longer than ``MOST_SECONDS``.
     """
     topics = KafkaTopics(settings.bootstrap_servers)
-    iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
+    iceberg = _iceberg(settings)
     waiting = Retrying(
         retry=retry_if_result(bool),
         wait=wait_fixed(1),
@@ -197,10 +233,14 @@ def wait_until_caught_up(
 
 
 def left_to_do(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance) -> str:
-    """What is pending or under way of a feed, in words; empty when there is nothing."""
+    """What is pending, under way or halted of a feed, in words; empty when there is nothing."""
     topic = topics.state(feed.topics.trades)
-    covered = iceberg.raw_table(feed.name).ledger().covered
-    pending = 0 if topic is None else len(topic.readable - covered)
+    ledger = iceberg.raw_table(feed.name).ledger()
+    if topic is not None:
+        truncated = topic.unreached(ledger.covered) | ledger.truncated.of_topic(topic.topic_id)
+        if truncated:
+            return f"{feed.name}: {halted(topic.name, truncated)}"
+    pending = 0 if topic is None else len(topic.readable - ledger.covered)
     if pending or ingests_in_flight(instance, feed):
         return f"{feed.name}: {pending:,} messages pending"
     facts = build_facts(feed, iceberg, instance, datetime.now(UTC))
@@ -213,9 +253,19 @@ def caught_up_table(done: Sequence[CaughtUp], as_json: bool) -> str:
     if as_json:
         return json.dumps([asdict(each) for each in done])
     return "\n".join(
-        f"{each.feed}: {each.ingest_runs} ingest and {each.build_runs} build runs, {each.failed} failed; {each.waiting}"
+        f"{each.feed}: {each.ingest_runs} ingest and {each.build_runs} build runs, {each.failed} failed; "
+        + (each.error or _with_left(each))
         for each in done
     )
+
+
+def _with_left(done: CaughtUp) -> str:
+    left = done.left.removeprefix(f"{done.feed}: ")
+    return done.waiting if not left or left == done.waiting else f"{done.waiting}; left: {left}"
+
+
+def _iceberg(settings: Settings) -> IcebergCatalogResource:
+    return IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
 
 
 def _carry_out(defs: dg.Definitions, job: str, request: dg.RunRequest, instance: dg.DagsterInstance) -> bool:
