@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from k2_resources.settings import Settings
 
+
 _DAY = ["%Y-%m-%d"]
 
 
@@ -50,14 +51,14 @@ def bars(
 
     Example: k2 bars BHP --feed asx --date 2014-03-11 --interval 15m
     """
+    from k2_cli.existing_home import settings_of_home
     from k2_resources.iceberg_catalog import open_catalog
     from k2_resources.query_answer import Answer
-    from k2_resources.settings import Settings
 
     first, last = day.date(), (to or day).date()
     if last < first:
         raise BarsRequestError(f"--to {last} lies before --date {first}. Give the earlier day as --date.")
-    settings = Settings.load()
+    settings = settings_of_home()
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     check_feed(feed, catalog, settings)
     found = _find(catalog, settings, feed, interval, symbol, first, last)

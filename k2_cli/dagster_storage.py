@@ -8,9 +8,13 @@ import fcntl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from k2_market.feed import load_feeds
 from k2_resources.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 
 @contextmanager
@@ -32,6 +36,18 @@ def initialise(directory: Path, pools: Iterable[str]) -> None:
     with DagsterInstance.from_config(str(directory)) as instance:
         for pool in pools:
             instance.event_log_storage.set_concurrency_slots(pool, 1)
+
+
+@contextmanager
+def existing_instance(settings: Settings) -> "Iterator[DagsterInstance | None]":
+    """Open this home's Dagster instance for reading; None where there is none yet, and none is made."""
+    from dagster import DagsterInstance
+
+    if not (settings.dagster_home / "dagster.yaml").exists():
+        yield None
+        return
+    with DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        yield instance
 
 
 def pools_of_feeds(settings: Settings) -> tuple[str, ...]:

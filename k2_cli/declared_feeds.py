@@ -39,6 +39,15 @@ def usable_feeds(settings: "Settings") -> "DeclaredFeeds":
     return declared
 
 
+def warn_of_changed(settings: "Settings") -> None:
+    """Say on stderr which feed files the running stack does not know yet, a line each."""
+    from k2_cli.started_feeds import changes_since_start
+
+    for change in changes_since_start(settings.home, settings.feed_directories):
+        text = f"feed file {change} since the stack was started; `k2 up` restarts what has to know"
+        typer.secho(text, err=True, fg=typer.colors.YELLOW)
+
+
 def warn_of_refused(refused: Sequence["RefusedFile"]) -> None:
     """Say on stderr which feed files were refused and why, a line each."""
     for file in refused:

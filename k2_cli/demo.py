@@ -21,11 +21,12 @@ def demo() -> None:
 
     from rich.console import Console
 
-    from k2_cli.day_summary import print_where_to_look, summaries, summary_table
+    from k2_cli.day_summary import day_states, print_where_to_look, summaries, summary_table
     from k2_cli.demo_data import produce_asx, produce_simulated
     from k2_cli.local_stack import LocalStack
     from k2_cli.pending_work import feeds_named, local_instance, wait_until_caught_up
     from k2_resources.event_counts import keep_counts
+    from k2_resources.iceberg_catalog import open_catalog
     from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
@@ -40,8 +41,13 @@ def demo() -> None:
     feeds = feeds_named(settings, ["sim", "asx"] if asx else ["sim"])
     with local_instance(settings) as instance:
         failed = wait_until_caught_up(settings, feeds, instance, console)
-        days = [day for feed in feeds for day in summaries(settings, feed, instance)]
-    console.print(summary_table(days))
+        catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
+        days = [
+            day
+            for feed in feeds
+            for day in summaries(settings, feed, catalog, instance, day_states(catalog, feed, instance))
+        ]
+    console.print(summary_table(days, "What came of it"))
     print_where_to_look(settings, days, planted, console)
     if failed or not days:
         raise typer.Exit(1)

@@ -34,7 +34,7 @@ def load(
     """
     from datetime import UTC, datetime
 
-    from k2_cli.declared_feeds import usable_feed
+    from k2_cli.declared_feeds import usable_feed, warn_of_changed
     from k2_cli.produced_report import print_report
     from k2_cli.producing import produce_files
     from k2_resources.event_counts import keep_counts
@@ -48,3 +48,4 @@ def load(
     keep_counts(settings)
     produced = produce_files(settings, usable_feed(settings, feed), files, source_format, now=datetime.now(UTC))
     print_report(produced, as_json)
+    warn_of_changed(settings)

@@ -23,6 +23,7 @@ from k2_cli.process_supervision import (
     Supervisor,
 )
 from k2_cli.registry_process import LocalRegistry
+from k2_cli.started_feeds import READERS, changes_since_start, forget_started_feeds, note_started_feeds
 from k2_resources.settings import Settings
 
 Report = Callable[[str], None]
@@ -38,6 +39,7 @@ class LocalStack:
     home: Path
     services: tuple[Service, ...]
     supervisor: Supervisor
+    feed_directories: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> "LocalStack":
@@ -48,7 +50,8 @@ class LocalStack:
         """
         pools = pools_of_feeds(settings)
         services = tuple(each for each in _services(settings, pools) if not _is_elsewhere(each, settings))
-        return cls(settings.home, services, Supervisor(settings.home / "run", settings.log_directory))
+        supervisor = Supervisor(settings.home / "run", settings.log_directory)
+        return cls(settings.home, services, supervisor, tuple(settings.feed_directories))
 
     @classmethod
     def to_stop(cls, settings: Settings) -> "LocalStack":
@@ -79,7 +82,7 @@ class LocalStack:
                 raise ServiceError(f"{name!r} is no service that is started here; those are {', '.join(known)}")
         wanted = {*names, *(needed for name in names for needed in _NEEDS.get(name, ()))}
         chosen = tuple(service for service in self.services if service.name in wanted)
-        return LocalStack(self.home, chosen, self.supervisor)
+        return LocalStack(self.home, chosen, self.supervisor, self.feed_directories)
 
     def status(self) -> list[ServiceStatus]:
         """What is known of each service."""
@@ -87,6 +90,8 @@ class LocalStack:
 
     def up(self, report: Report) -> list[str]:
         """Start what does not run, each service after the one before it is healthy.
+
+        What has read feed files that changed since is restarted; runs under way are ended with it, and made again.
 
         Returns:
             The names of the services that were started.
@@ -96,6 +101,7 @@ class LocalStack:
             ServiceError: A service did not come up; those before it are left running.
         """
         with self._one_command_at_a_time():
+            self._stop_readers_of_changed_files(report)
             before = self.status()
             self._require_free_ports(before)
             started = []
@@ -103,6 +109,8 @@ class LocalStack:
                 if status.state is not ServiceState.RUNNING:
                     report(f"{service.name}: {status.detail or 'starting'}")
                     started.append(service.name)
+                    if service.name == "code-server":
+                        note_started_feeds(self.home, self.feed_directories)
                 self.supervisor.start(service)
             return started
 
@@ -115,6 +123,17 @@ class LocalStack:
         with self._one_command_at_a_time():
             for service in reversed(self.services):
                 if self.supervisor.stop(service):
+                    report(f"{service.name}: stopped")
+            if any(service.name == "code-server" for service in self.services):
+                forget_started_feeds(self.home)
+
+    def _stop_readers_of_changed_files(self, report: Report) -> None:
+        running = {each.name for each in self.status() if each.state is ServiceState.RUNNING}
+        changes = changes_since_start(self.home, self.feed_directories) if "code-server" in running else ()
+        if changes:
+            report(f"feed files: {', '.join(changes)}; what has read them is restarted")
+            for service in reversed(self.services):
+                if service.name in READERS and self.supervisor.stop(service):
                     report(f"{service.name}: stopped")
 
     def _require_free_ports(self, statuses: Sequence[ServiceStatus]) -> None:

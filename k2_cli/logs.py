@@ -23,11 +23,11 @@ def logs(
 
     Example: k2 logs --since 10m --level warning --feed asx
     """
+    from k2_cli.existing_home import settings_of_home
     from k2_cli.log_lines import LogFilter, matching_lines, shown
-    from k2_resources.settings import Settings
     from k2_resources.structured_logging import LOG_FILE
 
-    settings = Settings.load()
+    settings = settings_of_home()
     wanted = LogFilter.parse(since, level, feed, component, contains, datetime.now(UTC))
     for line in matching_lines(settings.log_directory / LOG_FILE, wanted, lines):
         typer.echo(line.text if as_json else shown(line))

@@ -17,6 +17,7 @@ COMMANDS = {
     "up": "Start the local stack.",
     "down": "Stop the local stack; its data stays.",
     "status": "Show which parts of the local stack run.",
+    "days": "Show what became of each day of a feed.",
     "logs": "Show what K2's processes have logged.",
     "load": "Produce trades or quotes from files to a feed's topic.",
     "simulate": "Produce a simulated trading day to a feed's Kafka topic.",

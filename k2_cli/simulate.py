@@ -33,7 +33,7 @@ def simulate(
     """
     from datetime import UTC
 
-    from k2_cli.declared_feeds import usable_feed
+    from k2_cli.declared_feeds import usable_feed, warn_of_changed
     from k2_cli.produced_report import print_report
     from k2_cli.producing import produce_simulated_day
     from k2_resources.event_counts import keep_counts
@@ -47,6 +47,7 @@ def simulate(
     declared = usable_feed(settings, feed)
     now = datetime.now(UTC)
     print_report(produce_simulated_day(settings, declared, day.date(), trades, seed, symbols, chosen, now), as_json)
+    warn_of_changed(settings)
 
 
 def _faults(text: str) -> "Collection[Fault]":

@@ -45,18 +45,18 @@ def sql(
     Example: k2 sql 'SELECT count(*) FROM asx.trades WHERE trade_date = $day' --param day=2014-03-11
     """
     from k2_cli.declared_feeds import warn_of_refused
+    from k2_cli.existing_home import settings_of_home
     from k2_market.feed import load_feeds
     from k2_resources.iceberg_catalog import open_catalog
     from k2_resources.query_answer import run_statement
     from k2_resources.query_views import open_query_connection
     from k2_resources.reading_statement import parse_statement
-    from k2_resources.settings import Settings
 
     parsed = parse_statement(sys.stdin.read() if statement == "-" else statement)
     parameters = parse_parameters(param or [])
     if as_of is not None and as_of_day is not None:
         raise ParameterError("--as-of and --as-of-day: one of them, a moment or a trading day.")
-    settings = Settings.load()
+    settings = settings_of_home()
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     declared = load_feeds(settings.feed_directories)
     warn_of_refused(declared.refused)

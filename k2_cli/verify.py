@@ -53,11 +53,11 @@ def verify(
     Example: k2 verify ledger --feed sim --date 2026-11-20
     """
     from k2_cli.declared_feeds import usable_feed
+    from k2_cli.existing_home import settings_of_home
     from k2_cli.verification_report import print_report, progress_shown
-    from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
-    settings = Settings.load()
+    settings = settings_of_home()
     configure_logging("verify", settings)
     declared = usable_feed(settings, feed)
     of_day = None if day is None else day.date()

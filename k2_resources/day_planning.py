@@ -12,6 +12,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 
+from k2_market.errors import K2Error
 from k2_market.table_schemas import PARTITION_COLUMN
 
 _EPOCH = date(1970, 1, 1)
@@ -56,6 +57,26 @@ def files_by_day(table: Table | None, days: Sequence[date]) -> dict[date, DayFil
             rows=sum(file.record_count for file in files),
             bytes=sum(file.file_size_in_bytes for file in files),
         )
+    return found
+
+
+def filled_by_day(table: Table | None, column: str) -> dict[date, int]:
+    """Count by trading day the rows in which a column is not null; reads manifests, no data, if these count nulls.
+
+    Args:
+        table: A table with a partition a trading day, and its rows.
+        column: The column's name.
+    """
+    if table is None or table.current_snapshot() is None:
+        return {}
+    field_id = table.schema().find_field(column).field_id
+    found: dict[date, int] = {}
+    for task in table.scan().plan_files():
+        day = _EPOCH + timedelta(days=task.file.partition[0])
+        nulls = (task.file.null_value_counts or {}).get(field_id)
+        if nulls is None:
+            raise K2Error(f"{task.file.file_path}: its manifest does not count the nulls of {column}")
+        found[day] = found.get(day, 0) + task.file.record_count - nulls
     return found
 
 

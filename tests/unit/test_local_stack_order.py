@@ -6,18 +6,22 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from free_ports import free_ports
 from script_service import DIES, SERVER, ScriptService
+from typer.testing import CliRunner
 
 from k2_cli.dagster_processes import CodeServer, Daemon, DagsterHome, Webserver
 from k2_cli.kafka_process import LocalKafka
 from k2_cli.local_stack import LocalStack
+from k2_cli.main import app
 from k2_cli.process_supervision import Command, PortTakenError, ServiceError, ServiceState, Supervisor
 from k2_cli.registry_process import LocalRegistry
-from k2_cli.stack_status import as_json_text
+from k2_cli.stack_status import PlatformStatus, as_json_text
+from k2_cli.started_feeds import changes_since_start
 from k2_resources.settings import Settings
 
 
@@ -96,6 +100,38 @@ def test_ports_that_are_taken_are_all_named_before_anything_is_started(
         assert f"registry: port {registry.ports[0].number} is taken" in str(refusal.value)
         assert f"webserver: port {webserver.ports[0].number} is taken" in str(refusal.value)
         assert notes == []
+
+
+def test_feed_files_that_changed_have_their_readers_restarted_and_nothing_else(
+    tmp_path: Path, notes: list[str]
+) -> None:
+    feeds, names = tmp_path / "feeds", ("kafka", "code-server", "daemon")
+    feeds.mkdir()
+    services = tuple(
+        NotedService(port, SERVER, name, notes=notes) for name, port in zip(names, free_ports(3), strict=True)
+    )
+    supervisor = Supervisor(tmp_path / "run", tmp_path / "logs", until_parent_ends=True)
+    stack = LocalStack(tmp_path, services, supervisor, (feeds,))
+    lines: list[str] = []
+    try:
+        stack.up(ignore)
+        assert stack.up(lines.append) == []
+        (feeds / "us.toml").write_text("name = 1", encoding="utf-8")
+        assert changes_since_start(tmp_path, (feeds,)) == ("us.toml was added",)
+
+        assert stack.up(lines.append) == ["code-server", "daemon"]
+
+        assert lines[:3] == [
+            "feed files: us.toml was added; what has read them is restarted",
+            "daemon: stopped",
+            "code-server: stopped",
+        ]
+        assert changes_since_start(tmp_path, (feeds,)) == ()
+        assert stack.up(ignore) == []
+        (feeds / "us.toml").unlink()
+    finally:
+        stack.down(ignore)
+    assert changes_since_start(tmp_path, (feeds,)) == ()  # nothing runs that would have to know
 
 
 def test_what_came_up_before_a_failure_keeps_running(stack: LocalStack) -> None:
@@ -198,6 +234,52 @@ class TestWhatRunsThoughSettingsHaveChanged:
         assert "kafka" not in [each.name for each in LocalStack.to_show(moved).status()]
 
 
+def test_status_is_exit_code_1_where_a_part_has_ended_without_being_stopped(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "k2", kafka_port=free_ports(1)[0])
+    supervisor = Supervisor(settings.home / "run", settings.log_directory, until_parent_ends=True)
+    status = supervisor.start(ScriptService(settings.kafka_port, SERVER, "kafka"))
+    assert status.pid is not None
+
+    def shown() -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["status", "--json"], env=settings.environment_variables())
+        return result.exit_code, result.stderr
+
+    psutil.Process(status.pid).kill()
+    psutil.Process(status.pid).wait(10)
+
+    assert shown() == (1, "kafka ended without being stopped; `k2 up` starts it again.\n")
+    LocalStack.to_stop(settings).down(ignore)
+    assert shown() == (0, "")
+
+
+def test_status_makes_no_home_and_says_that_there_is_none(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "k2")
+
+    result = CliRunner().invoke(app, ["status"], env=settings.environment_variables())
+
+    assert (result.exit_code, (tmp_path / "k2").exists()) == (0, False)
+    assert f"There is no K2 home at {tmp_path / 'k2'} yet" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sql", "SELECT 1"],
+        ["bars", "BHP", "--feed", "asx", "--date", "2014-03-10"],
+        ["days", "--feed", "asx"],
+        ["logs"],
+        ["verify", "ledger", "--feed", "asx"],
+    ],
+)
+def test_commands_that_read_make_no_home_and_say_where_they_looked(tmp_path: Path, command: list[str]) -> None:
+    settings = Settings(home=tmp_path / "k2")
+
+    result = CliRunner().invoke(app, command, env=settings.environment_variables())
+
+    assert (result.exit_code, (tmp_path / "k2").exists()) == (1, False)
+    assert f"there is no K2 home at {tmp_path / 'k2'}. K2_HOME says where it is" in result.stderr
+
+
 def test_dagsters_home_gets_our_settings_and_the_code_servers_address(tmp_path: Path) -> None:
     home = DagsterHome(tmp_path / "dagster", 24266, {})
     home.write()
@@ -215,7 +297,7 @@ def test_status_as_json_holds_what_programs_need(stack: LocalStack) -> None:
     first = LocalStack(stack.home, stack.services[:1], stack.supervisor)
     try:
         first.up(ignore)
-        (kafka, registry, _) = json.loads(as_json_text(stack.status()))["services"]
+        (kafka, registry, _) = json.loads(as_json_text(PlatformStatus(stack.status())))["services"]
         assert list(kafka) == ["name", "state", "pid", "port", "url", "since"]
         assert (kafka["name"], kafka["state"]) == ("kafka", "running")
         assert datetime.fromisoformat(kafka["since"]).utcoffset() is not None
