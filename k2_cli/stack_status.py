@@ -128,8 +128,8 @@ def _feed_table(feeds: "Sequence[FeedStatus]") -> "Table":
 
     table = Table(box=None, pad_edge=False)
     table.add_column("feed", no_wrap=True)
-    for heading in ("behind by", "newest trade (UTC)", "days", "findings", "to build", "outdated", "alerts"):
-        table.add_column(heading, justify="right", no_wrap=heading.startswith("newest"))
+    for heading in ("behind", "newest trade (UTC)", "days", "findings", "to build", "outdated", "alerts"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in feeds:
         table.add_row(
             each.feed,

@@ -75,7 +75,7 @@ def test_days_and_status_are_tables_for_people(settings: Settings) -> None:
     assert "2026-11-02" not in shown
     assert "1 of 2 days of coins should be looked at." in shown
     table = k2(settings, "status").stdout
-    assert "behind by" in table
+    assert "behind" in table
     assert "2026-11-03 11:00:00" in table
     assert "disk of" in table
 
