@@ -1,5 +1,9 @@
-"""What Dagster loads: the definitions that this process's environment asks for, with logging and counts set up."""
+"""Gives Dagster the definitions that this process's environment asks for, with logging and counts set up.
 
+A process that serves them to a daemon has sensors and schedules only if no other Dagster instance automates this home.
+"""
+
+import sys
 from multiprocessing import parent_process
 
 from k2_resources.collector_pause import loaded_for_good
@@ -8,6 +12,7 @@ with loaded_for_good():
     from k2_assets.definitions import build_defs
     from k2_market.feed import load_feeds
     from k2_market.trading_calendar import with_calendars
+    from k2_resources.automation_owner import Automator, claim
     from k2_resources.event_counts import keep_counts
     from k2_resources.rust_panics import end_without_backtrace
     from k2_resources.settings import Settings
@@ -23,4 +28,11 @@ with loaded_for_good():
         _feeds = with_calendars(_feeds)
         for _file in _feeds.refused:
             get_logger("feeds").error("feed file refused", file=_file.path, feed=_file.name, reason=_file.reason)
-    defs = build_defs(settings=_settings, feeds=_feeds, refused=_feeds.refused)
+    _other = claim(_settings.home, Automator.own()) if "grpc" in sys.argv else None
+    if _other is not None:
+        get_logger("dagster").warning(
+            "no sensors and schedules are loaded: another Dagster instance automates this home",
+            home=str(_settings.home),
+            automator=str(_other),
+        )
+    defs = build_defs(settings=_settings, feeds=_feeds, refused=_feeds.refused, automated=_other is None)

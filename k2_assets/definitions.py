@@ -15,7 +15,7 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
-from k2_assets.feed_family import IN_PROCESS, feed_family  # noqa: E402
+from k2_assets.feed_family import IN_PROCESS, FeedFamily, feed_family  # noqa: E402
 from k2_assets.schedules import today_schedule  # noqa: E402
 from k2_market.feed import Feed, RefusedFile, load_feeds  # noqa: E402
 from k2_market.trading_calendar import with_calendars  # noqa: E402
@@ -52,6 +52,7 @@ def build_defs(
     feeds: Mapping[str, Feed] | None = None,
     refused: Sequence[RefusedFile] = (),
     resources: Mapping[str, dg.ConfigurableResource[Any]] | None = None,
+    automated: bool = True,
 ) -> dg.Definitions:
     """Everything K2 gives to Dagster.
 
@@ -61,32 +62,40 @@ def build_defs(
         refused: Files that were refused when ``feeds`` were read; they harm none of these, and people are told.
         resources: Doors to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``,
             ``alert_sink``.
+        automated: Whether there are sensors and schedules; without them runs are started by hand alone.
     """
     settings = settings or Settings.load()
     if feeds is None:
         feeds = declared = with_calendars(load_feeds(settings.feed_directories))
         refused = declared.refused
     families = [feed_family(feed) for feed in feeds.values()]
+    sensors = _sensors(settings, families, feeds, refused) if automated else []
     return dg.Definitions(
         assets=[asset for family in families for asset in family.assets],
         asset_checks=[check for family in families for check in family.checks],
         jobs=[job for family in families for job in (family.ingest_job, family.build_job, family.maintenance_job)],
-        schedules=[today_schedule(family) for family in families],
-        sensors=[
-            *(make(family) for family in families for make in SENSORS_OF_FEED),
-            run_watch_sensor,
-            *build_alert_sensors(),
-            build_ingest_alarm_sensor(
-                feeds.values(),
-                refused=refused,
-                feed_directories=settings.feed_directories,
-                data_paths=data_paths(settings),
-            ),
-            build_feed_files_sensor(refused, settings.feed_directories),
-        ],
+        schedules=[today_schedule(family) for family in families] if automated else [],
+        sensors=sensors,
         resources={**doors(settings), **(resources or {})},
         executor=IN_PROCESS,
     )
+
+
+def _sensors(
+    settings: Settings, families: Sequence[FeedFamily], feeds: Mapping[str, Feed], refused: Sequence[RefusedFile]
+) -> list[dg.SensorDefinition]:
+    return [
+        *(make(family) for family in families for make in SENSORS_OF_FEED),
+        run_watch_sensor,
+        *build_alert_sensors(),
+        build_ingest_alarm_sensor(
+            feeds.values(),
+            refused=refused,
+            feed_directories=settings.feed_directories,
+            data_paths=data_paths(settings),
+        ),
+        build_feed_files_sensor(refused, settings.feed_directories),
+    ]
 
 
 def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:

@@ -24,6 +24,7 @@ from k2_cli.process_supervision import (
 )
 from k2_cli.registry_process import LocalRegistry
 from k2_cli.started_feeds import READERS, changes_since_start, forget_started_feeds, note_started_feeds
+from k2_resources.automation_owner import other_automator
 from k2_resources.settings import Settings
 
 Report = Callable[[str], None]
@@ -101,6 +102,7 @@ class LocalStack:
             ServiceError: A service did not come up; those before it are left running.
         """
         with self._one_command_at_a_time():
+            self._require_no_other_automator()
             self._stop_readers_of_changed_files(report)
             before = self.status()
             self._require_free_ports(before)
@@ -126,6 +128,15 @@ class LocalStack:
                     report(f"{service.name}: stopped")
             if any(service.name == "code-server" for service in self.services):
                 forget_started_feeds(self.home)
+
+    def _require_no_other_automator(self) -> None:
+        if any(service.name == "code-server" for service in self.services):
+            other = other_automator(self.home, str((self.home / "dagster").resolve()))
+            if other is not None:
+                raise ServiceError(
+                    f"{other} automates this home already (`dagster dev`?): its sensors start runs and send alerts. "
+                    "Stop it first"
+                )
 
     def _stop_readers_of_changed_files(self, report: Report) -> None:
         running = {each.name for each in self.status() if each.state is ServiceState.RUNNING}
