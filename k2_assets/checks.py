@@ -95,6 +95,16 @@ def bar_checks_of(interval: BarInterval) -> dict[str, str]:
     return _DAY_BAR_CHECKS if interval is DAY else _BAR_CHECKS
 
 
+def check_keys(feed: str) -> list[dg.AssetCheckKey]:
+    """List the checks of all assets of a feed, by its name."""
+    names = {
+        RAW_TRADES: RAW_CHECKS,
+        TRADES: TRADE_CHECKS,
+        **{each.table: bar_checks_of(each) for each in BAR_INTERVALS},
+    }
+    return [dg.AssetCheckKey(dg.AssetKey([feed, table]), check) for table, checks in names.items() for check in checks]
+
+
 def raw_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
     """The checks of ``raw_trades``."""
     asset = dg.AssetKey([feed.name, RAW_TRADES])

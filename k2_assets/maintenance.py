@@ -1,16 +1,19 @@
 """``maintenance``: a feed's tables kept small and quick, once a day after the close."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
+from k2_assets.checks import check_keys
 from k2_assets.partitions import day_of
 from k2_assets.run_process import sign
 from k2_market.feed import Feed
 from k2_market.orphan_files import bytes_of
 from k2_resources.feed_maintenance import FeedMaintenance, Maintained
 from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_resources.record_retention import remove_old_runs
+from k2_resources.settings import Settings
 from k2_resources.structured_logging import correlation
 
 MAINTENANCE = "maintenance"
@@ -25,16 +28,26 @@ def maintenance_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
         pool=f"{feed.name}_maintenance",
         group_name=f"{feed.name}_maintenance",
         kinds={"iceberg"},
-        description="Small files of closed days put together, the day's end tagged, unreferenced files removed.",
+        description="Small files put together, the day's end tagged, unreferenced files and old runs' records removed.",
     )
     def maintenance(context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource) -> dg.MaterializeResult[None]:
         sign(context)
         day = day_of(context.partition_key)
         with correlation(context.run.run_id):
             done = FeedMaintenance(iceberg.catalog(), feed, lambda: datetime.now(UTC)).carry_out(day)
-        return dg.MaterializeResult(metadata=maintenance_metadata(done))
+            runs = remove_runs_past_retention(context.instance, Settings.load(), datetime.now(UTC))
+        return dg.MaterializeResult(metadata={**maintenance_metadata(done), "runs_removed": runs})
 
     return maintenance
+
+
+def remove_runs_past_retention(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> int:
+    """Remove Dagster's records of runs of any feed that are older than the settings keep them; gives how many."""
+    if settings.keep_runs_days == 0:
+        return 0
+    feeds = sorted({key.path[0] for key in instance.get_asset_keys()})
+    checks = [check for feed in feeds for check in check_keys(feed)]
+    return remove_old_runs(instance, checks, now - timedelta(days=settings.keep_runs_days))
 
 
 def maintenance_metadata(done: Maintained) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from k2_assets.checks import RAW_CHECKS, TRADE_CHECKS, bar_checks_of
+from k2_assets.checks import check_keys
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.trades import TRADES
 from k2_market.build_rules import BuildRules
 from k2_market.day_builds import outdated_days, stale_days
 from k2_market.feed import Feed
 from k2_market.simulated_faults import PlantedFault
-from k2_market.table_schemas import BAR_INTERVALS, DAY, MINUTE
+from k2_market.table_schemas import DAY, MINUTE
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.day_planning import files_by_day, filled_by_day
 from k2_resources.day_table import builds_of
@@ -107,7 +107,9 @@ def day_states(catalog: Catalog, feed: Feed, instance: dg.DagsterInstance | None
     builds = {} if built is None else builds_of(built)
     checked: Counter[date] = Counter()
     failed: Counter[date] = Counter()
-    for info in () if instance is None else instance.event_log_storage.get_asset_check_partition_info(_checks_of(feed)):
+    for info in (
+        () if instance is None else instance.event_log_storage.get_asset_check_partition_info(check_keys(feed.name))
+    ):
         status = info.latest_execution_status
         if info.partition_key is not None and status in _RESULTS:
             day = date.fromisoformat(info.partition_key)
@@ -227,16 +229,9 @@ def _messages_by_day(settings: Settings, feed: Feed, days: Sequence[date]) -> di
     return found
 
 
-def _checks_of(feed: Feed) -> list[dg.AssetCheckKey]:
-    names = {RAW_TRADES: RAW_CHECKS, TRADES: TRADE_CHECKS, **{i.table: bar_checks_of(i) for i in BAR_INTERVALS}}
-    return [
-        dg.AssetCheckKey(dg.AssetKey([feed.name, table]), check) for table, checks in names.items() for check in checks
-    ]
-
-
 def _failed_checks(feed: Feed, day: date, instance: dg.DagsterInstance) -> tuple[Found, ...]:
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        _checks_of(feed), partition_filter=PartitionKeyFilter(key=day.isoformat())
+        check_keys(feed.name), partition_filter=PartitionKeyFilter(key=day.isoformat())
     )
     events = [record.event.dagster_event for record in records.values() if record.event is not None]
     evaluations = [

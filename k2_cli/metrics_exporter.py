@@ -21,11 +21,10 @@ import dagster as dg
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from pyiceberg.catalog import Catalog
 
-from k2_assets.checks import RAW_CHECKS, TRADE_CHECKS, bar_checks_of
+from k2_assets.checks import check_keys
 from k2_market.browser_requests import METRICS, OwnHosts, WebRequest, refusal
 from k2_market.errors import K2Error
-from k2_market.feed import Feed, load_feeds
-from k2_market.table_schemas import BAR_INTERVALS
+from k2_market.feed import load_feeds
 from k2_resources.automation_facts import AutomationFacts
 from k2_resources.check_facts import CheckFacts
 from k2_resources.disk_use import DiskFacts, data_paths
@@ -93,7 +92,7 @@ def platform_parts(settings: Settings) -> list[Part]:
     feeds = list(load_feeds(settings.feed_directories).values())
     catalog = cache(partial(_catalog, settings))
     instance = cache(partial(_dagster, settings))
-    checks = [key for feed in feeds for key in check_keys(feed)]
+    checks = [key for feed in feeds for key in check_keys(feed.name)]
     return [
         KafkaFacts(settings.bootstrap_servers, catalog, feeds),
         TableFacts(catalog, feeds),
@@ -103,18 +102,6 @@ def platform_parts(settings: Settings) -> list[Part]:
         AutomationFacts(instance),
         DiskFacts(data_paths(settings)),
         EventCounts(settings),
-    ]
-
-
-def check_keys(feed: Feed) -> list[dg.AssetCheckKey]:
-    """The checks of all of a feed's assets, and thereby its assets."""
-    checks: dict[str, Iterable[str]] = {
-        "raw_trades": RAW_CHECKS,
-        "trades": TRADE_CHECKS,
-        **{interval.table: bar_checks_of(interval) for interval in BAR_INTERVALS},
-    }
-    return [
-        dg.AssetCheckKey(dg.AssetKey([feed.name, table]), name) for table, names in checks.items() for name in names
     ]
 
 

@@ -7,6 +7,7 @@ of its processor time; a day has 26 events, and a history a thousand days.
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dagster._core.storage.event_log import SqliteEventLogStorage
@@ -61,6 +62,16 @@ class KeptEventStorage(SqliteEventLogStorage):
         while len(self._engines) > MOST_FILES:
             self._engines.popitem(last=False)[1].dispose()
         return engine
+
+    def delete_events(self, run_id: str) -> None:
+        """Forget a run's events, and remove its file; Dagster would leave an empty one."""
+        super().delete_events(run_id)
+        kept = self._engines.pop(run_id, None)
+        if kept is not None:
+            kept.dispose()
+        self._initialized_dbs.discard(run_id)
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            Path(self.path_for_shard(run_id) + suffix).unlink(missing_ok=True)
 
     def wipe(self) -> None:
         """Forget all events; files that are gone are not kept open."""

@@ -1,6 +1,6 @@
 """Facts about runs for the exporter, from Dagster's run storage.
 
-All runs are read once; after that only those that changed.
+All runs are read once, a page at a time; after that only those that changed.
 """
 
 from collections import Counter
@@ -13,6 +13,8 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_ST
 from k2_resources.figures import Figures
 from k2_resources.metrics_registry import Source
 
+_PAGE = 1000
+
 _OVERLAP = timedelta(minutes=1)
 """How far back changed runs are read again: processes of several machines stamp them, each by its own clock."""
 
@@ -24,7 +26,7 @@ class RunFacts:
 
     def __init__(self, instance: Callable[[], dg.DagsterInstance]) -> None:
         self._instance = instance
-        self._ended: set[str] = set()
+        self._ended: dict[str, datetime] = {}
         self._totals = Figures()
         self._last: dict[tuple[str, dg.DagsterRunStatus], float] = {}
         self._read_until: datetime | None = None
@@ -34,8 +36,14 @@ class RunFacts:
         instance = self._instance()
         since = None if self._read_until is None else self._read_until - _OVERLAP
         ended = dg.RunsFilter(statuses=sorted(FINISHED_STATUSES, key=lambda status: status.value), updated_after=since)
-        for record in instance.get_run_records(ended):
-            self._count(record)
+        cursor = None
+        while page := instance.get_run_records(ended, limit=_PAGE, cursor=cursor, ascending=True):
+            cursor = page[-1].dagster_run.run_id
+            for record in page:
+                self._count(record)
+        if self._read_until is not None:
+            forgotten = self._read_until - _OVERLAP  # what changed before is not read again
+            self._ended = {run_id: changed for run_id, changed in self._ended.items() if changed >= forgotten}
         figures.add(self._totals.counts())
         for (job, status), moment in self._last.items():
             if status is dg.DagsterRunStatus.SUCCESS:
@@ -49,7 +57,7 @@ class RunFacts:
         self._read_until = max(self._read_until or record.update_timestamp, record.update_timestamp)
         if run.run_id in self._ended:
             return
-        self._ended.add(run.run_id)
+        self._ended[run.run_id] = record.update_timestamp
         self._totals.counter("k2_runs_total").add(dagster_job=run.job_name, status=run.status.value.lower())
         if record.start_time is not None:
             delay = max(0.0, record.start_time - record.create_timestamp.timestamp())

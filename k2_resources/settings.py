@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     """Size at which a log is moved away."""
     log_files: Annotated[int, Field(ge=1, le=1000)] = 5
     """How many logs that were moved away are kept, of each process."""
+    keep_runs_days: Annotated[int, Field(ge=0)] = 90
+    """Days for which Dagster's records of a run are kept after its last change; 0 keeps them for ever. Runs that made
+    or checked a day last are kept."""
     log_format: Literal["json", "console"] | None = None
     """How log lines look on stderr; ``None`` leaves it to whether stderr is a terminal."""
 
