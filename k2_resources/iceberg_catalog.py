@@ -75,6 +75,11 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
     """
     shown = _without_credentials(uri)
     parsed = urlparse(uri)
+    if parsed.scheme in ("http", "https", "rest"):
+        raise CatalogUnavailable(
+            f"Iceberg catalog {shown}: this K2 commits to SQL catalogs alone, as sqlite:///… and "
+            "postgresql+psycopg2://…; a REST catalog's commits are not proven yet"
+        )
     try:
         if parsed.scheme.startswith("sqlite"):
             Path(parsed.path).parent.mkdir(parents=True, exist_ok=True)

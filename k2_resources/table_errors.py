@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyiceberg.exceptions import ValidationError
+from pyiceberg.exceptions import RESTError, ValidationError, WaitingForLockException
+from requests import RequestException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from k2_market.errors import K2Error
@@ -26,7 +27,7 @@ def in_words(table: str, doing: str) -> Iterator[None]:
         doing: What is being done with it.
 
     Raises:
-        CatalogUnavailable: In place of a database's error.
+        CatalogUnavailable: In place of an error of the catalog's database or service.
         WarehouseUnavailable: In place of a file system's error.
     """
     try:
@@ -35,6 +36,11 @@ def in_words(table: str, doing: str) -> Iterator[None]:
         raise CatalogUnavailable(
             f"Iceberg catalog, {doing} {table}: {database_said(error)}. Is the catalog's database up, and does another "
             "process hold its lock?"
+        ) from error
+    except (RESTError, WaitingForLockException, RequestException) as error:
+        raise CatalogUnavailable(
+            f"Iceberg catalog, {doing} {table}: {type(error).__name__}: {error}. Does the catalog's service answer, "
+            "and does it know who asks?"
         ) from error
     except FileNotFoundError as error:
         raise WarehouseUnavailable(

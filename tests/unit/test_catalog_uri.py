@@ -40,3 +40,10 @@ def test_what_is_no_uri_is_told_without_a_traceback_that_shows_it(uri: str) -> N
 def test_the_driver_and_the_database_are_named() -> None:
     with pytest.raises(CatalogUnavailable, match=r"Iceberg catalog postgresql\+nosuchdriver://…/catalog: "):
         open_catalog("postgresql+nosuchdriver://k2:hunter22@db/catalog", "file:///nowhere")
+
+
+@pytest.mark.parametrize("uri", ["http://catalog:8181", "https://user:secret@catalog/v1", "rest://catalog"])
+def test_a_rest_catalog_is_refused_by_name(uri: str) -> None:
+    with pytest.raises(CatalogUnavailable, match="commits to SQL catalogs alone") as told:
+        open_catalog(uri, "file:///tmp/warehouse")
+    assert "secret" not in str(told.value)
