@@ -36,9 +36,8 @@ def symbol_parts(*tables: pa.Table, rows_a_part: int = ROWS_A_PART) -> Iterator[
     for own, (_, chunks) in zip(ranks, coded, strict=True):
         for codes in chunks:
             counts += np.bincount(own[codes] + 1, minlength=len(counts))
-    # -1, the place of a row without a symbol, is last in ``part_of`` and so belongs to the first part.
+    # -1, the place of a row without a symbol, is last in ``part_of``, and its part the first one.
     part_of = np.roll((np.cumsum(counts) - counts) // rows_a_part, -1).astype(np.uint16)
-    part_of[-1] = part_of[0] if len(symbols) else 0
     cuts = [_Cut(table, own, codes, part_of) for table, own, (_, codes) in zip(tables, ranks, coded, strict=True)]
     for part in sorted({int(each) for each in part_of}):
         yield tuple(cut.part(part) for cut in cuts)
