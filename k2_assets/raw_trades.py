@@ -1,6 +1,7 @@
 """``raw_trades``: every message of the feed's topic as a row, exactly once."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -9,11 +10,14 @@ import dagster as dg
 from k2_assets.dead_letter_retry import retry_dead_letters
 from k2_assets.ingestion import Ingestion, IngestReport
 from k2_assets.partitions import day_of
+from k2_assets.run_failure import failure_noted
 from k2_assets.run_process import sign
 from k2_assets.run_scope import materialized
+from k2_assets.setting_aside import set_aside
 from k2_market.block_decoder import DayWindow
 from k2_market.build_plan import is_open
 from k2_market.day_report import NOTHING
+from k2_market.failed_runs import Handling
 from k2_market.feed import Feed
 from k2_market.ingest_claims import IngestClaims, halted
 from k2_market.ledger import Ledger, spans_to_json
@@ -35,7 +39,11 @@ RAW_TRADES = "raw_trades"
 
 
 class IngestConfig(dg.Config):
-    """What a run reads. Without a topic id it takes what its day's part of the topic holds and the ledger lacks."""
+    """Tells what a run reads. Without a topic id it takes what its day's part of the topic holds and the ledger lacks.
+
+    ``handling`` says what it does with the messages (``failed_runs.Handling``), and ``failed_attempts`` after how many
+    attempts it does another thing than decode them. A ``careful`` run reads no more than it needs.
+    """
 
     topic_id: str = ""
     ranges: dict[str, list[list[int]]] = {}  # noqa: RUF012  # a Dagster config is pydantic, which copies defaults
@@ -43,6 +51,9 @@ class IngestConfig(dg.Config):
     truncated: dict[str, list[list[int]]] = {}  # noqa: RUF012
     dead_letters_of: list[str] = []  # noqa: RUF012
     """Days whose dead letters are decoded again, in place of reading messages."""
+    handling: str = Handling.DECODE.value
+    failed_attempts: int = 0
+    careful: bool = False
 
 
 def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -88,19 +99,19 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
             published_days=closed_published_days(iceberg, feed, calendar, now),
             run_id=context.run.run_id,
         )
-        with correlation(context.run.run_id):
+        with correlation(context.run.run_id), failure_noted(context):
             claims = claims_of(config)
             if claims.topic_id:
                 claims = looked_up(claims, ingestion.reader, ingestion.registry, table, calendar)
             else:
                 ranges = pending_of_day(feed, calendar, topics, table.ledger(), own_day)
                 claims = IngestClaims("", ranges)
-            report = ingestion.run(claims.ranges, claims.lost, claims.truncated)
+            report = carry_out(ingestion, config, claims)
         crash_points.reached("after_commit")
         view = table.view()
         yield from materialized(context, key, _metadata_by_day(report, own_day, view), _data_versions(view))
         crash_points.reached("after_event")
-        topics.mirror(feed.topics.trades, group, table.ledger().covered)
+        topics.mirror(feed.topics.trades, group, table.ledger().settled)
 
     return raw_trades
 
@@ -115,12 +126,22 @@ def _data_versions(view: RawView) -> dict[date, str]:
 
 
 def claims_of(config: IngestConfig) -> IngestClaims:
-    """What a run was told of its topic.
+    """Read what a run was told of its topic.
 
     Raises:
         WrongClaim: The configuration names no offsets where it should.
     """
     return IngestClaims.parse(config.topic_id, config.ranges, config.lost, config.truncated)
+
+
+def carry_out(ingestion: Ingestion, config: IngestConfig, claims: IngestClaims) -> IngestReport:
+    """Do with the offsets of a run's claims what its configuration says."""
+    handling = Handling(config.handling)
+    if config.careful:
+        ingestion = replace(ingestion, reader=ingestion.reader.carefully())
+    if handling is Handling.DECODE:
+        return ingestion.run(claims.ranges, claims.lost, claims.truncated)
+    return set_aside(ingestion, claims.ranges, handling, config.failed_attempts, claims.lost)
 
 
 def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date) -> RangeSet:
@@ -141,7 +162,7 @@ def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, l
         for partition in starts
         if ends[partition] > starts[partition]
     )
-    return (window & topic.readable) - ledger.covered
+    return (window & topic.readable) - ledger.settled
 
 
 def closed_published_days(

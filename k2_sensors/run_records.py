@@ -6,16 +6,17 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 import dagster as dg
-from dagster._core.storage.tags import RUN_KEY_TAG
-from pydantic import ValidationError
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, RUN_KEY_TAG
 
 from k2_assets.feed_family import build_job_name, ingest_job_name
 from k2_assets.raw_trades import IngestConfig, claims_of
+from k2_assets.run_failure import cause_of
 from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, tagged_days
 from k2_market.build_plan import BuildPlan, FailedBuild
+from k2_market.failed_runs import FailedRun, Handling
 from k2_market.feed import Feed
 from k2_market.ingest_claims import WrongClaim
-from k2_market.ingest_plan import FailedRun, IngestPlan
+from k2_market.ingest_plan import IngestPlan
 from k2_market.offset_ranges import RangeSet
 from k2_market.table_schemas import DAY
 
@@ -29,8 +30,8 @@ IN_FLIGHT = [
     dg.DagsterRunStatus.CANCELING,
 ]
 _FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-_MOST_FAILED = 30
-"""Failed runs looked at; older ones have long had their later attempts."""
+_MOST_FAILED = 1_000
+"""Failed runs that a plan takes into account. To find one message among millions takes some thirty of them."""
 
 _LONGEST_NUMBER = 19
 
@@ -58,10 +59,19 @@ def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> Sequence[dg.D
 def failed_ingests(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tuple[FailedRun, ...]:
     """The latest failed ingest runs of a feed."""
     records = _latest_failed(instance, ingest_job_name(feed), now)
-    return tuple(
-        FailedRun(ranges=ranges, attempt=attempt_of(record.dagster_run), ended=_ended(record))
-        for record in records
-        if (ranges := carried(record.dagster_run, feed))
+    return tuple(failed for record in records if (failed := _failed_ingest(record, feed)).ranges)
+
+
+def _failed_ingest(record: dg.RunRecord, feed: Feed) -> FailedRun:
+    run = record.dagster_run
+    cause, named = cause_of(run)
+    given, handling = _given(run, ingest_op(feed))
+    return FailedRun(
+        ranges=(named & given) or given,
+        attempt=attempt_of(run),
+        ended=_ended(record),
+        cause=cause,
+        handling=handling,
     )
 
 
@@ -72,13 +82,18 @@ def carried(run: dg.DagsterRun, feed: Feed) -> RangeSet:
 
 def carried_by(run: dg.DagsterRun, op: str) -> RangeSet:
     """The offset ranges that an op of a run was given; none, if the run has no such op or they are no ranges."""
+    return _given(run, op)[0]
+
+
+def _given(run: dg.DagsterRun, op: str) -> tuple[RangeSet, Handling]:
     config: dict[str, Any] = dict(run.run_config)
     try:
         for key in ("ops", op, "config"):
             config = config.get(key, {})
-        return claims_of(IngestConfig(**config)).ranges
-    except (WrongClaim, ValidationError, TypeError, AttributeError):
-        return RangeSet()  # anyone may have written it: such a run fails at once, and carries nothing
+        parsed = IngestConfig(**config)
+        return claims_of(parsed).ranges, Handling(parsed.handling)
+    except (WrongClaim, ValueError, TypeError, AttributeError):
+        return RangeSet(), Handling.DECODE  # anyone may have written it: such a run fails at once, and carries nothing
 
 
 def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date]:
@@ -132,9 +147,10 @@ def not_run_yet(wanted: _Plan, instance: dg.DagsterInstance) -> _Plan | None:
     return planned
 
 
-def plan_tags(feed: Feed, attempt: int) -> dict[str, str]:
-    """Tags of a run that a plan requests."""
-    return {FEED_TAG: feed.name, ATTEMPT_TAG: str(attempt)}
+def plan_tags(feed: Feed, attempt: int, max_seconds: int | None = None) -> dict[str, str]:
+    """Make the tags of a run that a plan requests; ``max_seconds`` is given where it ends sooner than any run."""
+    limit = {} if max_seconds is None else {MAX_RUNTIME_SECONDS_TAG: str(max_seconds)}
+    return {FEED_TAG: feed.name, ATTEMPT_TAG: str(attempt), **limit}
 
 
 def _builds_all_of(feed: Feed, run: dg.DagsterRun) -> bool:

@@ -391,6 +391,40 @@ class TestOffsetsLost:
         assert len(watch.look(replace(WELL, topic=log((12, 12, 12)), ledger=recorded))) == 1
 
 
+class TestSetAside:
+    def test_dead_letters_that_were_set_aside_are_told_once_with_what_to_do(self, watch: Watch) -> None:
+        aside = replace(WELL, ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 4, 5))))
+        (alert,) = watch.look(aside)
+        assert (alert.title, alert.severity) == ("asx/raw_trades: messages set aside", Severity.ERROR)
+        assert "T1/0[4,5)" in alert.message
+        assert "k2 repair --feed asx --dead-letters" in alert.message
+        assert alert.numbers == {"offsets": 1}
+        assert watch.told_within(timedelta(hours=1), aside) == []
+        more = replace(WELL, ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 4, 6))))
+        (alert,) = watch.look(more)
+        assert "T1/0[5,6)" in alert.message
+        assert "T1/0[4,5)" not in alert.message
+
+    def test_offsets_that_could_not_be_read_are_told_apart_and_are_no_standstill(self, watch: Watch) -> None:
+        unread = replace(
+            WELL, topic=log((0, 12, 12), (0, 0, 0)), ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 10, 12)))
+        )
+        (alert,) = watch.look(unread)
+        assert alert.title == "asx/raw_trades: unreadable offsets set aside"
+        assert "T1/0[10,12)" in alert.message
+        assert watch.told_within(timedelta(hours=1), unread) == []
+
+    def test_they_are_not_told_again_after_the_catalog_was_away(self, watch: Watch) -> None:
+        aside = replace(WELL, ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 4, 5))))
+        assert len(watch.look(aside)) == 1
+        assert watch.look(replace(WELL, ledger=NoAnswer("refused"))) == []
+        assert watch.look(aside) == []
+
+    def test_they_are_told_where_kafka_gives_no_answer(self, watch: Watch) -> None:
+        aside = replace(WELL, topic=NoAnswer("silent"), ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 4, 5))))
+        assert watch.titles(aside) == ["asx/raw_trades: messages set aside"]
+
+
 class TestLogTruncated:
     def test_is_told_once_found_and_recorded(self, watch: Watch) -> None:
         short = replace(WELL, topic=log((0, 6, 6)))
