@@ -177,7 +177,9 @@ def _next_of(ranges: RangeSet, left: RangeSet, suspects: Sequence[FailedRun]) ->
     if attempts < ATTEMPTS_BEFORE_HALVING:
         return Try(left, attempt)
     if last.cause is Cause.NAMED:
-        aside = attempts >= ATTEMPTS_BEFORE_SETTING_ASIDE
+        # Counted, and not taken from a run's number: whoever starts a run may give it any.
+        named = sum(run.cause is Cause.NAMED and not run.ranges.isdisjoint(left) for run in suspects)
+        aside = named >= ATTEMPTS_BEFORE_SETTING_ASIDE
     elif len(ranges) > 1:
         first, second = (left & half for half in halves(ranges))
         return Try(first or second, attempt, isolates=True)

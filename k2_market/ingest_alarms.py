@@ -503,7 +503,9 @@ def _silence(
             message = f"{feed.topic_name} never held a message since the feed was first looked at, {_at(since)}."
             yield replace(_alarm(feed, AlarmKind.NEVER_SPOKE, message), severity=Severity.WARN)
         return
-    lasting = expected.silent_for(feed.newest, then.heard[feed.feed])
+    # A producer may write any time into a record: one that lies ahead tells that the feed spoke, and not when.
+    spoke = feed.newest if feed.newest is None or feed.newest <= now else expected.live_from
+    lasting = expected.silent_for(spoke, then.heard[feed.feed])
     if lasting is not None:
         newest = "" if feed.newest is None else f" The newest is of {_at(feed.newest)}."
         minutes = int(lasting.total_seconds() // 60)

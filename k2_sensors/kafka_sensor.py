@@ -144,7 +144,7 @@ def _request(
     if planned.isolates:
         config["careful"] = True
     if planned.handling is not Handling.DECODE:
-        config |= {"handling": planned.handling.value, "failed_attempts": planned.attempt - 1}
+        config["handling"] = planned.handling.value
     return dg.RunRequest(
         run_key=planned.run_key,
         run_config={"ops": {ingest_op(feed): {"config": config}}},

@@ -9,8 +9,9 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from k2_assets import ingest_runs
 from k2_assets.feed_family import build_job_name, ingest_job_name
-from k2_assets.run_failure import MAX_RANGES_NAMED, failure_tags
+from k2_assets.run_failure import MAX_RANGES_NAMED, begun_tags, failure_tags
 from k2_assets.run_process import PROCESS_TAG
 from k2_assets.run_scope import ATTEMPT_TAG, DAYS_TAG, VERSION_TAG
 from k2_market.errors import K2Error, LedgerError
@@ -19,7 +20,6 @@ from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_resources.kafka_topics import KafkaUnavailable
 from k2_resources.schema_registry import RegistryUnavailable
-from k2_sensors import run_records
 from k2_sensors.alerts import alerts_of_failure
 from k2_sensors.run_records import (
     builds_in_flight,
@@ -74,7 +74,7 @@ def test_a_failed_run_is_looked_at_for_a_day(
     ]
     assert [run.raw_version for run in failed_builds(instance, feed, datetime.now(UTC))] == [7]
 
-    monkeypatch.setattr(run_records, "_RECENT", timedelta(0))
+    monkeypatch.setattr(ingest_runs, "_RECENT", timedelta(0))
     assert failed_ingests(instance, feed, datetime.now(UTC)) == failed_builds(instance, feed, datetime.now(UTC)) == ()
 
 
@@ -163,8 +163,10 @@ def failed_run(
 ) -> FailedRun:
     """What is known of a run that ended with an error, or was killed."""
     run_config = {"ops": {ingest_op(feed): {"config": {**CONFIG, **config}}}}
-    tags = {PROCESS_TAG: "host/boot/1/1"} if began else {}
+    tags = {PROCESS_TAG: "host/boot/1/1"}
     run = create_run_for_test(instance, job_name=ingest_job_name(feed), status=status, run_config=run_config, tags=tags)
+    if began:
+        instance.add_run_tags(run.run_id, begun_tags(run.run_id))
     if error is not None:
         instance.add_run_tags(run.run_id, failure_tags(run.run_id, error))
     found = failed_ingests(instance, feed, datetime.now(UTC))
@@ -205,15 +207,15 @@ def test_a_run_that_names_offsets_blames_these_and_none_that_it_did_not_carry(
 def test_what_a_run_was_to_do_is_known_and_what_its_parent_failed_of_is_not_its_own(
     instance: dg.DagsterInstance, feed: Feed
 ) -> None:
-    found = failed_run(instance, feed, None, handling="keep bytes", failed_attempts=7, careful=True)
+    found = failed_run(instance, feed, None, handling="keep bytes", careful=True)
     assert found.handling is Handling.KEEP_BYTES
-    copied = failure_tags("its parent", KafkaUnavailable("away"))
     run_config = {"ops": {ingest_op(feed): {"config": CONFIG}}}
-    create_run_for_test(
-        instance,
-        job_name=ingest_job_name(feed),
-        status=dg.DagsterRunStatus.FAILURE,
-        run_config=run_config,
-        tags={PROCESS_TAG: "host/boot/1/1", **copied},
-    )
-    assert failed_ingests(instance, feed, datetime.now(UTC))[0].cause is Cause.UNKNOWN
+    for copied in (begun_tags("its parent"), failure_tags("its parent", OffsetsAtFault("unreadable", WHOLE))):
+        create_run_for_test(
+            instance,
+            job_name=ingest_job_name(feed),
+            status=dg.DagsterRunStatus.FAILURE,
+            run_config=run_config,
+            tags={PROCESS_TAG: "host/boot/1/1", **copied},
+        )
+        assert failed_ingests(instance, feed, datetime.now(UTC))[0].cause is Cause.OUTSIDE

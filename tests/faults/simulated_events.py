@@ -194,6 +194,8 @@ class SimulatedEvents:
             log = self._broker.log_of(partition)
             start = self._random.randrange((0 if log is None else log.high) + 5)
             config[key] = {str(partition): [[start, start + self._random.randint(1, 10)]]}
+        if self._random.random() < 0.3:
+            config["handling"] = self._random.choice(["keep bytes", "skip", "drop"])
         ops = {ingest_op(FEED): {"config": config}}
         run = self._dagster.add(JOB, {"ops": ops}, EPOCH.date().isoformat(), {})
         self._turns.tell("stranger", f"starts {run.run_id}, told {config}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, partial
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +22,16 @@ from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
 from k2_assets.feed_family import ingest_job_name
+from k2_assets.ingest_config import IngestConfig, claims_of
+from k2_assets.ingest_runs import failed_ingests
 from k2_assets.ingestion import Ingestion
-from k2_assets.raw_trades import IngestConfig, carry_out, claims_of, pending_of_day
-from k2_assets.run_failure import failure_tags
-from k2_assets.run_process import PROCESS_TAG
+from k2_assets.raw_trades import carry_out, pending_of_day
+from k2_assets.run_failure import begun_tags, failure_tags
 from k2_market import block_decoder
 from k2_market.block_decoder import DayWindow
 from k2_market.errors import K2Error, LedgerError
+from k2_market.ingest_claims import IngestClaims
 from k2_market.message_batch import MessageBatch
-from k2_market.offset_ranges import RangeSet
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources import iceberg_catalog
 from k2_resources.claim_lookup import looked_up
@@ -97,7 +98,6 @@ class SimulatedIngest:
     def start_run(self, run: Run) -> Process:
         """A process for a run, which may be one that has a process already."""
         run.status = dg.DagsterRunStatus.STARTED
-        run.tags[PROCESS_TAG] = "simulated"
         times = sum(each is run for each in self.running.values())
         name = f"{run.run_id}.{times + 1}" if times else run.run_id
         process = self.turns.start(name, lambda: self._carry_out(run))
@@ -157,15 +157,17 @@ class SimulatedIngest:
             published_days=frozenset(),
             run_id=run.run_id,
         )
+        calendar, now = TradingCalendar.of(FEED), EPOCH + timedelta(seconds=self.turns.now)
         if not run.run_config:
             day = date.fromisoformat(run.partition)
-            ranges = pending_of_day(FEED, TradingCalendar.of(FEED), topics, table.ledger(), day)
-            report = ingestion.run(ranges, RangeSet())
+            config = IngestConfig()
+            claims = IngestClaims("", pending_of_day(FEED, calendar, topics, table.ledger(), day))
         else:
             config = IngestConfig(**run.run_config["ops"][ingest_op(FEED)]["config"])
-            calendar = TradingCalendar.of(FEED)
-            claims = looked_up(claims_of(config), ingestion.reader, ingestion.registry, table, calendar)
-            report = carry_out(ingestion, config, claims)
+            failed = partial(failed_ingests, self.dagster, FEED.name, now)
+            claims = looked_up(claims_of(config), ingestion.reader, ingestion.registry, table, calendar, failed)
+        run.tags |= begun_tags(run.run_id)
+        report = carry_out(ingestion, claims, config.careful)
         versions = table.view().day_versions
         return {day: versions[day] for day in report.by_day if day in versions}
 

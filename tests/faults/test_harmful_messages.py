@@ -20,6 +20,7 @@ import pytest
 from catching_up import carried_out, catch_up, ingest, planned
 from checker import assert_nothing_lost_or_doubled, assert_verified
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from dagster._core.test_utils import create_run_for_test
 from fault_brokers import FaultBroker, fault_broker
 from fault_tally import FaultTally
 from ingest_processes import carrying_out
@@ -30,6 +31,9 @@ from strange_messages import AT, DAY, Strange, message, outgoing, trade
 from topic_changes import TransactionalProducer
 from wire_records import ProduceRefused, WireRecord, crc32c, produce
 
+from k2_assets.feed_family import ingest_job_name
+from k2_assets.run_failure import begun_tags
+from k2_assets.run_scope import ATTEMPT_TAG
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.pending_work import local_instance
 from k2_cli.repairing import Repairs
@@ -410,11 +414,20 @@ def test_a_run_that_is_told_to_set_something_aside_does_so_once_though_it_is_tol
         request = planned(own, instance)
         assert isinstance(request, dg.RunRequest)
         (op,) = request.run_config["ops"]
-        config = {**request.run_config["ops"][op]["config"], "handling": "keep bytes", "failed_attempts": 9}
-        twice = request._replace(run_config={"ops": {op: {"config": config}}})
+        config = {**request.run_config["ops"][op]["config"], "ranges": {"0": [[3, 4]]}}
+        for attempt in range(1, ATTEMPTS_ALONE + 1):
+            run = create_run_for_test(
+                instance,
+                job_name=ingest_job_name(own.feed),
+                status=dg.DagsterRunStatus.FAILURE,
+                run_config={"ops": {op: {"config": config}}},
+                tags={ATTEMPT_TAG: str(attempt)},
+            )
+            instance.add_run_tags(run.run_id, begun_tags(run.run_id))
+        twice = request._replace(run_config={"ops": {op: {"config": {**config, "handling": "keep bytes"}}}})
         assert carried_out(own, twice, instance) == []
         assert carried_out(own, twice, instance) == []
-    assert own.ledger().set_aside == of(own, 0, 0, 5)
-    assert {row["reject_reason"] for row in rows_of(own).values()} == {"set aside after 9 failed attempts"}
+    assert own.ledger().set_aside == own.ledger().covered == of(own, 0, 3, 4)
+    assert {row["reject_reason"] for row in rows_of(own).values()} == {"set aside after 5 failed attempts"}
     verified(own)
     tally.injected("run delivered twice")

@@ -24,6 +24,7 @@ from k2_market.failed_runs import (
     seconds_for,
     suspected,
 )
+from k2_market.ingest_claims import ClaimFacts, IngestClaims, admitted
 from k2_market.ingest_plan import IngestFacts, IngestPlan, Waiting, pending_or_waiting, plan
 from k2_market.ledger import Batch, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet, halves
@@ -103,6 +104,14 @@ def test_offsets_that_their_runs_name_are_set_aside_together_and_never_halved() 
     assert next_try(named, known) == Try(named, ATTEMPTS_BEFORE_SETTING_ASIDE + 1, Handling.KEEP_BYTES, isolates=True)
 
 
+def test_one_run_that_says_it_is_a_late_attempt_sets_nothing_aside() -> None:
+    one = ranges((0, 20, 21))
+    for cause in (Cause.NAMED, Cause.UNKNOWN):
+        tried = next_try(one, [failed(one, 1_000, cause)])
+        assert tried is not None
+        assert tried.handling is Handling.DECODE
+
+
 def test_what_failed_for_want_of_something_else_is_never_halved_nor_set_aside() -> None:
     whole = ranges((0, 0, 10))
     known = [failed(whole, attempt, Cause.OUTSIDE) for attempt in range(1, 100)]
@@ -176,9 +185,8 @@ class World:
 
     def go_on(self, unlucky: int) -> None:
         """Plan and run until nothing is pending; chance fails no more than some of the runs."""
-        topic = TopicState("trades", "t", tuple(PartitionState(n, 0, end, end) for n, end in enumerate(self.ends)))
         for _ in range(MOST_TICKS):
-            facts = IngestFacts(topic, self.ledger, (), tuple(self.failed), self.now)
+            facts = IngestFacts(self._topic, self.ledger, (), tuple(self.failed), self.now)
             ready = pending_or_waiting(facts)
             if isinstance(ready, Waiting) and ready.reason.startswith("nothing pending"):
                 return
@@ -190,10 +198,17 @@ class World:
                 unlucky -= self._carry_out(plan(facts, ready), unlucky > 0)
         raise AssertionError(f"after {self.runs} runs there is still something to be done")
 
+    @property
+    def _topic(self) -> TopicState:
+        return TopicState("trades", "t", tuple(PartitionState(n, 0, end, end) for n, end in enumerate(self.ends)))
+
     def _carry_out(self, planned: IngestPlan, may_fail: bool) -> bool:
         """Carry out a run; whether chance failed it."""
         left = planned.ranges - self.ledger.settled
         assert left == planned.ranges, "nothing is planned twice"
+        claims = IngestClaims("t", planned.ranges, planned.lost, planned.truncated, planned.handling)
+        facts = ClaimFacts(self._topic, self.ledger, failed=tuple(self.failed))
+        assert admitted(claims, facts).handling is planned.handling, "what is planned is not refused"
         if may_fail and self.random.random() < self.luck:
             cause = self.random.choice([Cause.UNKNOWN, Cause.OUTSIDE])
             self._fail(planned, planned.ranges, cause)
