@@ -444,7 +444,7 @@ def _left_behind(ids: tuple[str, ...], ledger: Ledger, remembered: tuple[TopicSt
     gone = [each for each in remembered if each.topic_id in ids]
     if not gone:
         return RangeSet(), story + "How far it went was never looked at."
-    missing = RangeSet.of(_whole(gone)) - ledger.covered - ledger.lost
+    missing = RangeSet.of(_whole(gone)) - ledger.settled - ledger.lost
     return missing, story + ("Seen of it and never ingested" if missing else "It held no more when seen last.")
 
 
@@ -497,7 +497,7 @@ def _silence(
     expected = feed.expected
     if expected is None:
         return
-    if not ledger.covered and (topic is None or not any(each.high for each in topic.partitions)):
+    if not ledger.settled and (topic is None or not any(each.high for each in topic.partitions)):
         since = then.first[feed.feed]
         if now - since >= NEVER_SPOKE_AFTER:
             message = f"{feed.topic_name} never held a message since the feed was first looked at, {_at(since)}."
@@ -513,7 +513,7 @@ def _silence(
         mark = f"{expected.open_spans[0][0]:%Y-%m-%d}"
         severity = Severity.ERROR if expected.declared else Severity.WARN
         yield replace(_alarm(feed, AlarmKind.SILENT, message, mark=mark), severity=severity)
-    if topic is None or not topic.readable - ledger.covered:
+    if topic is None or not topic.readable - ledger.settled:
         for day in expected.days_without_trades(feed.days):
             message = f"The session of {day} closed without a trade."
             alarm = _alarm(feed, AlarmKind.EMPTY_SESSION, message, mark=f"{day}")
@@ -522,7 +522,7 @@ def _silence(
 
 def _left_in_former_topics(feed: FeedFacts, ledger: Ledger) -> Iterator[Alarm]:
     for topic in feed.former:
-        left = topic.readable - ledger.covered
+        left = topic.readable - ledger.settled
         if left:
             message = f"The feed's topic was {topic.name} and is {feed.topic_name}; never read of the former"
             yield _alarm(feed, AlarmKind.LEFT_BEHIND, message, mark=topic.topic_id, ranges=left)

@@ -620,3 +620,29 @@ def test_an_alert_that_is_never_taken_stays_due_for_as_long_as_its_cause_lasts(l
         told = taken.titles(facts)
         due = refused.titles(facts, taken=False)
         assert {title for title in told if not title.endswith("answers again")} <= set(due)
+
+
+SPAN = (START - timedelta(hours=2), START + timedelta(hours=2))
+
+
+def in_session(now: datetime) -> Expectation:
+    return Expectation(timedelta(minutes=15), False, ((SPAN[0], now),), SPAN[0] - timedelta(days=1), ())
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=1), timedelta(days=80_000)])
+def test_a_record_whose_time_lies_ahead_does_not_keep_a_silent_feed_from_being_told(ahead: timedelta) -> None:
+    watch = Watch()
+    titles: list[str] = []
+    for _ in range(40):
+        now = watch.now + LOOK
+        titles += watch.titles(replace(WELL, newest=START + ahead, expected=in_session(now)))
+    assert any("silent in its session" in title for title in titles), titles
+
+
+def test_offsets_of_a_former_topic_that_were_set_aside_unread_are_not_told_as_left_behind() -> None:
+    former = (log((0, 10, 10)),)
+    left, aside = ledger(ranges((0, 0, 8))), ledger(ranges((0, 0, 8)), set_aside=ranges((0, 8, 10)))
+    titles = Watch().titles(replace(WELL, ledger=left, former=former))
+    assert any("messages left in a former topic" in title for title in titles)
+    titles = Watch().titles(replace(WELL, ledger=aside, former=former))
+    assert not any("messages left in a former topic" in title for title in titles)
