@@ -15,7 +15,7 @@ from k2_assets.run_process import sign
 from k2_assets.run_scope import days_of_run, materialized
 from k2_assets.trades import TRADES
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
-from k2_market.bars import READ_FROM_TRADES, minute_bars, roll_up
+from k2_market.bars import READ_FROM_TRADES, BarOverflowError, minute_bars, roll_up
 from k2_market.build_rules import BuildRules
 from k2_market.day_builds import Builds
 from k2_market.feed import Feed
@@ -24,7 +24,9 @@ from k2_market.trading_calendar import TradingCalendar
 from k2_resources.day_reader import DayReader
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.staged_day import StagedDay
-from k2_resources.structured_logging import correlation
+from k2_resources.structured_logging import correlation, get_logger
+
+_log = get_logger("build")
 
 MOST_CHARTED_DAYS = 10
 """Days of a run that get a chart each. Drawing costs more than the bars do; a longer run loads a history."""
@@ -135,9 +137,11 @@ def build_minute_bars(source: BarsSource, day: date, staged: StagedDay) -> Built
     """Make a day's one-minute bars from its published trades."""
     feed = source.feed_of(day)
     read = source.reader.read_day_compactly(day, *READ_FROM_TRADES)
-    bars = minute_bars(read, TradingCalendar.of(feed).grid_start(day))
+    kept_back: list[BarOverflowError] = []
+    bars = minute_bars(read, TradingCalendar.of(feed).grid_start(day), kept_back.append)
     staged.add(bars)
-    return BuiltDay((bar_invariants(bars),), _described(source, MINUTE, bars, day), source.builds.get(day))
+    metadata = _described(source, MINUTE, bars, day, kept_back)
+    return BuiltDay((bar_invariants(bars),), metadata, source.builds.get(day))
 
 
 def build_rolled_up(
@@ -147,15 +151,22 @@ def build_rolled_up(
     calendar = TradingCalendar.of(source.feed_of(day))
     read = source.reader.read_day_compactly(day)
     start = calendar.day_start(day) if interval is DAY else calendar.grid_start(day)
-    bars = roll_up(read, interval, start, calendar.day_end(day))
+    kept_back: list[BarOverflowError] = []
+    bars = roll_up(read, interval, start, calendar.day_end(day), kept_back.append)
     staged.add(bars)
     identity = (roll_up_identity(bars, trades.read_day_compactly(day, *COMPARED_TRADES)),) if interval is DAY else ()
     findings = (bar_invariants(bars), *identity)
-    return BuiltDay(findings, _described(source, interval, bars, day), source.builds.get(day))
+    return BuiltDay(findings, _described(source, interval, bars, day, kept_back), source.builds.get(day))
 
 
-def _described(source: BarsSource, interval: BarInterval, bars: pa.Table, day: date) -> dict[str, Any]:
+def _described(
+    source: BarsSource, interval: BarInterval, bars: pa.Table, day: date, kept_back: Sequence[BarOverflowError]
+) -> dict[str, Any]:
     metadata: dict[str, Any] = {**Extent.of(bars, "bar_start").metadata}
+    for each in kept_back:
+        _log.warning(str(each), feed=source.feed.name, trade_date=day.isoformat(), symbol=each.symbol)
+    if kept_back:
+        metadata["symbols_kept_back"] = dg.MetadataValue.json([each.symbol for each in kept_back])
     if source.charted:
         feed = source.feed_of(day)
         chart = day_chart_markdown(bars, f"{feed.exchange} {day:%a %d %b %Y}, {interval.name}", feed.zone)

@@ -17,7 +17,7 @@ from k2_assets.check_history import figures_of_other_days
 from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import checked, days_materialized, finding_metadata, said_of_days, severity_of
 from k2_assets.trades import RAW_SNAPSHOT, TRADES
-from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
+from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, bars_complete, roll_up_identity
 from k2_market.build_rules import BuildRules, rules_of_days
 from k2_market.day_builds import DayBuild
 from k2_market.doubtful_trades import PRICE_JUMPS, price_band_rule, repeated_content_rule
@@ -71,9 +71,13 @@ DAYS_BEFORE = timedelta(days=10)
 """How far back the close lies that a day's prices are held against."""
 
 CURRENT_RULES = "current_rules"
+BARS_COMPLETE = "bars_complete"
 BAR_INVARIANTS = "bar_invariants"
 ROLL_UP_IDENTITY = "roll_up_identity"
-_BAR_CHECKS = {BAR_INVARIANTS: "low <= open, close, vwap <= high; one bar an interval; nothing negative."}
+_BAR_CHECKS = {
+    BAR_INVARIANTS: "low <= open, close, vwap <= high; one bar an interval; nothing negative.",
+    BARS_COMPLETE: "Every symbol with eligible trades has bars: none is kept back since its sums are too large.",
+}
 _DAY_BAR_CHECKS = {**_BAR_CHECKS, ROLL_UP_IDENTITY: "The daily bar equals the ticks, computed another way."}
 
 BLOCKING = frozenset(
@@ -320,9 +324,10 @@ def trade_rules(
 def bar_findings(interval: BarInterval, bars: DayReader, trades: DayReader, day: date) -> tuple[Finding, ...]:
     """What the rules say of a day's published bars."""
     rows = bars.read_day(day)
+    of_all = (bar_invariants(rows), bars_complete(interval, rows, partial(trades.read_day_compactly, day)))
     if interval is DAY:
-        return bar_invariants(rows), roll_up_identity(rows, trades.read_day_compactly(day, *COMPARED_TRADES))
-    return (bar_invariants(rows),)
+        return *of_all, roll_up_identity(rows, trades.read_day_compactly(day, *COMPARED_TRADES))
+    return of_all
 
 
 def _in_session(feed: Feed, day: date) -> TradeRule:

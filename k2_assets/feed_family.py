@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from k2_assets.bars import minute_bars_asset, rolled_up_bars_asset
 from k2_assets.checks import bar_checks, raw_checks, rules_check, trade_checks
+from k2_assets.ingest_runs import ingest_job_of
 from k2_assets.maintenance import MAINTENANCE, maintenance_asset
 from k2_assets.partitions import trading_days
 from k2_assets.raw_trades import RAW_TRADES, raw_trades_asset
@@ -34,7 +35,7 @@ class FeedFamily:
 
 def ingest_job_name(feed: Feed) -> str:
     """Name of the job that fills ``raw_trades``."""
-    return f"{feed.name}_ingest"
+    return ingest_job_of(feed.name)
 
 
 def build_job_name(feed: Feed) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence, Set
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -12,14 +12,17 @@ from k2_market import block_decoder
 from k2_market.avro_schemas import MessageKind
 from k2_market.block_decoder import DayWindow
 from k2_market.day_report import DayReport, merged
-from k2_market.offset_ranges import RangeSet
+from k2_market.failed_runs import OffsetsAtFault
+from k2_market.message_batch import MessageBatch
+from k2_market.offset_ranges import RangeSet, named
+from k2_market.writer_schemas import WriterSchema
 from k2_resources import crash_points
 from k2_resources.arrow_memory import arrow_from_system
 from k2_resources.collector_pause import collector_paused
 from k2_resources.raw_delivery import Delivery, WrittenDelivery
 from k2_resources.raw_table import Commit, RawTable
 from k2_resources.read_ahead import read_ahead
-from k2_resources.schema_registry import SchemaRegistry
+from k2_resources.schema_registry import SchemaRegistry, SchemaUnavailable
 from k2_resources.structured_logging import get_logger
 from k2_resources.topic_reader import TopicReader
 
@@ -76,7 +79,7 @@ class Ingestion:
         report = IngestReport()
         log = _log.bind(feed=self.feed, table=self.table.identifier, run_id=self.run_id)
         log.info("ingest run started", messages=len(ranges), ranges=[str(each) for each in ranges])
-        wanted = ranges - self.table.ledger().covered
+        wanted = ranges - self.table.ledger().settled
         # Three stages at once: the client reads, polars decodes and Parquet is written mostly without the GIL.
         with arrow_from_system(), collector_paused(), read_ahead(self._decoded(wanted, report)) as batches:
             for written in self._written(batches, lost, report):
@@ -107,15 +110,27 @@ class Ingestion:
                 report.read_seconds += time.perf_counter() - started
                 crash_points.reached("polled")
                 started = time.perf_counter()
-                schemas = self.registry.writer_schemas(block_decoder.schema_ids(read.messages))
-                rows = block_decoder.decode(read.messages, self.kind, schemas, self.window)
-                correlation_ids = {each for each in read.messages.correlation_ids if each is not None}
-                report.decode_seconds += time.perf_counter() - started
-                crash_points.reached("decoded")
-                decoded = [DecodedBatch(rows, read.covered, frozenset(correlation_ids))]
-                del read, rows
-                yield decoded.pop()
-                started = time.perf_counter()
+                with naming(self.topic, read.covered):
+                    schemas = self._schemas_of(read.messages)
+                    sizes = block_decoder.part_sizes(read.messages, self.kind, schemas)
+                for part in [read] if len(sizes) == 1 else read.parts(sizes):
+                    with naming(self.topic, part.covered):
+                        rows = block_decoder.decode(part.messages, self.kind, schemas, self.window)
+                    correlation_ids = {each for each in part.messages.correlation_ids if each is not None}
+                    report.decode_seconds += time.perf_counter() - started
+                    crash_points.reached("decoded")
+                    decoded = [DecodedBatch(rows, part.covered, frozenset(correlation_ids))]
+                    del part, rows
+                    yield decoded.pop()
+                    started = time.perf_counter()
+                del read
+
+    def _schemas_of(self, messages: MessageBatch) -> dict[int, WriterSchema]:
+        try:
+            return self.registry.writer_schemas(block_decoder.schema_ids(messages))
+        except SchemaUnavailable as error:
+            places = block_decoder.offsets_with_schema(messages, error.schema_id)
+            raise OffsetsAtFault(f"{error}. They are those of {self.topic} at {named(places)}", places) from error
 
     def _written(
         self, batches: Iterable["DecodedBatch"], lost: RangeSet, report: "IngestReport"
@@ -130,7 +145,9 @@ class Ingestion:
         try:
             for batch in batches:
                 started = time.perf_counter()
-                waiting.append(WrittenBatch(self.table.write(self._delivery(batch, lost)), batch.correlation_ids))
+                with naming(self.topic, batch.covered):
+                    written = self.table.write(self._delivery(batch, lost))
+                waiting.append(WrittenBatch(written, batch.correlation_ids))
                 report.write_seconds += time.perf_counter() - started
                 lost = NONE
                 del batch  # it is a tenth of the run's memory, and the next one may be long in coming
@@ -170,6 +187,16 @@ class Ingestion:
             commit_ms=round(commit.seconds * 1000, 1),
         )
         return commit
+
+
+@contextmanager
+def naming(topic: str, ranges: RangeSet) -> Iterator[None]:
+    """Have whatever the block raises name the offsets that it was at."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"It happened with messages of {topic} at {named(ranges)}.")
+        raise
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,26 @@
 """``raw_trades``: every message of the feed's topic as a row, exactly once."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from k2_assets.dead_letter_retry import retry_dead_letters
+from k2_assets.ingest_config import IngestConfig, claims_of
+from k2_assets.ingest_runs import failed_ingests
 from k2_assets.ingestion import Ingestion, IngestReport
 from k2_assets.partitions import day_of
+from k2_assets.run_failure import failure_noted
 from k2_assets.run_process import sign
 from k2_assets.run_scope import materialized
+from k2_assets.setting_aside import set_aside
 from k2_market.block_decoder import DayWindow
 from k2_market.build_plan import is_open
 from k2_market.day_report import NOTHING
+from k2_market.failed_runs import Handling
 from k2_market.feed import Feed
 from k2_market.ingest_claims import IngestClaims, halted
 from k2_market.ledger import Ledger, spans_to_json
@@ -32,17 +39,6 @@ from k2_resources.structured_logging import correlation
 from k2_resources.topic_reader import OffsetsGone
 
 RAW_TRADES = "raw_trades"
-
-
-class IngestConfig(dg.Config):
-    """What a run reads. Without a topic id it takes what its day's part of the topic holds and the ledger lacks."""
-
-    topic_id: str = ""
-    ranges: dict[str, list[list[int]]] = {}  # noqa: RUF012  # a Dagster config is pydantic, which copies defaults
-    lost: dict[str, list[list[int]]] = {}  # noqa: RUF012
-    truncated: dict[str, list[list[int]]] = {}  # noqa: RUF012
-    dead_letters_of: list[str] = []  # noqa: RUF012
-    """Days whose dead letters are decoded again, in place of reading messages."""
 
 
 def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -91,16 +87,18 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         with correlation(context.run.run_id):
             claims = claims_of(config)
             if claims.topic_id:
-                claims = looked_up(claims, ingestion.reader, ingestion.registry, table, calendar)
+                failed = partial(failed_ingests, context.instance, feed.name, now)
+                claims = looked_up(claims, ingestion.reader, ingestion.registry, table, calendar, failed)
             else:
                 ranges = pending_of_day(feed, calendar, topics, table.ledger(), own_day)
                 claims = IngestClaims("", ranges)
-            report = ingestion.run(claims.ranges, claims.lost, claims.truncated)
+            with failure_noted(context):
+                report = carry_out(ingestion, claims, config.careful)
         crash_points.reached("after_commit")
         view = table.view()
         yield from materialized(context, key, _metadata_by_day(report, own_day, view), _data_versions(view))
         crash_points.reached("after_event")
-        topics.mirror(feed.topics.trades, group, table.ledger().covered)
+        topics.mirror(feed.topics.trades, group, table.ledger().settled)
 
     return raw_trades
 
@@ -114,13 +112,19 @@ def _data_versions(view: RawView) -> dict[date, str]:
     return {day: str(version) for day, version in view.day_versions.items()}
 
 
-def claims_of(config: IngestConfig) -> IngestClaims:
-    """What a run was told of its topic.
+def carry_out(ingestion: Ingestion, claims: IngestClaims, careful: bool) -> IngestReport:
+    """Do with the offsets of a run's claims, which have been looked up, what they say.
 
-    Raises:
-        WrongClaim: The configuration names no offsets where it should.
+    Args:
+        ingestion: Has the topic and the table.
+        claims: What the run was told.
+        careful: Whether nothing is to be read but what is needed.
     """
-    return IngestClaims.parse(config.topic_id, config.ranges, config.lost, config.truncated)
+    if careful:
+        ingestion = replace(ingestion, reader=ingestion.reader.carefully())
+    if claims.handling is Handling.DECODE:
+        return ingestion.run(claims.ranges, claims.lost, claims.truncated)
+    return set_aside(ingestion, claims.ranges, claims.handling, claims.failed_attempts, claims.lost)
 
 
 def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date) -> RangeSet:
@@ -141,7 +145,7 @@ def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, l
         for partition in starts
         if ends[partition] > starts[partition]
     )
-    return (window & topic.readable) - ledger.covered
+    return (window & topic.readable) - ledger.settled
 
 
 def closed_published_days(

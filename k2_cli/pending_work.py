@@ -1,5 +1,6 @@
 """Carrying out what the sensors would request, in this process: the same plans, the same jobs, no daemon."""
 
+import faulthandler
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -24,6 +26,7 @@ from k2_market.day_builds import outdated_days, stale_days
 from k2_market.errors import K2Error
 from k2_market.feed import Feed, feed_named, load_feeds
 from k2_market.ingest_claims import halted
+from k2_market.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.table_schemas import DAY
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_topics import KafkaTopics
@@ -240,7 +243,7 @@ def left_to_do(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource,
         truncated = topic.unreached(ledger.covered) | ledger.truncated.of_topic(topic.topic_id)
         if truncated:
             return f"{feed.name}: {halted(topic.name, truncated)}"
-    pending = 0 if topic is None else len(topic.readable - ledger.covered)
+    pending = 0 if topic is None else len(topic.readable - ledger.settled)
     if pending or ingests_in_flight(instance, feed):
         return f"{feed.name}: {pending:,} messages pending"
     facts = build_facts(feed, iceberg, instance, datetime.now(UTC))
@@ -269,12 +272,18 @@ def _iceberg(settings: Settings) -> IcebergCatalogResource:
 
 
 def _carry_out(defs: dg.Definitions, job: str, request: dg.RunRequest, instance: dg.DagsterInstance) -> bool:
-    result = defs.resolve_job_def(job).execute_in_process(
-        instance=instance,
-        partition_key=request.partition_key,
-        run_config=dict(request.run_config or {}),
-        # Signed from the start: were it killed before its first step, it would be taken for one that is under way.
-        tags={**request.tags, PROCESS_TAG: str(RunProcess.own())},
-        raise_on_error=False,
-    )
+    # No daemon ends a run that hangs here; this ends the process, whatever it hangs in.
+    limit = int(request.tags.get(MAX_RUNTIME_SECONDS_TAG, MAX_RUNTIME_SECONDS))
+    faulthandler.dump_traceback_later(limit, exit=True, file=2)
+    try:
+        result = defs.resolve_job_def(job).execute_in_process(
+            instance=instance,
+            partition_key=request.partition_key,
+            run_config=dict(request.run_config or {}),
+            # Signed from the start: were it killed before its first step, it would be taken for one that is under way.
+            tags={**request.tags, PROCESS_TAG: str(RunProcess.own())},
+            raise_on_error=False,
+        )
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     return result.success

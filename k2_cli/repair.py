@@ -35,7 +35,8 @@ def repair(
     one commit. Rows that Kafka does not retain any more stay.
 
     --dead-letters decodes dead letters from their kept bytes, after a schema or a reader was mended; those that decode
-    move to their trading day, a commit for each day that they were filed under.
+    move to their trading day, a commit for each day that they were filed under. Messages that were set aside are tried
+    last, each by itself; without --date, offsets that were set aside unread are read again, too.
 
     --roll-forward makes the snapshot current that the ledger belongs to.
 
@@ -71,6 +72,7 @@ def repair(
         print_unhalting(table, repairs.unhalt(), dry_run, as_json)
     elif dead_letters:
         only = None if day is None else day.date()
-        print_dead_letters(table, repairs.dead_letters(only), dry_run, as_json)
+        found = list(repairs.dead_letters(only))
+        print_dead_letters(table, found, repairs.unread() if only is None else None, dry_run, as_json)
     elif day is not None:
         print_day(table, repairs.day(day.date()), dry_run, as_json)

@@ -1,7 +1,7 @@
 """What a repair found and did, as tables for people or JSON for programs."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -13,6 +13,7 @@ from k2_market.dead_letter_repair import Revival
 from k2_market.errors import K2Error
 from k2_market.offset_ranges import RangeSet
 from k2_market.unhalting import Unhalting
+from k2_resources.raw_repair import ReadAgain
 from k2_resources.roll_forward import WayForward
 
 _RANGES_SHOWN = 3
@@ -40,11 +41,16 @@ def print_day(table: str, found: DayDifference, dry_run: bool, as_json: bool) ->
         console.print(_DRY)
 
 
-def print_dead_letters(table: str, found: Iterable[tuple[date, Revival]], dry_run: bool, as_json: bool) -> None:
-    """Print what became of dead letters."""
-    days = list(found)
+def print_dead_letters(
+    table: str, days: Sequence[tuple[date, Revival]], unread: ReadAgain | None, dry_run: bool, as_json: bool
+) -> None:
+    """Print what became of dead letters, and of offsets that had been set aside unread, if these were read again."""
     if as_json:
-        print(json.dumps({"table": table, "dry_run": dry_run, "days": [_revival_as_json(*each) for each in days]}))
+        content: dict[str, Any] = {"table": table, "dry_run": dry_run}
+        content["days"] = [_revival_as_json(*each) for each in days]
+        if unread is not None:
+            content["unread"] = _unread_as_json(unread)
+        print(json.dumps(content))
         return
     console = Console(highlight=False)
     if days:
@@ -59,7 +65,9 @@ def print_dead_letters(table: str, found: Iterable[tuple[date, Revival]], dry_ru
             ],
             console,
         )
-    if not any(each.changes for _, each in days):
+    if unread is not None:
+        _show_unread(unread, console)
+    if not any(each.changes for _, each in days) and not (unread is not None and unread.read):
         console.print("Nothing to repair.")
     elif dry_run:
         console.print(_DRY)
@@ -169,6 +177,13 @@ def _show(found: Sequence[Found], console: Console) -> None:
     )
 
 
+def _show_unread(found: ReadAgain, console: Console) -> None:
+    if found.read:
+        console.print(f"Set aside unread, and read now: {found.rows:,} messages of {_places(found.read)}")
+    for reason, offsets in found.unread.items():
+        console.print(f"Set aside unread, and still so: {_places(offsets)}: {visible(reason)}")
+
+
 def _said(found: Found) -> str:
     return str(found.what) if found.day is None else f"of {found.day}: {found.what}"
 
@@ -219,6 +234,14 @@ def _revival_as_json(day: date, found: Revival) -> dict[str, Any]:
         "dead_letters": found.dead_letters,
         "decoded": {str(its_day): count for its_day, count in found.decoded.items()},
         "reasons": dict(found.reasons),
+    }
+
+
+def _unread_as_json(found: ReadAgain) -> dict[str, Any]:
+    return {
+        "rows": found.rows,
+        "read": [str(each) for each in found.read],
+        "still_unread": {reason: [str(each) for each in offsets] for reason, offsets in found.unread.items()},
     }
 
 

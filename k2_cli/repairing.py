@@ -4,31 +4,41 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
+from itertools import chain
 
 import dagster as dg
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
 from k2_assets.raw_trades import RAW_TRADES
 from k2_market.block_decoder import DayWindow
 from k2_market.day_difference import DayDifference
-from k2_market.dead_letter_repair import Revival
+from k2_market.dead_letter_repair import Revival, dead_letters_of
 from k2_market.feed import Feed
+from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.row_offsets import offsets_of
 from k2_market.trading_calendar import TradingCalendar
 from k2_market.unhalting import Unhalting
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.ledger_against_log import LedgerAgainstLog
-from k2_resources.raw_repair import DayRepair, DeadLetterRepair, days_with_dead_letters
-from k2_resources.raw_rewrite import RawRewriter
+from k2_resources.raw_delivery import Delivery
+from k2_resources.raw_repair import DayRepair, DeadLetterRepair, ReadAgain, days_with_dead_letters, read_again
+from k2_resources.raw_rewrite import RawRewriter, repair_run_id
+from k2_resources.raw_table import RawTable
+from k2_resources.raw_view import RawView
 from k2_resources.reread_messages import Decoder, RereadMessages
 from k2_resources.roll_forward import WayForward, roll_forward, way_forward
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
+from k2_resources.structured_logging import get_logger
 from k2_resources.topic_reader import TopicReader
 from k2_resources.unhalting import Unhalt
 from k2_sensors.rechecked_days import recheck
 from k2_sensors.stale_day_sensor import blocked_days
 from k2_sensors.unreported_commits import report_unreported
+
+_log = get_logger("repair")
 
 
 @dataclass(frozen=True)
@@ -60,22 +70,50 @@ class Repairs:
     def dead_letters(self, only: date | None) -> Iterator[tuple[date, Revival]]:
         """Repair the dead letters filed under a day, or under any.
 
+        Those that were set aside come last and one by one: should one of them end this process, too, the others are
+        done, and the log's last line names it.
+
         Returns:
             What became of them, day by day.
         """
         view = self._rewriter.view()
         written: set[date] = set()
-        for day in days_with_dead_letters(view) if only is None else [only]:
-            repair = DeadLetterRepair(day, self._decoder)
+        days = days_with_dead_letters(view) if only is None else [only]
+        for repair in chain((DeadLetterRepair(day, self._decoder) for day in days), self._set_aside(days, view)):
             if self.dry_run:
-                yield day, repair.look(view)
+                yield repair.day, repair.look(view)
             else:
                 self._rewriter.commit(repair.decide)
                 assert repair.found is not None
                 written |= repair.found.rewrite.days if repair.found.changes else set()
-                yield day, repair.found
+                yield repair.day, repair.found
         if not self.dry_run:
             self._report(written)
+
+    def _set_aside(self, days: Iterable[date], view: RawView) -> Iterator[DeadLetterRepair]:
+        """Make a repair for each dead letter of some days that was set aside."""
+        aside = view.ledger.set_aside
+        for day in days if aside else ():
+            for each in offsets_of(dead_letters_of(view.read_day(day))) & aside:
+                for offset in range(each.start, each.end):
+                    one = OffsetRange(each.topic_id, each.partition, offset, offset + 1)
+                    _log.warning("decoding a message that was set aside", offset=str(one))
+                    yield DeadLetterRepair(day, self._decoder, RangeSet.of([one]))
+
+    def unread(self) -> ReadAgain:
+        """Read the offsets again that were set aside unread, and commit what comes of them."""
+        table = RawTable(self._catalog, self.feed.name)
+        reader = TopicReader(self.settings.bootstrap_servers, self.feed.topics.trades, f"k2-{self.feed.name}-repair")
+        committed: set[date] = set()
+
+        def take(rows: pa.Table, covered: RangeSet) -> None:
+            names = {topic_id: self.feed.topics.trades for topic_id, _ in covered.spans}
+            committed.update(table.commit(Delivery(rows, covered, names, repair_run_id())).by_day)
+
+        found = read_again(reader, self._decoder, table.ledger().unread, take if not self.dry_run else lambda *_: None)
+        if committed:
+            self._report(committed)
+        return found
 
     def roll_forward(self) -> WayForward | None:
         """Roll the table forward after it was rolled back; None where it was not."""

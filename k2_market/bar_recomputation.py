@@ -10,11 +10,13 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from k2_market.invariants import Invariant, Violation, violation
-from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
+from k2_market.table_schemas import BAR_INTERVALS, DAY, MINUTE, BarInterval
 from k2_market.trade_recomputation import Eligibility, RecomputedTrade
 
 _EXACT = Context(prec=100)
 _PRICE_STEP = Decimal("1e-10")
+_NOTIONAL_END = Decimal("1e20")
+_VOLUME_END = Decimal("1e30")
 
 
 @dataclass
@@ -64,6 +66,8 @@ def bars_of_symbol(
 ) -> dict[BarInterval, dict[datetime, PlainBar]]:
     """Work out the bars of every width that a symbol's trades of a day amount to, by their start.
 
+    Of a width there are none where a bar of it, or of a minute of it, has a sum that its column can't hold.
+
     Args:
         trades: In market order.
         eligibility: Which of them set prices or count.
@@ -91,7 +95,15 @@ def bars_of_symbol(
     for of_width in bars.values():
         for bar in of_width.values():
             bar.finish()
-    return bars
+    minutes_fit = _fit(bars[MINUTE])
+    return {interval: of_width if minutes_fit and _fit(of_width) else {} for interval, of_width in bars.items()}
+
+
+def _fit(bars: Mapping[datetime, PlainBar]) -> bool:
+    """Tell whether the sums of all of some bars fit the columns of ``BARS``: decimals of 38 digits."""
+    return all(
+        abs(bar.notional) < _NOTIONAL_END and max(bar.volume, bar.priced_volume) < _VOLUME_END for bar in bars.values()
+    )
 
 
 def bar_differences(

@@ -1,10 +1,15 @@
 """Quality rules of the bars of one trading day; each returns a ``Finding``. A bar that breaks one is wrong."""
 
+from collections.abc import Callable
+from typing import Any
+
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2_market.finding import MAX_EXAMPLES, Finding, Severity
 from k2_market.statements import run_statement
+from k2_market.table_schemas import BarInterval
 
 COMPARED_TRADES = ("symbol", "trade_order", "price", "quantity", "price_eligible", "volume_eligible")
 """The columns of ``TRADES`` that daily bars are held against."""
@@ -45,7 +50,8 @@ def bar_invariants(bars: pa.Table) -> Finding:
 def roll_up_identity(daily_bars: pa.Table, trades: pa.Table) -> Finding:
     """Whether the daily bars are what the trades themselves give, worked out in SQL by none of the code of the bars.
 
-    ``vwap`` is not looked at: ``bar_invariants`` holds it to the sums, which are.
+    ``vwap`` is not looked at: ``bar_invariants`` holds it to the sums, which are. Nor are symbols that have no bar and
+    whose sums may be too large for one: ``bars_complete`` tells of them.
     Numbers: ``symbols`` with a bar or an eligible trade, ``different`` symbols. Examples: a symbol and column each,
     with the bar's value and that of the trades; ``none`` where either is lacking.
 
@@ -53,6 +59,9 @@ def roll_up_identity(daily_bars: pa.Table, trades: pa.Table) -> Finding:
         daily_bars: ``BARS`` of one day each.
         trades: ``TRADES`` of the same trading day, in any order.
     """
+    kept_back = [each["symbol"] for each in _without_bars(daily_bars, trades) if each["too_large"]]
+    if kept_back:
+        trades = trades.filter(pc.invert(pc.is_in(_texts(trades["symbol"]), pa.array(kept_back))))
     tables = {"daily_bars": daily_bars, "trades": trades}
     (row,) = run_statement("daily_bars_unlike_trades", tables, {"examples": MAX_EXAMPLES}).to_pylist()
     return Finding(
@@ -64,6 +73,69 @@ def roll_up_identity(daily_bars: pa.Table, trades: pa.Table) -> Finding:
         examples=tuple(row["wrong"] or ()),
         sizes=frozenset({"symbols"}),
     )
+
+
+def bars_complete(interval: BarInterval, bars: pa.Table, read_trades: Callable[..., pa.Table]) -> Finding:
+    """Find the symbols that have eligible trades and no bars, which is so where a bar's sums are too large.
+
+    Numbers: ``symbols`` with eligible trades, ``without_bars``. Examples: a symbol each, with the interval, how many
+    eligible trades it has, and their notional and volume.
+
+    Args:
+        interval: That of the bars.
+        bars: ``BARS`` of the interval and one trading day, in any order.
+        read_trades: Given names of columns, reads them of ``TRADES`` of the same trading day, in any order. Prices and
+            quantities are read where a symbol has no bars, and not otherwise.
+    """
+    traded = _eligible_symbols(read_trades("symbol", "price_eligible", "volume_eligible"))
+    complete = traded <= set(_texts(bars["symbol"]).unique().to_pylist())
+    lacking = [] if complete else _without_bars(bars, read_trades(*_SUMMED))
+    symbols = len(traded)
+    unexplained = sum(not each["too_large"] for each in lacking)
+    description = f"{len(lacking)} of {symbols} symbols have no bars of {interval.name}"
+    if lacking:
+        description += ", for their sums are too large for a bar"
+        description += f", and {unexplained} of these for no reason that their trades give" if unexplained else ""
+    return Finding(
+        check="bars_complete",
+        passed=not lacking,
+        severity=Severity.ERROR,
+        description=f"{description}.",
+        numbers={"symbols": symbols, "without_bars": len(lacking)},
+        examples=tuple(
+            {
+                "symbol": each["symbol"],
+                "interval": interval.name,
+                "trades": each["trades"],
+                "notional": f"{each['notional']:.6g}",
+                "volume": f"{each['volume']:.6g}",
+            }
+            for each in lacking[:MAX_EXAMPLES]
+        ),
+        sizes=frozenset({"symbols"}),
+    )
+
+
+_SUMMED = ("symbol", "price", "quantity", "price_eligible", "volume_eligible")
+
+
+def _without_bars(bars: pa.Table, trades: pa.Table) -> list[dict[str, Any]]:
+    """Describe the symbols that have eligible trades and no bars."""
+    lacking = sorted(_eligible_symbols(trades) - set(_texts(bars["symbol"]).unique().to_pylist()))
+    if not lacking:
+        return []
+    own = trades.select(_SUMMED).filter(pc.is_in(_texts(trades["symbol"]), pa.array(lacking)))
+    found: list[dict[str, Any]] = run_statement("sums_of_symbols", {"trades": own}, {}).to_pylist()
+    return found
+
+
+def _eligible_symbols(trades: pa.Table) -> set[str]:
+    eligible = pc.or_(trades["price_eligible"], trades["volume_eligible"])
+    return set(_texts(trades["symbol"].filter(eligible).unique()).to_pylist())
+
+
+def _texts(symbols: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return symbols if pa.types.is_string(symbols.type) else symbols.cast(pa.string())
 
 
 def _units(column: str) -> pl.Expr:

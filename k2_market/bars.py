@@ -4,22 +4,37 @@ A bar is ``[bar_start, bar_end)``, named by its start, in steps from a whole hou
 the first and last price-eligible trade by trade_order. There are no bars of nothing: an interval without an eligible
 trade has no row. One with volume-eligible trades alone has volume and no prices.
 
-Sums are made of whole numbers, the decimals' own units: exact, or an error. ``vwap`` is rounded half up to the digits
-of a price once, from sums, so that a bar rolled up from minutes equals one that is built from the trades.
+Sums are made of whole numbers, the decimals' own units: exact, or kept back. A symbol of which one bar has a sum that
+its column can't hold has no bars of that width at all; those of the others are made. ``vwap`` is rounded half up to the
+digits of a price once, from sums, so that a bar rolled up from minutes equals one that is built from the trades.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 from k2_market.errors import K2Error
-from k2_market.table_schemas import BARS, DAY, MINUTE, NOTIONAL, BarInterval
+from k2_market.table_schemas import BARS, DAY, MINUTE, NOTIONAL, VOLUME, BarInterval
 from k2_market.trade_order import TRADE_ORDER, in_trade_order
 
 
 class BarOverflowError(K2Error):
-    """The notional of a bar is a number too large for its column."""
+    """Tells why a symbol's bars are kept back: a sum of one of them is too large for its column.
+
+    Attributes:
+        symbol: The symbol.
+    """
+
+    def __init__(self, message: str, symbol: str) -> None:
+        super().__init__(message)
+        self.symbol = symbol
+
+
+KeepBack = Callable[[BarOverflowError], object]
+"""Is called for each symbol whose bars are kept back."""
 
 
 READ_FROM_TRADES = (
@@ -34,23 +49,24 @@ READ_FROM_TRADES = (
 """The columns of ``TRADES`` that bars are made of."""
 
 _MICROSECOND = timedelta(microseconds=1)
-_LARGEST_NOTIONAL = 10.0**NOTIONAL.precision * (1 - 1e-6)
-"""In its own units, less a margin for the rounding of a float sum: below it no whole-number sum has overflowed."""
+_SUMS = ("notional", "volume", "priced_volume")
+_WIDEST = 38
+"""Digits of a decimal: NOTIONAL and VOLUME both have all of them."""
+_NEAR_TO_WIDEST = 1.5 * 10.0**_WIDEST
+"""A float sum below it, however it was rounded, is that of a whole-number sum that has not overflowed 128 bits."""
 
 
-def minute_bars(trades: pa.Table, grid_start: datetime) -> pa.Table:
-    """The one-minute bars of a day.
+def minute_bars(trades: pa.Table, grid_start: datetime, keep_back: KeepBack | None = None) -> pa.Table:
+    """Make the one-minute bars of a day.
 
     Args:
         trades: ``TRADES`` of one trading day. Any order of rows; that of symbol and trade_order is the quickest.
         grid_start: A whole hour at the exchange from which minutes are counted, in both directions
             (``TradingCalendar.grid_start``).
+        keep_back: Called for each symbol that has no bars, since its sums are too large.
 
     Returns:
         ``BARS``, ordered by symbol and bar_start.
-
-    Raises:
-        BarOverflowError: A bar's notional is more than its column holds.
     """
     ordered = in_trade_order(_frame(trades.select(READ_FROM_TRADES)))
     priced, counted = pl.col("price_eligible"), pl.col("volume_eligible")
@@ -83,13 +99,22 @@ def minute_bars(trades: pa.Table, grid_start: datetime) -> pa.Table:
             _wide("priced_volume").sum(),
             pl.col("volume").count().cast(pl.Int64).alias("trade_count"),
             pl.col("price").count().cast(pl.Int64).alias("priced_count"),
-        ),
-        width=MINUTE.width,
+        )
+        .with_columns(_float(column).alias(f"rough_{column}") for column in _SUMS[1:]),
+        MINUTE.width,
+        MINUTE.name,
+        keep_back,
     )
 
 
-def roll_up(minute_bars: pa.Table, interval: BarInterval, start: datetime, day_end: datetime) -> pa.Table:
-    """Longer bars out of a day's one-minute bars; equal to what the trades themselves would give.
+def roll_up(
+    minute_bars: pa.Table,
+    interval: BarInterval,
+    start: datetime,
+    day_end: datetime,
+    keep_back: KeepBack | None = None,
+) -> pa.Table:
+    """Make longer bars out of a day's one-minute bars; equal to what the trades themselves would give.
 
     Args:
         minute_bars: ``BARS`` of one minute of one trading day, in any order.
@@ -98,15 +123,13 @@ def roll_up(minute_bars: pa.Table, interval: BarInterval, start: datetime, day_e
         start: When the trading day starts, for ``DAY``; for other widths, which are steps from there in both
             directions, a whole hour at the exchange (``TradingCalendar.grid_start``).
         day_end: When the next trading day starts: usually 23, 24 or 25 hours after this one.
+        keep_back: Called for each symbol that has no bars, since its sums are too large.
 
     Returns:
         ``BARS``, ordered by symbol and bar_start.
-
-    Raises:
-        BarOverflowError: A bar's notional is more than its column holds.
     """
     bar_start = pl.lit(start) if interval == DAY else _slot_start("bar_start", interval.width, start)
-    sums = ("volume", "notional", "priced_volume")
+    rough = [f"rough_{column}" for column in _SUMS]
     return _bars(
         _frame(minute_bars)
         .sort("symbol", "bar_start")
@@ -114,9 +137,9 @@ def roll_up(minute_bars: pa.Table, interval: BarInterval, start: datetime, day_e
         .with_columns(
             bar_start.cast(pl.Datetime("us", "UTC")).alias("bar_start"),
             *(_units(price) for price in ("open", "high", "low", "close")),
-            *(pl.col(column).reinterpret(dtype=pl.Int128) for column in sums),
+            *(pl.col(column).reinterpret(dtype=pl.Int128) for column in _SUMS),
         )
-        .with_columns(_float("notional").alias("rough_notional"))
+        .with_columns(_float(column).alias(f"rough_{column}") for column in _SUMS)
         .group_by("symbol", "bar_start", maintain_order=True)
         .agg(
             pl.col("trade_date").first(),
@@ -124,23 +147,24 @@ def roll_up(minute_bars: pa.Table, interval: BarInterval, start: datetime, day_e
             pl.col("high").max(),
             pl.col("low").min(),
             pl.col("close").last(ignore_nulls=True),
-            pl.col(*sums, "rough_notional", "trade_count", "priced_count").sum(),
+            pl.col(*_SUMS, *rough, "trade_count", "priced_count").sum(),
         ),
-        width=day_end - start if interval == DAY else interval.width,
+        day_end - start if interval == DAY else interval.width,
+        interval.name,
+        keep_back,
     )
 
 
-def _bars(sums: pl.LazyFrame, width: timedelta) -> pa.Table:
-    """``BARS`` out of the whole-number sums of each bar."""
+def _bars(sums: pl.LazyFrame, width: timedelta, name: str, keep_back: KeepBack | None) -> pa.Table:
+    """Make ``BARS`` out of the whole-number sums of each bar."""
     # NOTIONAL has the digits of PRICE and QUANTITY together, so units divide into units
     notional, volume = pl.col("notional"), pl.col("priced_volume")
     down, rest = notional // volume, notional % volume
     half_up = (down + (rest >= volume - rest).cast(pl.Int128)).cast(pl.Int64)
-    bars = sums.with_columns(
+    bars = _without_overflow(sums.collect(), name, keep_back).with_columns(
         (pl.col("bar_start") + width).alias("bar_end"),
         pl.when(volume > 0).then(half_up).alias("vwap"),
-    ).collect()
-    _refuse_overflow(bars)
+    )
     decimals = [
         pl.col(field.name).cast(pl.Int128).reinterpret(dtype=pl.Decimal(field.type.precision, field.type.scale))
         for field in BARS
@@ -149,16 +173,33 @@ def _bars(sums: pl.LazyFrame, width: timedelta) -> pa.Table:
     return bars.with_columns(decimals).select(BARS.names).to_arrow().cast(BARS)
 
 
-def _refuse_overflow(bars: pl.DataFrame) -> None:
-    too_large = bars.filter(pl.col("rough_notional") > _LARGEST_NOTIONAL)
-    if not too_large.is_empty():
-        bar = too_large.row(0, named=True)
-        limit = f"1e{NOTIONAL.precision - NOTIONAL.scale}"
-        raise BarOverflowError(
-            f"the bar of {bar['symbol']!r} from {bar['bar_start'].isoformat()}: notional is about "
-            f"{bar['rough_notional'] / 10**NOTIONAL.scale:.3g}; expected below {limit}. "
-            "Look for a wrong price or quantity among its trades."
-        )
+def _without_overflow(sums: pl.DataFrame, name: str, keep_back: KeepBack | None) -> pl.DataFrame:
+    """Leave out the symbols of which a bar's sum does not fit its column."""
+    # A float sum tells that a whole-number sum has overflowed; one that has not tells exactly whether it fits.
+    largest = pl.lit(10**_WIDEST - 1, pl.Int128)
+    fits = {
+        column: (pl.col(f"rough_{column}").abs() < _NEAR_TO_WIDEST) & pl.col(column).is_between(-largest, largest)
+        for column in _SUMS
+    }
+    too_large = sums.filter(~pl.all_horizontal(*fits.values()))
+    if too_large.is_empty():
+        return sums
+    first_of_each = too_large.unique("symbol", keep="first", maintain_order=True)
+    if keep_back is not None:
+        for bar in first_of_each.iter_rows(named=True):
+            keep_back(_overflow(bar, name))
+    return sums.filter(~pl.col("symbol").is_in(first_of_each["symbol"].implode()))
+
+
+def _overflow(bar: dict[str, Any], name: str) -> BarOverflowError:
+    scales = {"notional": NOTIONAL.scale, "volume": VOLUME.scale, "priced_volume": VOLUME.scale}
+    column = max(_SUMS, key=lambda each: abs(bar[f"rough_{each}"]))
+    return BarOverflowError(
+        f"the {name} bars of {bar['symbol']!r} are kept back: {column} of the one from {bar['bar_start'].isoformat()} "
+        f"is about {bar[f'rough_{column}'] / 10 ** scales[column]:.3g}; expected below 1e{_WIDEST - scales[column]}. "
+        "Look for a wrong price or quantity among its trades",
+        str(bar["symbol"]),
+    )
 
 
 def _slot_start(column: str, width: timedelta, grid_start: datetime) -> pl.Expr:

@@ -31,9 +31,11 @@ from polars_avro import AvroError
 from polars_avro._avro_rs import AvroSource
 from polars_avro._source import seekable_factory
 
+from k2_market.failing_messages import is_panic
+from k2_market.field_types import Form
 from k2_market.joined_values import GUARD, GUARD_BYTES, JoinedValues
 from k2_market.message_framing import HEADER_BYTES
-from k2_market.schema_resolution import Form, ReadingPlan, WireField
+from k2_market.schema_resolution import ReadingPlan, WireField
 
 _GUARD_WORD = np.frombuffer(GUARD, dtype=np.uint64)[0]
 _SYNC = secrets.token_bytes(16)
@@ -138,19 +140,21 @@ def _batches(
     """
     body = values.body
     container = b"".join((head, _long(len(values)), _long(len(body)), body, _SYNC))
-    source = AvroSource([seekable_factory(io.BytesIO(container))], False, False)
-    reader = source.batch_iter(rows_each, columns)
+    reader: Iterator[Any] | None = None
     for _ in range(len(values) // rows_each):
         try:
+            if reader is None:
+                source = AvroSource([seekable_factory(io.BytesIO(container))], False, False)
+                reader = source.batch_iter(rows_each, columns)
             batch = pa.record_batch(next(reader))
         except AvroError:
             return
         except StopIteration:
             return  # a message swallowed so many others that the bytes ended where a batch did
         except BaseException as error:
-            if type(error).__name__ != "PanicException":
+            if not is_panic(error):
                 raise
-            return  # Rust's panic is not an Exception; whatever message caused it is fastavro's to judge
+            return  # whatever message caused it is fastavro's to judge
         if batch.num_rows != rows_each:
             return
         yield batch

@@ -38,6 +38,7 @@ class Untouched(StrEnum):
     """What a repair of a day finds and leaves as it is, and why."""
 
     NOT_RETAINED = "can't be read from Kafka again: kept"
+    SET_ASIDE = "set aside: kept; only k2 repair --dead-letters tries them again"
     NO_MESSAGE = "Kafka has no message there: kept"
     UNREADABLE = "would not decode any more: kept"
     LEAVING = "dead letter that decodes now, of another day: moved by k2 repair --dead-letters"
@@ -94,7 +95,7 @@ def difference(facts: DayFacts, reread: pa.Table) -> DayDifference:
     added = missing.filter(pc.equal(missing["trade_date"], facts.day))
     moved = judged.in_kafka(Change.MOVED)
     of_day = pa.concat_tables([judged.in_table(*_KEPT), judged.in_kafka(Change.REPLACED, Change.DECODED), added])
-    gone = facts.without_row - facts.retained
+    gone = facts.without_row - facts.wanted
     return DayDifference(
         before=facts.rows.num_rows,
         rewrite=Rewrite(facts.day, pa.concat_tables([_filed_under(facts.day, of_day), moved])),
@@ -114,7 +115,13 @@ def difference(facts: DayFacts, reread: pa.Table) -> DayDifference:
 
 
 _AS_IN_KAFKA = "as in Kafka"
-_KEPT_THOUGH = (Untouched.NOT_RETAINED, Untouched.NO_MESSAGE, Untouched.UNREADABLE, Untouched.LEAVING)
+_KEPT_THOUGH = (
+    Untouched.NOT_RETAINED,
+    Untouched.SET_ASIDE,
+    Untouched.NO_MESSAGE,
+    Untouched.UNREADABLE,
+    Untouched.LEAVING,
+)
 _KEPT = (_AS_IN_KAFKA, *_KEPT_THOUGH)
 
 
@@ -165,10 +172,13 @@ def _judged(facts: DayFacts, own: pa.Table, reread: pa.Table) -> _Judged:
     frame = _side_by_side(own, reread).with_columns(
         pl.Series("asked", within(own, facts.wanted)),
         pl.Series("elsewhere", within(own, offsets_of(facts.elsewhere))),
+        pl.Series("set_aside", within(own, facts.ledger.set_aside)),
     )
     was_dead, is_dead, of_the_day = pl.col("was_dead"), pl.col("is_dead"), pl.col("its_day") == facts.day
     verdict = (
-        pl.when(~pl.col("asked"))
+        pl.when(pl.col("set_aside"))
+        .then(pl.lit(Untouched.SET_ASIDE))
+        .when(~pl.col("asked"))
         .then(pl.lit(Untouched.NOT_RETAINED))
         .when(pl.col("place").is_null())
         .then(pl.lit(Untouched.NO_MESSAGE))

@@ -38,9 +38,12 @@ class DayFacts:
 
     @cached_property
     def wanted(self) -> RangeSet:
-        """What is to be read from Kafka again: the day's own offsets, and those that may be missing from it."""
+        """Give the offsets to read from Kafka again: the day's own, and those that may be missing from it.
+
+        What was set aside is not: whatever decodes it fails.
+        """
         own = offsets_of(self.rows) & self.ledger.covered
-        return (own | self.without_row) & self.retained
+        return ((own | self.without_row) & self.retained) - self.ledger.set_aside
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ def retained(topic: TopicState | None, ledger: Ledger) -> RangeSet:
         return RangeSet()
     cut = {*ledger.truncated.spans, *topic.unreached(ledger.covered).spans}
     return RangeSet({key: spans for key, spans in topic.readable.spans.items() if key not in cut})
+
+
+def decoded_offsets(rewrite: Rewrite) -> RangeSet:
+    """Collect the offsets of the rows that are written and are no dead letters."""
+    return offsets_of(rewrite.rows.filter(rewrite.rows["reject_reason"].is_null()))
 
 
 def dead_letters_after(rewrite: Rewrite, elsewhere: pa.Table, ledger: Ledger) -> int:

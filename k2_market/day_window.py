@@ -5,14 +5,12 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 
 from k2_market.feed import Feed
+from k2_market.record_times import NO_TIMESTAMP
 from k2_market.trading_calendar import TradingCalendar
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """How far the exchange's clock may be ahead of ours before a session counts as not begun: clocks kept by NTP differ by
 less than a second, and a message needs no time at all where it is made on the same machine."""
-
-NO_TIMESTAMP = -1
-"""Kafka's own mark for a record without a timestamp."""
 
 
 @dataclass(frozen=True)

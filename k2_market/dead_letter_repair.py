@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2_market.day_repair import Rewrite
-from k2_market.day_window import NO_TIMESTAMP
+from k2_market.ledger import Ledger
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import RangeSet
+from k2_market.record_times import NO_TIMESTAMP
 from k2_market.row_admission import awaited_day
 from k2_market.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_of, within
 
@@ -22,7 +23,7 @@ class Revival:
 
     Attributes:
         rewrite: What is to be written: the day's rows, and those of its dead letters that belong to other days.
-        dead_letters: How many dead letters the day has.
+        dead_letters: How many dead letters of the day were tried.
         decoded: How many of them decode now, by the day that they belong to; empty where none does.
         reasons: Why the others don't, and how many.
         judged_anew: How many of the others were only too early for their day and are dead for another reason now that
@@ -44,6 +45,19 @@ class Revival:
 def dead_letters_of(rows: pa.Table) -> pa.Table:
     """The dead letters among some raw rows."""
     return rows.filter(rows["reject_reason"].is_valid())
+
+
+def tried_letters(rows: pa.Table, ledger: Ledger, only: RangeSet | None) -> pa.Table:
+    """Pick the dead letters among some raw rows that are to be decoded again.
+
+    Args:
+        rows: The rows.
+        ledger: Knows which were set aside: whatever decodes these fails, so that each is tried by itself.
+        only: The offsets to try; None for all that were not set aside.
+    """
+    dead = dead_letters_of(rows)
+    aside = within(dead, ledger.set_aside)
+    return dead.filter(pa.array(~aside if only is None else aside & within(dead, only)))
 
 
 def kept_messages(dead: pa.Table) -> list[MessageBatch]:
@@ -76,17 +90,16 @@ def revival(day: date, rows: pa.Table, elsewhere: pa.Table, covered: RangeSet, a
         rows: All rows of the day.
         elsewhere: The offset columns of rows of other days, of those at least that have an offset of a dead letter.
         covered: The offsets in the ledger.
-        again: What the dead letters decode to now.
+        again: What the dead letters that are tried decode to now.
     """
     decoded = again.filter(again["reject_reason"].is_null())
     decoded = decoded.filter(pa.array(within(decoded, covered - offsets_of(elsewhere) - _repeated(rows))))
     replaced = within(rows, offsets_of(decoded))
-    dead = dead_letters_of(rows)
     still_dead = again.filter(pa.array(~within(again, offsets_of(decoded))))
     kept, judged_anew = _judged_anew(rows.filter(pa.array(~replaced)), still_dead)
     return Revival(
         rewrite=Rewrite(day, pa.concat_tables([kept, decoded])),
-        dead_letters=dead.num_rows,
+        dead_letters=again.num_rows,
         decoded=dict(sorted(Counter(decoded["trade_date"].to_pylist()).items())),
         reasons=dict(Counter(_reason(each) for each in still_dead["reject_reason"].to_pylist()).most_common()),
         judged_anew=judged_anew,

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
+from k2_market.failed_runs import FailedRun, is_resting
 from k2_market.feed import RefusedFile
 from k2_market.finding import Severity
-from k2_market.ingest_plan import FailedRun, IngestFacts, is_resting
+from k2_market.ingest_plan import IngestFacts
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet, named
 from k2_market.run_limits import MAX_RUNTIME_SECONDS
@@ -63,6 +64,8 @@ class AlarmKind(StrEnum):
     UNTRUSTED = "ledger can't be trusted"
     TRUNCATED = "log truncated"
     LOST = "offsets lost to retention"
+    SET_ASIDE = "messages set aside"
+    UNREAD = "unreadable offsets set aside"
     RECREATED = "topic recreated"
     DELETED = "topic deleted"
     OPEN_TRANSACTION = "open transaction holds up readers"
@@ -90,6 +93,10 @@ ADVICE: Mapping[AlarmKind, str] = {
     AlarmKind.LOST: "They are gone, and recorded as lost; ingestion goes on behind them. Give the topic more room "
     "(retention.bytes), or load them again from their source. `k2 repair --feed {feed} --unhalt` takes back what is "
     "recorded as lost and is not.",
+    AlarmKind.SET_ASIDE: "They are dead letters with their bytes, and everything else goes on. Once the cause is "
+    "mended, `k2 repair --feed {feed} --dead-letters` tries them again; otherwise have the trades sent again.",
+    AlarmKind.UNREAD: "No row has them, and everything else goes on. Have the trades sent again; where broker or "
+    "client were mended, `k2 repair --feed {feed} --dead-letters` reads them again.",
     AlarmKind.RECREATED: "Ingestion goes on under the new id by itself; what is missing has to come from its source.",
     AlarmKind.DELETED: "Create it anew, and its new id is ingested by itself; what is missing has to come from its "
     "source.",
@@ -297,6 +304,8 @@ def alarms(facts: AlarmFacts, last: LastLook) -> list[Alarm]:
         remembered = last.topics.get(feed.feed, ())
         if isinstance(feed.ledger, Untrusted):
             found.append(_untrusted(feed, feed.ledger))
+        if isinstance(feed.ledger, Ledger):
+            found += _set_aside(feed, feed.ledger)
         if isinstance(feed.ledger, Ledger) and not isinstance(feed.topic, NoAnswer):
             found += _between_topic_and_ledger(feed, feed.topic, feed.ledger, remembered, facts.now)
             found += _silence(feed, feed.topic, feed.ledger, then, facts.now)
@@ -314,6 +323,8 @@ def unjudged(facts: AlarmFacts) -> frozenset[tuple[AlarmKind, str]]:
             unknown.add((AlarmKind.OPEN_TRANSACTION, feed.table))
         if isinstance(feed.ledger, NoAnswer):
             unknown |= {(AlarmKind.ROLLED_BACK, feed.table), (AlarmKind.UNTRUSTED, feed.table)}
+        if not isinstance(feed.ledger, Ledger):
+            unknown |= {(AlarmKind.SET_ASIDE, feed.table), (AlarmKind.UNREAD, feed.table)}
         if not _is_fine(feed):
             unknown |= {(kind, feed.table) for kind in _NEED_TOPIC_AND_LEDGER}
             unknown |= {(AlarmKind.SENSOR_FAILS, each.name) for each in facts.failing if each.feed == feed.feed}
@@ -367,7 +378,7 @@ def _untrusted(feed: FeedFacts, found: Untrusted) -> Alarm:
 def _between_topic_and_ledger(
     feed: FeedFacts, topic: TopicState | None, ledger: Ledger, remembered: tuple[TopicState, ...], now: datetime
 ) -> Iterator[Alarm]:
-    lost = ledger.lost | (RangeSet() if topic is None else topic.removed - ledger.covered)
+    lost = ledger.lost | (RangeSet() if topic is None else topic.removed - ledger.settled)
     if lost:
         yield _alarm(feed, AlarmKind.LOST, "Retention removed offsets before they were read", ranges=lost)
     if topic is None:
@@ -383,6 +394,16 @@ def _between_topic_and_ledger(
         yield replace(alarm, patience=MISSING_FOR)
     else:
         yield from _standstill(feed, IngestFacts(topic, ledger, feed.in_flight, feed.failed, now))
+
+
+def _set_aside(feed: FeedFacts, ledger: Ledger) -> Iterator[Alarm]:
+    kept = ledger.set_aside & ledger.covered
+    if kept:
+        message = "Every run that decoded one of these messages failed, so they were set aside"
+        yield _alarm(feed, AlarmKind.SET_ASIDE, message, ranges=kept)
+    if ledger.unread:
+        message = "Every run that read at these offsets failed, so they were set aside"
+        yield _alarm(feed, AlarmKind.UNREAD, message, ranges=ledger.unread)
 
 
 def _deleted(feed: FeedFacts, ledger: Ledger, remembered: tuple[TopicState, ...]) -> Iterator[Alarm]:
@@ -423,7 +444,7 @@ def _left_behind(ids: tuple[str, ...], ledger: Ledger, remembered: tuple[TopicSt
     gone = [each for each in remembered if each.topic_id in ids]
     if not gone:
         return RangeSet(), story + "How far it went was never looked at."
-    missing = RangeSet.of(_whole(gone)) - ledger.covered - ledger.lost
+    missing = RangeSet.of(_whole(gone)) - ledger.settled - ledger.lost
     return missing, story + ("Seen of it and never ingested" if missing else "It held no more when seen last.")
 
 
@@ -452,7 +473,8 @@ def _open_transactions(feed: FeedFacts, topic: TopicState) -> Iterator[Alarm]:
 
 
 def _standstill(feed: FeedFacts, facts: IngestFacts) -> Iterator[Alarm]:
-    waiting = facts.topic.readable - facts.ledger.covered
+    waiting = facts.topic.readable - facts.ledger.settled
+    # For longer than its offsets rest, where it is halved: the next look comes between two of many short runs.
     rests = any(
         is_resting(run.ended, run.attempt, facts.now) and not run.ranges.isdisjoint(waiting) for run in feed.failed
     )
@@ -475,13 +497,15 @@ def _silence(
     expected = feed.expected
     if expected is None:
         return
-    if not ledger.covered and (topic is None or not any(each.high for each in topic.partitions)):
+    if not ledger.settled and (topic is None or not any(each.high for each in topic.partitions)):
         since = then.first[feed.feed]
         if now - since >= NEVER_SPOKE_AFTER:
             message = f"{feed.topic_name} never held a message since the feed was first looked at, {_at(since)}."
             yield replace(_alarm(feed, AlarmKind.NEVER_SPOKE, message), severity=Severity.WARN)
         return
-    lasting = expected.silent_for(feed.newest, then.heard[feed.feed])
+    # A producer may write any time into a record: one that lies ahead tells that the feed spoke, and not when.
+    spoke = feed.newest if feed.newest is None or feed.newest <= now else expected.live_from
+    lasting = expected.silent_for(spoke, then.heard[feed.feed])
     if lasting is not None:
         newest = "" if feed.newest is None else f" The newest is of {_at(feed.newest)}."
         minutes = int(lasting.total_seconds() // 60)
@@ -489,7 +513,7 @@ def _silence(
         mark = f"{expected.open_spans[0][0]:%Y-%m-%d}"
         severity = Severity.ERROR if expected.declared else Severity.WARN
         yield replace(_alarm(feed, AlarmKind.SILENT, message, mark=mark), severity=severity)
-    if topic is None or not topic.readable - ledger.covered:
+    if topic is None or not topic.readable - ledger.settled:
         for day in expected.days_without_trades(feed.days):
             message = f"The session of {day} closed without a trade."
             alarm = _alarm(feed, AlarmKind.EMPTY_SESSION, message, mark=f"{day}")
@@ -498,7 +522,7 @@ def _silence(
 
 def _left_in_former_topics(feed: FeedFacts, ledger: Ledger) -> Iterator[Alarm]:
     for topic in feed.former:
-        left = topic.readable - ledger.covered
+        left = topic.readable - ledger.settled
         if left:
             message = f"The feed's topic was {topic.name} and is {feed.topic_name}; never read of the former"
             yield _alarm(feed, AlarmKind.LEFT_BEHIND, message, mark=topic.topic_id, ranges=left)

@@ -2,13 +2,15 @@
 
 A run's configuration names offsets to read, offsets that retention removed and offsets that the log lost. The Kafka
 sensor writes it from facts; anyone who may start a run writes it from anything. What is recorded stays: offsets said to
-be truncated halt their topic (#033). So the run itself looks each of them up (#049).
+be truncated halt their topic (#033), and what is set aside is decoded no more (#057). So the run itself looks each of
+them up (#049).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from k2_market.errors import K2Error
+from k2_market.failed_runs import FailedRun, Handling, next_try
 from k2_market.ledger import Ledger
 from k2_market.log_comparison import ComparedOffsets
 from k2_market.offset_ranges import OffsetRange, RangeSet, named
@@ -34,19 +36,26 @@ class IngestClaims:
         ranges: To be read.
         lost: Removed by retention before they were read.
         truncated: In the ledger, and not in the log any more.
+        handling: What to do with the messages of ``ranges``.
+        failed_attempts: After how many failed attempts they are to be set aside, once that has been looked up.
     """
 
     topic_id: str
     ranges: RangeSet = field(default_factory=RangeSet)
     lost: RangeSet = field(default_factory=RangeSet)
     truncated: RangeSet = field(default_factory=RangeSet)
+    handling: Handling = Handling.DECODE
+    failed_attempts: int = 0
 
     @classmethod
-    def parse(cls, topic_id: str, ranges: Spans, lost: Spans, truncated: Spans) -> "IngestClaims":
-        """The claims that a configuration writes.
+    def parse(
+        cls, topic_id: str, ranges: Spans, lost: Spans, truncated: Spans, handling: str = Handling.DECODE.value
+    ) -> "IngestClaims":
+        """Read the claims that a configuration writes.
 
         Raises:
-            WrongClaim: A partition or a span is none, or there are some and no topic id.
+            WrongClaim: A partition, a span or the handling is none; there are offsets and no topic id; or messages are
+                to be set aside and none are named, or the log is said to be cut off as well.
         """
         texts = {"ranges": ranges, "lost": lost, "truncated": truncated}
         found = {key: RangeSet.of(_parsed(topic_id, key, spans)) for key, spans in texts.items()}
@@ -55,7 +64,13 @@ class IngestClaims:
             raise WrongClaim(
                 f"topic_id is empty, and {keys} name offsets: expected the id of the topic that they are of"
             )
-        return cls(topic_id, **found)
+        kinds = [each.value for each in Handling]
+        if handling not in kinds:
+            raise WrongClaim(f"handling: found {handling!r}; expected {', '.join(map(repr, kinds))}")
+        if handling != Handling.DECODE and (not found["ranges"] or found["truncated"]):
+            wrong = "truncated offsets beside them" if found["ranges"] else "no ranges"
+            raise WrongClaim(f"handling {handling!r}: found {wrong}; expected ranges of messages to set aside, alone")
+        return cls(topic_id, found["ranges"], found["lost"], found["truncated"], Handling(handling))
 
     def reached(self, topic: TopicState, ledger: Ledger) -> RangeSet:
         """Offsets that are said to be cut off and that the log reaches: what it has there is to be compared."""
@@ -86,11 +101,13 @@ class ClaimFacts:
         topic: The topic's log, looked at after the ledger.
         ledger: The raw table's ledger.
         compared: The offsets ``reached``, compared with what the log has there.
+        failed: The feed's failed runs, where messages are to be set aside.
     """
 
     topic: TopicState
     ledger: Ledger
     compared: ComparedOffsets = field(default_factory=ComparedOffsets)
+    failed: Sequence[FailedRun] = ()
 
 
 def admitted(claims: IngestClaims, facts: ClaimFacts) -> IngestClaims:
@@ -102,7 +119,7 @@ def admitted(claims: IngestClaims, facts: ClaimFacts) -> IngestClaims:
     Raises:
         WrongClaim: Something of them is not so; names each partition and its offsets.
     """
-    wrong = [*_ranges(claims, facts), *_lost(claims, facts.topic)]
+    wrong = [*_ranges(claims, facts), *_lost(claims, facts.topic), *_handling(claims, facts.failed)]
     truncated = claims.truncated
     if facts.compared.other:
         truncated = (truncated & facts.ledger.covered) - facts.compared.same - facts.compared.unknown
@@ -114,7 +131,28 @@ def admitted(claims: IngestClaims, facts: ClaimFacts) -> IngestClaims:
             f"{facts.topic.name} ({facts.topic.topic_id}) is not as the run was told, so it reads and records nothing: "
             f"{'; '.join(wrong)}"
         )
-    return IngestClaims(claims.topic_id, claims.ranges, claims.lost, truncated)
+    attempts = 0 if claims.handling is Handling.DECODE else _attempts(claims.ranges, facts.failed)
+    return replace(claims, truncated=truncated, failed_attempts=attempts)
+
+
+def _handling(claims: IngestClaims, failed: Sequence[FailedRun]) -> Iterator[str]:
+    """Hold what is to be done with messages against what the runs that failed of them call for."""
+    if claims.handling is Handling.DECODE:
+        return
+    due = next_try(claims.ranges, failed)
+    called_for = Handling.DECODE if due is None or due.ranges != claims.ranges else due.handling
+    # A run that was to keep the bytes may have failed since; keeping them is never more than is called for by then.
+    if called_for is claims.handling or (called_for, claims.handling) == (Handling.SKIP, Handling.KEEP_BYTES):
+        return
+    attempts = _attempts(claims.ranges, failed)
+    yield (
+        f"handling {claims.handling.value!r} of {named(claims.ranges)}: {attempts} attempts at them are known to have "
+        f"failed, which call for {called_for.value!r}"
+    )
+
+
+def _attempts(ranges: RangeSet, failed: Sequence[FailedRun]) -> int:
+    return max((run.attempt for run in failed if not run.ranges.isdisjoint(ranges)), default=0)
 
 
 def _ranges(claims: IngestClaims, facts: ClaimFacts) -> Iterator[str]:

@@ -10,10 +10,43 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
+from k2_market.failed_runs import (
+    FIRST_BACKOFF,
+    LONGEST_BACKOFF,
+    FailedRun,
+    Handling,
+    backoff,
+    is_resting,
+    next_try,
+    seconds_for,
+    suspected,
+)
 from k2_market.ingest_claims import halted
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.topic_state import TopicState
+
+__all__ = [
+    "ALERT_ATTEMPTS",
+    "FIRST_BACKOFF",
+    "LONGEST_BACKOFF",
+    "MAX_MESSAGES_PER_RUN",
+    "MAX_RUNS_IN_FLIGHT",
+    "FailedRun",
+    "Handling",
+    "IngestFacts",
+    "IngestPlan",
+    "Waiting",
+    "backoff",
+    "first_day",
+    "is_resting",
+    "limited",
+    "pending_or_waiting",
+    "plan",
+    "recording",
+    "up_to",
+    "whole_days",
+]
 
 MAX_MESSAGES_PER_RUN = 4_000_000
 """Some seconds of reading, beside which the start of a run counts little. More would keep the feed's pool, and the days
@@ -22,19 +55,8 @@ that are to be built, waiting for longer; memory does not depend on it."""
 MAX_RUNS_IN_FLIGHT = 2
 """One that runs and one that waits; a third would only queue."""
 
-FIRST_BACKOFF = timedelta(seconds=30)
-LONGEST_BACKOFF = timedelta(minutes=15)
 ALERT_ATTEMPTS = 5
 """Attempts after which a range counts as stuck."""
-
-
-@dataclass(frozen=True)
-class FailedRun:
-    """An ingest run that failed: what it carried, which attempt at it that was, and when it ended."""
-
-    ranges: RangeSet
-    attempt: int
-    ended: datetime
 
 
 @dataclass(frozen=True)
@@ -57,14 +79,14 @@ class IngestFacts:
 
     @property
     def pending(self) -> RangeSet:
-        """Offsets that can be read, are not in the ledger and are in nobody's hands."""
+        """Give the offsets that can be read, are not in the ledger and are carried by no run."""
         claimed = RangeSet.of(each for ranges in self.in_flight for each in ranges)
-        return self.topic.readable - self.ledger.covered - claimed
+        return self.topic.readable - self.ledger.settled - claimed
 
     @property
     def lost(self) -> RangeSet:
         """Offsets that retention removed before they were read: gone, to be recorded and alerted."""
-        return self.topic.removed - self.ledger.covered
+        return self.topic.removed - self.ledger.settled
 
     @property
     def truncated(self) -> RangeSet:
@@ -88,13 +110,27 @@ class Waiting:
 class IngestPlan:
     """A run to request: exactly these ranges, under a key that names them and the attempt.
 
-    ``lost`` and ``truncated`` are to be recorded beside; a run may have no ranges and only record.
+    Attributes:
+        ranges: The offsets; a run may have none and only record.
+        attempt: Which attempt at them this is, from 1.
+        lost: Offsets that retention removed, to be recorded beside.
+        truncated: Offsets of the ledger that the log does not reach any more, likewise.
+        handling: What is to be done with the messages.
+        isolates: Whether it is to find a message that makes runs fail, or to set it aside: it reads carefully, and has
+            ``max_seconds``.
     """
 
     ranges: RangeSet
     attempt: int
     lost: RangeSet = field(default_factory=RangeSet)
     truncated: RangeSet = field(default_factory=RangeSet)
+    handling: Handling = Handling.DECODE
+    isolates: bool = False
+
+    @property
+    def max_seconds(self) -> int | None:
+        """After how long the run is to be ended; None for as long as any run may take."""
+        return seconds_for(self.ranges) if self.isolates else None
 
     @property
     def run_key(self) -> str:
@@ -123,11 +159,9 @@ def pending_or_waiting(facts: IngestFacts) -> RangeSet | Waiting:
     pending = facts.pending
     if not pending:
         return Waiting(f"nothing pending in {facts.topic.name}")
-    ready = pending - RangeSet.of(
-        each for run in facts.failed if is_resting(run.ended, run.attempt, facts.now) for each in run.ranges
-    )
+    ready = pending - RangeSet.of(each for run in facts.failed if run.is_resting(facts.now) for each in run.ranges)
     if not ready:
-        until = min(run.ended + backoff(run.attempt) for run in facts.failed if not run.ranges.isdisjoint(pending))
+        until = min(run.rests_until for run in facts.failed if not run.ranges.isdisjoint(pending))
         return Waiting(f"{len(pending)} messages wait for another attempt after {until:%H:%M:%S} UTC")
     return ready
 
@@ -140,14 +174,20 @@ def plan(facts: IngestFacts, ready: RangeSet, day_ends: Mapping[int, int] | None
         ready: Ranges that may be started, not empty.
         day_ends: For each partition the offset where a backlog is to be cut, where known (``whole_days``).
     """
-    if len(ready) > MAX_MESSAGES_PER_RUN:
-        ready = limited(up_to(ready, day_ends or {}), MAX_MESSAGES_PER_RUN)
-    # A range that failed goes on alone with its attempt's number, so that it can't hide among new ones.
-    failed = [run for run in facts.failed if not run.ranges.isdisjoint(ready)]
-    attempt = 1 + max((run.attempt for run in failed), default=0)
-    if failed:
-        ready = ready & RangeSet.of(each for run in failed for each in run.ranges)
-    return IngestPlan(ready, attempt, facts.lost)
+    tried = next_try(ready, facts.failed)
+    new = ready - RangeSet.of(each for run in facts.failed for each in run.ranges)
+    suspects = suspected(facts.failed)
+    others_wait = new and not any(ranges.isdisjoint(suspects) for ranges in facts.in_flight)
+    if tried is None or (tried.isolates and others_wait):
+        return IngestPlan(_first_part(new, day_ends), 1, facts.lost)
+    if tried.isolates:
+        return IngestPlan(tried.ranges, tried.attempt, facts.lost, RangeSet(), tried.handling, isolates=True)
+    return IngestPlan(_first_part(tried.ranges, day_ends), tried.attempt, facts.lost)
+
+
+def _first_part(ready: RangeSet, day_ends: Mapping[int, int] | None) -> RangeSet:
+    """Take so much of some ranges as one run takes."""
+    return ready if len(ready) <= MAX_MESSAGES_PER_RUN else limited(up_to(ready, day_ends or {}), MAX_MESSAGES_PER_RUN)
 
 
 def up_to(ranges: RangeSet, ends: Mapping[int, int]) -> RangeSet:
@@ -197,19 +237,6 @@ def limited(ranges: RangeSet, most: int) -> RangeSet:
                 taken.append(OffsetRange(topic_id, partition, start, start + length))
                 allowance -= length
     return RangeSet.of(taken)
-
-
-def backoff(attempt: int) -> timedelta:
-    """How long a range rests after its ``attempt``-th failure."""
-    return min(FIRST_BACKOFF * (1 << min(attempt - 1, 20)), LONGEST_BACKOFF)
-
-
-def is_resting(ended: datetime, attempt: int, now: datetime) -> bool:
-    """Whether what failed at ``ended`` still rests.
-
-    An end that lies further ahead than any rest was written by a clock that has been set back since.
-    """
-    return abs(now - ended) < backoff(attempt)
 
 
 def first_day(days: Iterable[date], earliest: date, latest: date) -> date:

@@ -33,6 +33,7 @@ class Batch:
     late_rows: int = 0
     lost: RangeSet = field(default_factory=RangeSet)
     truncated: RangeSet = field(default_factory=RangeSet)
+    set_aside: RangeSet = field(default_factory=RangeSet)
 
 
 def joined(batches: Iterable[Batch]) -> Batch:
@@ -53,6 +54,7 @@ def joined(batches: Iterable[Batch]) -> Batch:
         late_rows=sum(batch.late_rows for batch in each),
         lost=RangeSet.of(found for batch in each for found in batch.lost),
         truncated=RangeSet.of(found for batch in each for found in batch.truncated),
+        set_aside=RangeSet.of(found for batch in each for found in batch.set_aside),
     )
 
 
@@ -65,6 +67,8 @@ class Ledger:
         lost: Offsets that retention removed before they could be read; never rows, never silent.
         truncated: Offsets in ``covered`` that the topic's log ended before when it was looked at: the broker lost
             data that it had acknowledged. What it gives at these offsets from then on is something else.
+        set_aside: Offsets that runs failed of again and again (``failed_runs``). Those in ``covered`` are dead letters
+            with their bytes; the others could not even be read. None is tried again but by a person's wish.
         topic_names: Name of each topic UUID that ever fed the table, in the order in which they came.
         messages: Rows committed. ``len(covered) - messages`` is the number of holes.
         dead_letters: Rows that would not decode.
@@ -75,6 +79,7 @@ class Ledger:
     covered: RangeSet = field(default_factory=RangeSet)
     lost: RangeSet = field(default_factory=RangeSet)
     truncated: RangeSet = field(default_factory=RangeSet)
+    set_aside: RangeSet = field(default_factory=RangeSet)
     topic_names: dict[str, str] = field(default_factory=dict)
     messages: int = 0
     dead_letters: int = 0
@@ -86,10 +91,25 @@ class Ledger:
         """Offsets covered that hold no message."""
         return len(self.covered) - self.messages
 
+    @property
+    def settled(self) -> RangeSet:
+        """Give the offsets of which nothing is left to do: covered, or set aside."""
+        return self.covered | self.set_aside
+
+    @property
+    def unread(self) -> RangeSet:
+        """Give the offsets that were set aside without a row."""
+        return self.set_aside - self.covered
+
     def has_news(self, batch: Batch) -> bool:
-        """Whether a batch says anything that is not in the ledger: offsets, losses or truncations."""
+        """Whether a batch says anything that is not in the ledger: offsets, losses, truncations, what was set aside."""
         cut = batch.truncated & (self.covered | batch.covered)
-        return bool(batch.covered - self.covered or batch.lost - self.lost - self.covered or cut - self.truncated)
+        return bool(
+            batch.covered - self.covered
+            or batch.lost - self.lost - self.settled
+            or cut - self.truncated
+            or batch.set_aside - self.settled
+        )
 
     def with_batch(self, batch: Batch, topic_names: dict[str, str]) -> "Ledger":
         """The ledger after a batch.
@@ -106,12 +126,15 @@ class Ledger:
                 "a range was read twice"
             )
         covered = self.covered | batch.covered
+        # What another run has made rows of in the meantime need not be set aside, nor what a person had read again.
+        set_aside = (self.set_aside - batch.covered) | (batch.set_aside - self.covered)
         return replace(
             self,
             covered=covered,
-            lost=(self.lost | batch.lost) - covered,
+            lost=(self.lost | batch.lost) - covered - set_aside,
             # Of a table that was dropped since this was planned, nothing was cut off.
             truncated=self.truncated | (batch.truncated & covered),
+            set_aside=set_aside,
             topic_names={**self.topic_names, **topic_names},
             messages=self.messages + batch.messages,
             dead_letters=self.dead_letters + batch.dead_letters,
@@ -119,15 +142,21 @@ class Ledger:
             batch_id=batch.batch_id,
         )
 
-    def repaired(self, batch_id: str, dead_letters: int) -> "Ledger":
+    def repaired(self, batch_id: str, dead_letters: int, decoded: RangeSet | None = None) -> "Ledger":
         """The ledger after rows were written anew: the same offsets, and as many dead letters as there are now.
+
+        Args:
+            batch_id: Names the repair.
+            dead_letters: How many there are.
+            decoded: Offsets whose rows are no dead letters after it; they are not set aside any more.
 
         Raises:
             LedgerError: More dead letters than messages.
         """
         if not 0 <= dead_letters <= self.messages:
             raise LedgerError(f"repair {batch_id}: {dead_letters} dead letters among {self.messages} messages")
-        return replace(self, batch_id=batch_id, dead_letters=dead_letters)
+        set_aside = self.set_aside if decoded is None else self.set_aside - decoded
+        return replace(self, batch_id=batch_id, dead_letters=dead_letters, set_aside=set_aside)
 
     def taken_back(self, batch_id: str, truncated: RangeSet, lost: RangeSet) -> "Ledger":
         """The ledger after some offsets were found not to be cut off, and others not to be lost."""
@@ -141,6 +170,7 @@ class Ledger:
                 "partitions": spans_to_json(self.covered.of_topic(topic_id)),
                 "lost": spans_to_json(self.lost.of_topic(topic_id)),
                 "truncated": spans_to_json(self.truncated.of_topic(topic_id)),
+                "set_aside": spans_to_json(self.set_aside.of_topic(topic_id)),
             }
             for topic_id, name in self.topic_names.items()
         }
@@ -173,6 +203,7 @@ class Ledger:
                 covered=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v["partitions"])),
                 lost=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v["lost"])),
                 truncated=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v.get("truncated", {}))),
+                set_aside=RangeSet.of(r for t, v in topics.items() for r in _ranges(t, v.get("set_aside", {}))),
                 topic_names={topic_id: topic["name"] for topic_id, topic in topics.items()},
                 messages=content["messages"],
                 dead_letters=content["dead_letters"],

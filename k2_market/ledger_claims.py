@@ -3,13 +3,13 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from k2_market.errors import LedgerError
-from k2_market.offset_accounts import ranges
+from k2_market.offset_accounts import difference, ranges
 
 LEDGER_PROPERTY = "k2.ledger"
 _KNOWN_VERSION = 1
@@ -24,6 +24,7 @@ class LedgerClaims:
         covered: Ranges whose messages are said to be rows, or holes.
         lost: Ranges said to have been removed before they were read.
         truncated: Covered ranges said to lie past the end of a log that the broker lost part of.
+        set_aside: Ranges said to have been set aside: of dead letters where they are covered, without a row elsewhere.
         topic_names: Name of each topic id.
         messages: How many rows there should be.
         holes: How many covered offsets should have no row.
@@ -39,6 +40,12 @@ class LedgerClaims:
     holes: int = 0
     dead_letters: int = 0
     batch_id: str = ""
+    set_aside: pl.DataFrame = field(default_factory=lambda: ranges([]))
+
+    @property
+    def unread(self) -> pl.DataFrame:
+        """Give the ranges said to have been set aside without a row."""
+        return difference(self.set_aside, self.covered)
 
 
 def ledger_claims(text: str | None) -> LedgerClaims:
@@ -63,6 +70,7 @@ def ledger_claims(text: str | None) -> LedgerClaims:
             holes=int(content["holes"]),
             dead_letters=int(content["dead_letters"]),
             batch_id=str(content["batch_id"]),
+            set_aside=ranges(_spans(topics, "set_aside")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise LedgerError(f"table property {LEDGER_PROPERTY} is no ledger: {error!r} in {text[:200]!r}") from error

@@ -85,7 +85,7 @@ def told(claims: LedgerClaims, account: RowAccount, log: LogAccount | None) -> l
     dead = found.filter(pl.col("dead") > 0)
     pending = _NOTHING
     if log is not None:
-        pending = difference(difference(log.retained, claims.covered), claims.lost)
+        pending = difference(difference(difference(log.retained, claims.covered), claims.lost), claims.set_aside)
     return [
         Told(what, texts(each), offsets_in(each))
         for what, each in (
@@ -93,6 +93,8 @@ def told(claims: LedgerClaims, account: RowAccount, log: LogAccount | None) -> l
             ("dead letters" if account.day is None else f"dead letters of {account.day}", joined(dead)),
             ("removed by retention before they were read (ledger.lost)", joined(claims.lost)),
             ("past the end of a log that the broker lost part of (ledger.truncated)", joined(claims.truncated)),
+            ("set aside, as dead letters (ledger.set_aside)", intersection(claims.set_aside, claims.covered)),
+            ("set aside unread: no row has them (ledger.set_aside)", claims.unread),
             ("pending: the broker has them, the ledger not yet", pending),
         )
         if each.height
@@ -105,6 +107,7 @@ def _pieces(claims: LedgerClaims, account: RowAccount, log: LogAccount | None) -
             "covered": claims.covered,
             "lost": claims.lost,
             "truncated": claims.truncated,
+            "set_aside": claims.set_aside,
             "rows": account.rows,
             "dead": account.dead_letters,
             "asked": _NOTHING if log is None else log.asked,
@@ -127,13 +130,22 @@ def _between_rows_and_ledger(found: pl.DataFrame) -> Iterator[Violation]:
             texts(strays),
             offsets_in(strays),
         )
-    twice_told = joined(found.filter((pl.col("covered") > 1) | ((pl.col("covered") > 0) & (pl.col("lost") > 0))))
-    if twice_told.height:
+    decoded = joined(found.filter((pl.col("set_aside") > 0) & (pl.col("rows") > 0) & (pl.col("dead") == 0)))
+    if decoded.height:
+        yield violation(
+            Invariant.NOTHING_SILENT,
+            "offsets that the ledger has as set aside, and that have a decoded row",
+            texts(decoded),
+            offsets_in(decoded),
+        )
+    settled = (pl.col("covered") > 0) | (pl.col("set_aside") > 0)
+    contradicting = joined(found.filter((pl.col("covered") > 1) | (settled & (pl.col("lost") > 0))))
+    if contradicting.height:
         yield violation(
             Invariant.HISTORY,
-            "offsets that the ledger has twice, or both as covered and as lost",
-            texts(twice_told),
-            offsets_in(twice_told),
+            "offsets that the ledger has twice, or as lost though they are covered or were set aside",
+            texts(contradicting),
+            offsets_in(contradicting),
         )
 
 
@@ -213,7 +225,7 @@ def _between_rows_and_broker(found: pl.DataFrame, log: LogAccount) -> Iterator[V
 
 def _unrecorded(claims: LedgerClaims, log: LogAccount) -> Iterator[Violation]:
     """What the broker lost and the ledger does not tell of; and what it tells of as lost, though it is not."""
-    removed = difference(difference(log.removed, claims.covered), claims.lost)
+    removed = difference(difference(difference(log.removed, claims.covered), claims.lost), claims.set_aside)
     beyond = difference(log.beyond, claims.truncated)
     there = intersection(claims.lost, log.retained)
     for what, each in (

@@ -8,6 +8,7 @@ own bytes. ``attributes`` are left out for writers that have fields which K2 doe
 import io
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ import pyarrow as pa
 from k2_market.avro_schemas import TRADE, AvroSchema
 from k2_market.invariants import MAX_PLACES
 from k2_market.message_batch import MessageBatch, Numbers
+from k2_market.writer_schemas import ReferringSchema, UnusableSchema, WriterSchema
 
 MESSAGES_AT_A_TIME = 20_000
 """As many decoded messages are held at once."""
@@ -81,13 +83,13 @@ class Comparison:
     differing: int = 0
     examples: list[Difference] = field(default_factory=list)
 
-    def add(self, messages: MessageBatch, rows: pl.DataFrame, schemas: Mapping[int, AvroSchema]) -> None:
+    def add(self, messages: MessageBatch, rows: pl.DataFrame, schemas: Mapping[int, WriterSchema]) -> None:
         """Hold rows of one topic against messages of it: what they say, and when and by whom they were sent.
 
         Args:
             messages: The messages.
             rows: ``COMPARED`` of some rows; those whose message is not among ``messages`` are passed over.
-            schemas: Writer schemas by id.
+            schemas: What the registry has under each id.
         """
         matched = _matched(messages.partitions, messages.offsets, rows)
         for part in matched.iter_slices(MESSAGES_AT_A_TIME):
@@ -99,7 +101,7 @@ class Comparison:
         offsets: Sequence[int],
         values: Sequence[bytes | None],
         rows: pl.DataFrame,
-        schemas: Mapping[int, AvroSchema],
+        schemas: Mapping[int, WriterSchema],
     ) -> None:
         """As ``add``, where of the messages nothing but their values is known."""
         for part in _matched(partitions, offsets, rows).iter_slices(MESSAGES_AT_A_TIME):
@@ -150,9 +152,12 @@ def _shown(column: str, value: Any) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
 
-def trading_days(values: Sequence[bytes | None], schemas: Mapping[int, AvroSchema]) -> list[date | None]:
+def trading_days(values: Sequence[bytes | None], schemas: Mapping[int, WriterSchema]) -> list[date | None]:
     """The trading day that each message says it belongs to; None where it says none that can be read."""
-    writers = {schema_id: _Writer.of(schema) for schema_id, schema in schemas.items()}
+    writers = {}
+    for schema_id in schema_ids(values) & schemas.keys():
+        with suppress(Exception):  # a schema that no message can be read with tells no day
+            writers[schema_id] = _Writer.of(schemas[schema_id])
     return [_trading_day(value, writers) for value in values]
 
 
@@ -181,7 +186,9 @@ def _matched(partitions: Numbers, offsets: Numbers, rows: pl.DataFrame) -> pl.Da
     return rows.join(of_messages.with_row_index("place"), on=_OFFSET, how="inner")
 
 
-def _content(part: pl.DataFrame, values: Sequence[bytes | None], schemas: Mapping[int, AvroSchema]) -> list[_Complaint]:
+def _content(
+    part: pl.DataFrame, values: Sequence[bytes | None], schemas: Mapping[int, WriterSchema]
+) -> list[_Complaint]:
     """Where rows do not say what their messages' values say."""
     own = [values[place] for place in part["place"]]
     dead = part["reject_reason"].is_not_null()
@@ -201,7 +208,7 @@ def _content(part: pl.DataFrame, values: Sequence[bytes | None], schemas: Mappin
 
 
 def _decoded(
-    part: pl.DataFrame, positions: list[int], values: list[bytes], header: bytes, schemas: Mapping[int, AvroSchema]
+    part: pl.DataFrame, positions: list[int], values: list[bytes], header: bytes, schemas: Mapping[int, WriterSchema]
 ) -> Iterator[_Complaint]:
     """Where rows of one writer schema differ from what fastavro decodes."""
     schema_id = _schema_id(header)
@@ -209,7 +216,12 @@ def _decoded(
         for row in positions:
             yield _Complaint(row, "", None, f"it was decoded, and its message has no known schema: {header.hex()}")
         return
-    writer = _Writer.of(schemas[schema_id])
+    try:
+        writer = _Writer.of(schemas[schema_id])
+    except Exception as error:
+        for row in positions:
+            yield _Complaint(row, "", None, f"it was decoded, and its schema {schema_id} can't be used: {error!r}")
+        return
     sound: list[int] = []
     records: list[dict[str, Any]] = []
     for row, value in zip(positions, values, strict=True):
@@ -275,10 +287,22 @@ class _Writer:
     places: Mapping[str, int]
 
     @classmethod
-    def of(cls, schema: AvroSchema) -> "_Writer":
+    def of(cls, registered: WriterSchema) -> "_Writer":
+        """Make the writer with a schema as the registry has it.
+
+        Raises:
+            Exception: It is none that a message can be read with.
+        """
+        if isinstance(registered, UnusableSchema):
+            raise ValueError(registered.reason)
+        schema, named = registered, dict[str, Any]()
+        if isinstance(registered, ReferringSchema):
+            schema = registered.schema
+            for each in registered.references:
+                fastavro.parse_schema(_without_logical_types(each), named)
         fields = {each["name"]: each["type"] for each in schema["fields"]}
         return cls(
-            schema=cast(AvroSchema, fastavro.parse_schema(_without_logical_types(schema))),
+            schema=cast(AvroSchema, fastavro.parse_schema(_without_logical_types(schema), named)),
             fields=frozenset(fields),
             places={name: _scale(fields[name]) for name in _PLACES if name in fields},
         )

@@ -105,6 +105,19 @@ class RangeSet:
         return any(start <= offset < end for start, end in self.spans.get((topic_id, partition), ()))
 
 
+def halves(ranges: RangeSet) -> tuple[RangeSet, RangeSet]:
+    """Cut some offsets, in the order of topic, partition and offset, into two halves."""
+    left = len(ranges) // 2
+    first: list[OffsetRange] = []
+    for each in ranges:
+        if left <= 0:
+            break
+        first.append(OffsetRange(each.topic_id, each.partition, each.start, min(each.end, each.start + left)))
+        left -= len(each)
+    half = RangeSet.of(first)
+    return half, ranges - half
+
+
 def named(ranges: RangeSet) -> str:
     """Ranges in a sentence; beyond ``MAX_RANGES_NAMED`` they are counted."""
     texts = [str(each) for each in ranges]

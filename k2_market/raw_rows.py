@@ -14,6 +14,7 @@ import pyarrow as pa
 from k2_market.avro_schemas import MessageKind
 from k2_market.day_window import DayWindow
 from k2_market.message_batch import MessageBatch
+from k2_market.record_times import END_OF_TIME_MS
 from k2_market.row_resolution import message_fields
 from k2_market.table_schemas import RAW_QUOTES, RAW_TRADES, TIMESTAMP
 
@@ -23,8 +24,7 @@ Positions = npt.NDArray[np.int64]
 DeadLetters = Mapping[int, str]
 """Reasons by place in the batch."""
 
-_LATEST_TIMESTAMP_MS = 9_214_646_400_000
-"""2262-01-01: a record timestamp from there on is as good as none."""
+_MAX_REASON_CHARACTERS = 500
 
 _DEAD_LETTER_TYPES = {"reject_reason": pa.string(), "payload": pa.binary(), "kafka_key": pa.binary()}
 
@@ -104,7 +104,7 @@ def _message_columns(count: int, kind: MessageKind, decoded: Sequence[DecodedRow
 
 def _kafka_columns(batch: MessageBatch, schema_ids: pa.Array) -> dict[str, pa.Array]:
     timestamps = np.asarray(batch.timestamps_ms, np.int64)
-    absent = (timestamps < 0) | (timestamps >= _LATEST_TIMESTAMP_MS)
+    absent = (timestamps < 0) | (timestamps >= END_OF_TIME_MS)
     micros = np.where(absent, 0, timestamps) * 1000
     return {
         "kafka_topic_id": pa.repeat(pa.scalar(batch.topic_id, pa.string()), len(batch)),
@@ -124,11 +124,23 @@ def _dead_letter_columns(batch: MessageBatch, dead: DeadLetters) -> dict[str, pa
     payloads: list[bytes | None] = [None] * count
     keys: list[bytes | None] = [None] * count
     for position, reason in dead.items():
-        reasons[position] = reason
+        reasons[position] = reason_text(reason)
         payloads[position] = batch.values[position]
         keys[position] = batch.keys[position]
     columns = {"reject_reason": reasons, "payload": payloads, "kafka_key": keys}
     return {name: pa.array(column, _DEAD_LETTER_TYPES[name]) for name, column in columns.items()}
+
+
+def reason_text(reason: str) -> str:
+    r"""Write a reason as it is kept: 500 characters at most, with all that can't be shown written out, as ``\x00``.
+
+    Reasons name fields, types and errors, which hold what a producer chose.
+    """
+    if len(reason) > _MAX_REASON_CHARACTERS:
+        reason = f"{reason[: _MAX_REASON_CHARACTERS - 1]}…"
+    if reason.isprintable():
+        return reason
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in reason)
 
 
 def _filed_under(trade_dates: pa.ChunkedArray, batch: MessageBatch, dead: DeadLetters, days: DayWindow) -> pa.Array:

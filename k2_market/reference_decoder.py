@@ -10,9 +10,10 @@ from typing import Any, cast
 import fastavro
 
 from k2_market.avro_schemas import AvroSchema
+from k2_market.field_types import Form, python_type
 from k2_market.message_framing import HEADER_BYTES
 from k2_market.row_resolution import decimal_fault, fits_wire, json_text
-from k2_market.schema_resolution import Form, ReadingPlan, WireField, python_type
+from k2_market.schema_resolution import ReadingPlan, WireField
 
 WireRow = dict[str, Any]
 """Values by the plan's keys, such as ``block_reader.wire_schema`` types."""

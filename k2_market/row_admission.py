@@ -9,10 +9,13 @@ doubtful (a price of zero, a trade outside the session) is let in; checks find i
 - ``trade_date`` lies in the feed's window, and within 13 days of ``exchange_timestamp``: a session that starts the
   evening before a long holiday is that far from its trading day, milliseconds written as microseconds are not.
 - Prices and quantities have at most 18 digits, 8 of them places (``row_resolution`` sees to that).
+- A new trade's ``trade_id`` is not the name that K2 gives to a trade without one (``PLACE_NAME``), of a place at or
+  behind its own: as the first of that name it would be taken for the trade that stands there, and that one would be
+  left out. The name of an earlier place can only have been taken from K2, by whoever sends a trade again.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -31,6 +34,10 @@ MAX_DAYS_APART = LONGEST_CLOSURE.days + 1
 OUTSIDE_WINDOW = "trade_date "
 """How the reason of a row begins whose trading day can't be right; ``awaited_day`` reads the rest."""
 
+PLACE_NAME = "kafka"
+"""What names of trades without an id begin with: ``kafka:<topic id>:<partition>:<offset>`` (``trade_cleaning``)."""
+
+_PLACE = re.compile(r"(\d{1,10}):(\d{1,19})", re.ASCII)
 _EPOCH = date(1970, 1, 1)
 _END_OF_TIME_US = int(datetime(2262, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _DAY_US = 86_400_000_000
@@ -56,6 +63,26 @@ def refusals(columns: Mapping[str, pa.Array], days: DayWindow) -> Faults:
             _refuse_long_texts(name, columns[name], faults)
     if "conditions" in columns:
         _refuse_long_conditions(columns["conditions"], faults)
+    return faults
+
+
+def claimed_names(columns: Mapping[str, pa.Array], topic_id: str, place_of: Callable[[int], tuple[int, int]]) -> Faults:
+    """Find the new trades that bear the name of a place at or behind their own.
+
+    Args:
+        columns: As for ``refusals``; those of quotes have no trade ids.
+        topic_id: The messages' topic.
+        place_of: Gives a row's partition and offset.
+    """
+    ids = columns.get("trade_id")
+    prefix = f"{PLACE_NAME}:{topic_id}:"
+    if ids is None or not pc.any(pc.starts_with(ids, prefix)).as_py():
+        return {}
+    faults: Faults = {}
+    for row in np.flatnonzero(pc.starts_with(ids, prefix).fill_null(False).to_numpy(zero_copy_only=False)).tolist():
+        named = _PLACE.fullmatch(ids[row].as_py()[len(prefix) :])
+        if named and (int(named[1]), int(named[2])) >= place_of(row) and columns["action"][row].as_py() == "NEW":
+            faults[row] = f"trade_id {ids[row].as_py()} is K2's own name for a trade without an id"
     return faults
 
 

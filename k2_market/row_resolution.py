@@ -7,6 +7,7 @@ be used.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2_market.avro_schemas import MessageKind
-from k2_market.schema_resolution import Form, ReadingPlan, WireField
+from k2_market.field_types import Form
+from k2_market.schema_resolution import ReadingPlan, WireField
 from k2_market.table_schemas import MESSAGE_DECIMALS, RAW_QUOTES, RAW_TRADES
 
 Faults = dict[int, str]
@@ -24,6 +26,7 @@ Faults = dict[int, str]
 TEXT_MAP = pa.map_(pa.string(), pa.string())
 
 _LARGEST_WIRE_DECIMAL = 10**38 - 1
+_MOST_PLACES = 38
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def resolve(wire: pa.RecordBatch, plan: ReadingPlan) -> ResolvedRows:
     faults: Faults = {}
     columns = {field.name: _column(field, wire, plan, faults) for field in message_fields(plan.kind)}
     if plan.extra:
-        extra = {each.name: _as_text(each, wire.column(each.key), faults) for each in plan.extra}
+        extra = {storable(each.name): _as_text(each, wire.column(each.key), faults) for each in plan.extra}
         columns["attributes"] = _merged(columns["attributes"], extra)
     return ResolvedRows(columns, faults)
 
@@ -169,14 +172,38 @@ def _decimals(field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
 
 
 _MANY_KEYS = 32
+_ENTRIES_AT_ONCE = 1_000_000
+"""Of maps: half a million take two bytes each, in a message that any broker takes."""
 
 
 def _with_unique_keys(found: pa.Array) -> pa.Array:
     """Maps without a key twice: the last value stands, as in a Python dict."""
     if not _has_key_twice(found):
         return found
-    maps = found.to_pylist()
-    return pa.array([None if each is None else list(dict(each).items()) for each in maps], TEXT_MAP)
+    cuts = np.flatnonzero(np.diff(_offsets(found) // _ENTRIES_AT_ONCE)).tolist()
+    starts = [0, *(cut for cut in cuts if cut), len(found)]
+    return pa.concat_arrays([_unique_keys(found[start:end]) for start, end in pairwise(starts)])
+
+
+def _unique_keys(found: pa.Array) -> pa.Array:
+    """Reduce maps' entries to one a key: where the key stands first, with the value that it has last."""
+    bounds = _offsets(found)
+    entries = slice(int(bounds[0]), int(bounds[-1]))
+    keys, items = found.keys[entries], found.items[entries]
+    encoded = keys.dictionary_encode()
+    rows = np.repeat(np.arange(len(found)), np.diff(bounds))
+    distinct = rows * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy()
+    _, first = np.unique(distinct, return_index=True)
+    _, from_end = np.unique(distinct[::-1], return_index=True)
+    order = np.argsort(first)
+    ends = np.concatenate([[0], np.cumsum(np.bincount(rows[first], minlength=len(found)))]).astype(np.int32)
+    return pa.MapArray.from_arrays(
+        pa.array(ends),
+        keys.take(pa.array(first[order])),
+        items.take(pa.array((len(distinct) - 1 - from_end)[order])),
+        TEXT_MAP,
+        mask=pa.array(~_valid(found)),
+    )
 
 
 def _has_key_twice(found: pa.Array) -> bool:
@@ -245,7 +272,12 @@ def _as_text(field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
 
 def json_text(value: Any) -> str:
     """A nested value as an attribute shows it; bytes in hexadecimal."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=bytes.hex)
+    return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=bytes.hex))
+
+
+def storable(text: str) -> str:
+    r"""Write out halves of characters (``\ud800``) in a text that comes from a schema: no table can hold them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _each(found: pa.Array, text: Callable[[Any], str]) -> pa.Array:
@@ -254,7 +286,7 @@ def _each(found: pa.Array, text: Callable[[Any], str]) -> pa.Array:
 
 def _decimal_text(encoded: bytes, scale: int) -> str:
     unscaled = int.from_bytes(encoded, "big", signed=True)
-    if not fits_wire(unscaled):
+    if scale > _MOST_PLACES or not fits_wire(unscaled):
         return encoded.hex()
     digits = str(abs(unscaled)).zfill(scale + 1)
     whole, places = digits[: len(digits) - scale], digits[len(digits) - scale :]

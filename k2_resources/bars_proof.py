@@ -76,7 +76,7 @@ def prove_bars(
         subject=f"trades and bars of {feed.name}" + (f" on {wanted[0]}" if len(wanted) == 1 else ""),
         looked_at={Invariant.BARS: str(counts)},
         violations=tuple(violations),
-        told=_told(feed, other_rules),
+        told=(*_told(feed, other_rules), *_told_kept_back(counts.kept_back)),
         not_looked_at=tuple(f"{day}, which is still open; name it by --date" for day in open_days),
     )
 
@@ -88,6 +88,12 @@ def _told(feed: Feed, other_rules: Sequence[str]) -> tuple[Told, ...]:
     return (Told(what, tuple(other_rules), len(other_rules)),)
 
 
+def _told_kept_back(places: Sequence[str]) -> Iterator[Told]:
+    if places:
+        what = "symbols have no bars of an interval, since their sums are too large for one"
+        yield Told(what, tuple(places), len(places))
+
+
 @dataclass
 class _Counts:
     """Counts what was gone through."""
@@ -96,6 +102,7 @@ class _Counts:
     rows: int = 0
     trades: int = 0
     bars: int = 0
+    kept_back: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         days = "1 day" if self.days == 1 else f"{self.days:,} days"
@@ -122,6 +129,8 @@ def _violations(
         expected = trades_of_symbol(messages, arriving, partial(others.reported_before, day, symbol))
         wrong += trade_differences(symbol, expected, _rows(published.get(symbol)), eligibility)
         for interval, of_width in bars_of_symbol(expected, eligibility, start, end, grid).items():
+            if not of_width and any(any(eligibility.of(trade)) for trade in expected):
+                counts.kept_back.append(f"{interval.table} of {day}: {symbol}")
             wrong_bars[interval.name] += bar_differences(symbol, of_width, _rows(bars[interval].get(symbol)))
     found = trade_violations(day, wrong)
     for interval in BAR_INTERVALS:

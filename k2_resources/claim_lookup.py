@@ -1,5 +1,12 @@
-"""Looks up at the broker and in the ledger what an ingest run was told of its topic, before it does anything (#049)."""
+"""Looks up what an ingest run was told of its topic, before it does anything (#049).
 
+Offsets are looked up at the broker and in the ledger, and that messages are to be set aside in the records of the runs
+that failed of them.
+"""
+
+from collections.abc import Callable, Sequence
+
+from k2_market.failed_runs import FailedRun, Handling
 from k2_market.ingest_claims import ClaimFacts, IngestClaims, admitted
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.ledger_against_log import LedgerAgainstLog
@@ -12,7 +19,12 @@ _log = get_logger("ingest")
 
 
 def looked_up(
-    claims: IngestClaims, reader: TopicReader, registry: SchemaRegistry, table: RawTable, calendar: TradingCalendar
+    claims: IngestClaims,
+    reader: TopicReader,
+    registry: SchemaRegistry,
+    table: RawTable,
+    calendar: TradingCalendar,
+    failed: Callable[[], Sequence[FailedRun]],
 ) -> IngestClaims:
     """What of a run's claims is so, and may be read and recorded.
 
@@ -22,6 +34,7 @@ def looked_up(
         registry: Knows the schemas of its messages.
         table: The raw table.
         calendar: The feed's.
+        failed: Asks for the feed's failed ingest runs; called only where messages are to be set aside.
 
     Raises:
         WrongClaim: Something of them is not so.
@@ -32,8 +45,9 @@ def looked_up(
     view = table.view()  # before the topic: a run that commits in between must not make the ledger look ahead of it
     topic = reader.state(claims.topic_id)
     compared = LedgerAgainstLog(reader, registry, calendar).compare(claims.reached(topic, view.ledger), view)
-    found = admitted(claims, ClaimFacts(topic, view.ledger, compared))
-    if found != claims:
+    failures = () if claims.handling is Handling.DECODE else tuple(failed())
+    found = admitted(claims, ClaimFacts(topic, view.ledger, compared, failures))
+    if found.truncated != claims.truncated:
         _log.warning(
             "less was cut off than the run was told",
             table=table.identifier,

@@ -1,5 +1,6 @@
 """Facts about topics for the exporter: watermarks, and how far the ledger is behind them."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from k2_market.offset_ranges import RangeSet
 from k2_market.silence import expectation
 from k2_market.topic_state import TopicState
 from k2_resources.figures import Figures
+from k2_resources.kafka_answers import answered
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.metrics_registry import Source
 from k2_resources.raw_table import RawTable
@@ -52,22 +54,23 @@ class KafkaFacts:
                 )
                 _report_watermarks(of_table, state)
                 found = self._topics.newest_record(state)
-                newest = None if found is None else found.timestamp()
+                # One that lies ahead counts as now, since lag is reckoned from it.
+                newest = None if found is None else min(found.timestamp(), time.time())
                 if newest is not None:
                     of_table.gauge("k2_topic_newest_record_timestamp_seconds").set(newest)
                     _report_silence(of_table, feed, newest)
                 ledger = self._ledger(feed.name, table)
                 if ledger is not None:
                     self._report_lag(of_table, state, ledger, newest)
-        cluster = self._admin.describe_cluster(request_timeout=_TIMEOUT_SECONDS).result(timeout=_TIMEOUT_SECONDS)
+        cluster = answered(self._admin.describe_cluster(request_timeout=_TIMEOUT_SECONDS), _TIMEOUT_SECONDS)
         figures.gauge("k2_kafka_brokers").set(len(cluster.nodes))
 
     def _report_lag(self, figures: Figures, state: TopicState, ledger: Ledger, newest: float | None) -> None:
-        pending = state.readable - ledger.covered
+        pending = state.readable - ledger.settled
         for each in state.partitions:
             waiting = len(RangeSet({key: spans for key, spans in pending.spans.items() if key[1] == each.partition}))
             figures.gauge("k2_ingest_lag_messages").set(waiting, partition=str(each.partition))
-        figures.gauge("k2_ingest_removed_messages").set(len(state.removed - ledger.covered))
+        figures.gauge("k2_ingest_removed_messages").set(len(state.removed - ledger.settled))
         if not pending:
             figures.gauge("k2_ingest_lag_seconds").set(0)
             return

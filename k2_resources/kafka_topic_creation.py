@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from k2_market.errors import K2Error
 from k2_market.feed import Topics
 from k2_resources.event_counts import count_call
+from k2_resources.kafka_answers import answered
 from k2_resources.kafka_topics import TIMEOUT_SECONDS, KafkaUnavailable
 from k2_resources.retry_policy import RetryPolicy
 from k2_resources.structured_logging import kafka_client_logger, kafka_error_callback
@@ -120,7 +121,7 @@ _RETRY = RetryPolicy(_not_known_yet, retries=5, observe=count_call)
 
 
 def _answer(future: Any) -> Any:
-    return future.result(timeout=2 * TIMEOUT_SECONDS)
+    return answered(future, 2 * TIMEOUT_SECONDS)
 
 
 def _explained(error: KafkaException, bootstrap_servers: str, name: str) -> K2Error:

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TypeVar, cast
+from datetime import datetime
+from typing import cast
 
 from confluent_kafka import (
     Consumer,
@@ -21,14 +20,16 @@ from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
 from k2_market.errors import K2Error
 from k2_market.offset_ranges import RangeSet
+from k2_market.record_times import instant_of
 from k2_market.topic_state import PartitionState, TopicState
+from k2_resources.kafka_answers import answered
 from k2_resources.retry_policy import RetryPolicy
 from k2_resources.structured_logging import get_logger, kafka_client_logger
 
 TIMEOUT_SECONDS = 10.0
+_ANSWER_SECONDS = 2 * TIMEOUT_SECONDS
 _PEEK_BYTES = 65_536
 
-_T = TypeVar("_T")
 _log = get_logger("kafka")
 
 
@@ -75,8 +76,11 @@ class KafkaTopics:
         return None if description is None else topic_id_text(description.topic_id)
 
     def offsets_at(self, topic: TopicState, instant: datetime) -> dict[int, int]:
-        """For each partition the first offset whose record is at or after an instant; its end where none is."""
-        specification = OffsetSpec.for_timestamp(int(instant.timestamp() * 1000))
+        """Ask for each partition's first offset whose record is at or after an instant; its end where none is.
+
+        An instant before 1970 counts as 1970: to Kafka's protocol, negative timestamps mean something else.
+        """
+        specification = OffsetSpec.for_timestamp(max(0, int(instant.timestamp() * 1000)))
         found = self._offsets(topic.name, {each.partition: specification for each in topic.partitions})
         return {
             each.partition: found[each.partition] if found[each.partition] >= 0 else each.high
@@ -86,16 +90,18 @@ class KafkaTopics:
     def newest_record(self, topic: TopicState) -> datetime | None:
         """Give the greatest record timestamp in a topic, which is exchange time; None where it holds no record.
 
+        A partition whose greatest is no instant (``record_times``) is left out: its other records can't be asked for.
+
         Raises:
             KafkaUnavailable: No broker answered.
         """
         asked = {TopicPartition(topic.name, each.partition): OffsetSpec.max_timestamp() for each in topic.partitions}
         try:
             futures = self._admin.list_offsets(asked, request_timeout=TIMEOUT_SECONDS)
-            newest = max((_answer(future).timestamp for future in futures.values()), default=-1)
+            found = [answered(future, _ANSWER_SECONDS).timestamp for future in futures.values()]
         except KafkaException as error:
             raise self._unavailable(error) from error
-        return datetime.fromtimestamp(newest / 1000, UTC) if newest >= 0 else None
+        return max((instant for each in found if (instant := instant_of(each)) is not None), default=None)
 
     def mirror(self, topic: str, group: str, covered: RangeSet) -> None:
         """Tell Kafka how far a group has come, for lag monitors alone; nothing of K2's reads it back (#014).
@@ -105,19 +111,28 @@ class KafkaTopics:
         Args:
             topic: The topic's name.
             group: A group without members.
-            covered: The ledger's offsets; of each partition the end of what is covered without a break counts.
+            covered: The ledger's offsets, those set aside too; of each partition the end of what is there without a
+                break counts.
         """
         try:
             state = self.state(topic)
             ends = [] if state is None else _ends_without_break(state, covered)
             if ends:
                 request = ConsumerGroupTopicPartitions(group, ends)
-                _answer(self._admin.alter_consumer_group_offsets([request])[group])
+                answered(self._admin.alter_consumer_group_offsets([request])[group], _ANSWER_SECONDS)
         except (KafkaException, KafkaUnavailable) as error:
             _log.warning("offsets not mirrored to Kafka", topic=topic, group=group, error=str(error))
 
     def first_timestamps(self, topic: TopicState, ranges: RangeSet) -> dict[int, datetime]:
-        """The record timestamp of the first message in each partition's ranges; partitions without one are absent."""
+        """Read the instant of the first message in each partition's ranges.
+
+        Absent are partitions without a message there, whose first message has a record timestamp that is no instant
+        (``record_times``), or whose first batch does not come in time, for whatever reason: what is planned by these
+        instants is where a backlog is cut, and no partition may stop that.
+
+        Raises:
+            KafkaUnavailable: No partition's message came.
+        """
         starts: dict[int, int] = {}
         for each in ranges:
             starts.setdefault(each.partition, each.start)
@@ -145,8 +160,9 @@ class KafkaTopics:
         finally:
             consumer.close()
 
-    def _first_of_each(self, consumer: Consumer, waiting: set[int]) -> dict[int, datetime]:
+    def _first_of_each(self, consumer: Consumer, partitions: set[int]) -> dict[int, datetime]:
         found: dict[int, datetime] = {}
+        waiting = set(partitions)
         last_found = time.monotonic()
         while waiting:
             for message in consumer.consume(100, timeout=0.05):
@@ -155,13 +171,15 @@ class KafkaTopics:
                     waiting.discard(partition)
                     last_found = time.monotonic()
                     consumer.pause([TopicPartition(str(message.topic()), partition)])
-                    if message.error() is None and message.timestamp()[1] >= 0:
-                        found[partition] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+                    instant = None if message.error() is not None else instant_of(message.timestamp()[1])
+                    if instant is not None:
+                        found[partition] = instant
             if time.monotonic() - last_found > TIMEOUT_SECONDS:
-                raise KafkaUnavailable(
-                    f"Kafka at {self._bootstrap_servers}: no message within {TIMEOUT_SECONDS:.0f} s from partitions "
-                    f"{sorted(waiting)}. Is the broker up?"
-                )
+                silent = f"no message within {TIMEOUT_SECONDS:.0f} s from partitions {sorted(waiting)}"
+                if waiting == partitions:
+                    raise KafkaUnavailable(f"Kafka at {self._bootstrap_servers}: {silent}. Is the broker up?")
+                _log.warning("planning without some partitions' first messages", reason=silent)
+                break
         return found
 
     def _offsets(
@@ -182,7 +200,7 @@ class KafkaTopics:
             isolation_level=isolation,
             request_timeout=TIMEOUT_SECONDS,
         )
-        return {each.partition: int(_answer(future).offset) for each, future in futures.items()}
+        return {each.partition: int(answered(future, _ANSWER_SECONDS).offset) for each, future in futures.items()}
 
     def _described(self, topic: str) -> TopicDescription | None:
         try:
@@ -193,7 +211,7 @@ class KafkaTopics:
             raise self._unavailable(error) from error
 
     def _describe(self, topic: str) -> TopicDescription:
-        return _answer(self._admin.describe_topics(TopicCollection([topic]))[topic])
+        return answered(self._admin.describe_topics(TopicCollection([topic]))[topic], _ANSWER_SECONDS)
 
     def _unavailable(self, error: KafkaException) -> KafkaUnavailable:
         return KafkaUnavailable(f"Kafka at {self._bootstrap_servers}: {error.args[0].str()}. Is the broker up?")
@@ -207,10 +225,6 @@ def _ends_without_break(topic: TopicState, covered: RangeSet) -> list[TopicParti
         for each in topic.partitions
         if each.partition in firsts and firsts[each.partition][0] <= each.low
     ]
-
-
-def _answer(future: "Future[_T]") -> _T:
-    return future.result(timeout=TIMEOUT_SECONDS * 2)
 
 
 _TRANSIENT = frozenset(

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from datetime import date
 
+import pyarrow as pa
+
 from k2_market import block_decoder
 from k2_market.avro_schemas import MessageKind
 from k2_market.day_window import DayWindow
 from k2_market.log_comparison import ComparedOffsets, compared
+from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import RangeSet
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.raw_view import RawView
@@ -36,6 +39,8 @@ class LedgerAgainstLog:
     def compare(self, offsets: RangeSet, view: RawView) -> ComparedOffsets:
         """Compare what the log has at some offsets, a batch at a time.
 
+        Messages that were set aside are not decoded, since whatever decodes them fails: their bytes are compared.
+
         Args:
             offsets: Offsets that can be read.
             view: The raw table.
@@ -45,10 +50,21 @@ class LedgerAgainstLog:
             KafkaUnavailable: No broker gave anything for some time.
             RegistryUnavailable: The schemas can't be asked for.
         """
+        aside = offsets & view.ledger.set_aside
         found = ComparedOffsets()
-        any_day = DayWindow(self.calendar, _FIRST_DAY, _LAST_DAY)
-        for read in self.reader.read(offsets):
-            schemas = self.registry.writer_schemas(block_decoder.schema_ids(read.messages))
-            decoded = block_decoder.decode(read.messages, self.kind, schemas, any_day)
-            found = found | compared(read.covered, view.rows_at(read.covered), read.messages, decoded)
+        for read in self.reader.read(offsets - aside):
+            found = found | compared(
+                read.covered, view.rows_at(read.covered), read.messages, self._decoded(read.messages)
+            )
+        for read in self.reader.carefully().read(aside) if aside else ():
+            dead = block_decoder.undecoded(read.messages, self.kind, "set aside", self._any_day)
+            found = found | compared(read.covered, view.rows_at(read.covered), read.messages, dead)
         return found
+
+    def _decoded(self, messages: MessageBatch) -> pa.Table:
+        schemas = self.registry.writer_schemas(block_decoder.schema_ids(messages))
+        return block_decoder.decode(messages, self.kind, schemas, self._any_day)
+
+    @property
+    def _any_day(self) -> DayWindow:
+        return DayWindow(self.calendar, _FIRST_DAY, _LAST_DAY)

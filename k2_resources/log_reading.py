@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from k2_market.avro_schemas import AvroSchema
 from k2_market.feed import Feed
 from k2_market.ledger_claims import LedgerClaims
 from k2_market.ledger_verification import LogAccount, RowAccount
@@ -24,9 +23,10 @@ from k2_market.offset_accounts import (
 )
 from k2_market.topic_state import TopicState
 from k2_market.trading_calendar import TradingCalendar
+from k2_market.writer_schemas import WriterSchema
 from k2_resources.retained_messages import RetainedMessages
 from k2_resources.row_chunks import RowChunks, Window, windows
-from k2_resources.schema_registry import SchemaRegistry
+from k2_resources.schema_registry import SchemaRegistry, SchemaUnavailable
 
 OFFSETS_PER_WINDOW = 50_000
 """Offsets whose messages and rows are in memory at once."""
@@ -59,7 +59,7 @@ class LogReading:
     progress: Progress
     comparison: Comparison = field(default_factory=Comparison)
     not_looked_at: list[str] = field(default_factory=list)
-    _schemas: dict[int, AvroSchema] = field(default_factory=dict)
+    _schemas: dict[int, WriterSchema] = field(default_factory=dict)
     _asked_for: set[int] = field(default_factory=set)
 
     def read(self, claims: LedgerClaims, rows: RowAccount, chunks: RowChunks) -> LogAccount | None:
@@ -82,8 +82,8 @@ class LogReading:
         account = _watermarks(state, claims)
         wanted = self._wanted(state, account, claims, rows)
         self._tell_what_is_left_out(state, account, claims)
-        spans = difference(bridged(wanted, _READ_THROUGH), claims.truncated)
-        given, perhaps_lost = self._go_through(state.topic_id, spans, chunks)
+        spans = difference(difference(bridged(wanted, _READ_THROUGH), claims.truncated), claims.unread)
+        given, perhaps_lost = self._go_through(state.topic_id, spans, claims, chunks)
         due = given
         if self.day is not None:
             candidates = intersection(union(_NOTHING, *perhaps_lost), wanted)
@@ -122,7 +122,7 @@ class LogReading:
             )
 
     def _go_through(
-        self, topic_id: str, spans: pl.DataFrame, chunks: RowChunks
+        self, topic_id: str, spans: pl.DataFrame, claims: LedgerClaims, chunks: RowChunks
     ) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
         """Ranges of all messages, and of those that should be rows of the day and have none."""
         given: list[pl.DataFrame] = []
@@ -131,11 +131,11 @@ class LogReading:
         for window in self._windows(spans, chunks):
             messages = self.messages.read(topic_id, window)
             rows = chunks.rows_within(topic_id, window, COMPARED)
-            self.comparison.add(messages, rows, self._schemas_of(messages))
+            self.comparison.add(messages, rows, self._schemas_of(messages, rows))
             offsets = _offsets(messages)
             given.append(ranges_of_offsets(offsets))
             if self.day is not None:
-                perhaps_lost.append(ranges_of_offsets(self._without_row(messages, offsets, rows)))
+                perhaps_lost.append(ranges_of_offsets(self._without_row(messages, offsets, rows, claims)))
             gone_through += sum(end - start for start, end in window.values())
             self.progress(gone_through, total)
         return given, perhaps_lost
@@ -149,16 +149,39 @@ class LogReading:
             left = difference(left, own)
         yield from windows(left, OFFSETS_PER_WINDOW)
 
-    def _schemas_of(self, messages: MessageBatch) -> dict[int, AvroSchema]:
-        unknown = schema_ids(messages.values) - self._asked_for
-        if unknown:
-            self._schemas |= self.registry.writer_schemas(unknown)
-            self._asked_for |= unknown
+    def _schemas_of(self, messages: MessageBatch, rows: pl.DataFrame) -> dict[int, WriterSchema]:
+        """Ask for the schemas that messages name; first for those that rows were decoded with, which must be known."""
+        decoded = set(rows.filter(pl.col("reject_reason").is_null())["schema_id"].drop_nulls())
+        for ids in (decoded, schema_ids(messages.values)):
+            self._ask_for(ids - self._asked_for)
         return self._schemas
 
-    def _without_row(self, messages: MessageBatch, offsets: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-        """Messages of the day, by what they say or else by their time, that are not among its rows."""
+    def _ask_for(self, ids: set[int]) -> None:
+        self._asked_for |= ids
+        while ids:
+            try:
+                self._schemas |= self.registry.writer_schemas(ids)
+                return
+            except SchemaUnavailable as error:
+                ids = ids - {error.schema_id}
+                self.not_looked_at.append(f"what messages of schema id {error.schema_id} say: {error}")
+
+    def _without_row(
+        self, messages: MessageBatch, offsets: pl.DataFrame, rows: pl.DataFrame, claims: LedgerClaims
+    ) -> pl.DataFrame:
+        """Find the messages of the day, by what they say or else by their time, that are not among its rows.
+
+        Those that were set aside are taken to be there: they are dead letters of some day, and whatever decodes them
+        fails.
+        """
         present = rows.select(pl.col("kafka_partition").alias("partition"), pl.col("kafka_offset").alias("offset"))
+        aside = [
+            {"partition": partition, "offset": offset}
+            for topic_id, partition, start, end in claims.set_aside.iter_rows()
+            for offset in range(start, end)
+            if topic_id == messages.topic_id
+        ]
+        present = pl.concat([present, pl.DataFrame(aside, present.schema)])
         left = offsets.with_row_index("place").join(present, on=["partition", "offset"], how="anti")
         places = left["place"].to_list()
         days = trading_days([messages.values[place] for place in places], self._schemas)

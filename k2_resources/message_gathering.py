@@ -1,8 +1,7 @@
 """Messages taken out of what the Kafka client hands over, as columns, up to where each partition is to be read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import compress
 from operator import itemgetter
 from typing import cast
@@ -14,8 +13,8 @@ from confluent_kafka import KafkaError, Message
 from k2_market.joined_values import JoinedPart, JoinedValues
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_resources.message_headers import correlation_ids
 
-CORRELATION_HEADER = "correlation_id"
 MESSAGES_PER_BATCH = 150_000
 BYTES_PER_BATCH = 64 * 1024**2
 
@@ -30,6 +29,19 @@ class ReadBatch:
 
     messages: MessageBatch
     covered: RangeSet
+
+    def parts(self, sizes: Sequence[int]) -> Iterator["ReadBatch"]:
+        """Cut the batch into parts of so many messages; each covers what lies before its last messages and is left."""
+        left, start = self.covered, 0
+        for size in sizes:
+            part = self.messages.part(start, start + size)
+            start += size
+            # Within a partition offsets only grow, so what was put in later stands.
+            ends = dict(zip(map(int, part.partitions), map(int, part.offsets), strict=True))
+            until = RangeSet.of(OffsetRange(part.topic_id, number, 0, end + 1) for number, end in ends.items())
+            covered = left if start == len(self.messages) else left & until
+            left = left - covered
+            yield ReadBatch(part, covered)
 
 
 @dataclass
@@ -112,7 +124,7 @@ class Gathering:
         self.timestamps_ms.append(np.fromiter(timestamps, np.int64, len(messages)))
         self.keys += map(Message.key, messages)
         self.values.append(values)
-        self.correlation_ids += _correlation_ids(messages)
+        self.correlation_ids += correlation_ids(messages)
         self.size_bytes += values.size_bytes
         return {partition for partition in last if reading[partition].position == reading[partition].end}
 
@@ -149,17 +161,3 @@ def _is_end(event: Message) -> bool:
 
 def _without(reading: dict[int, Cursor], done: set[int]) -> dict[int, Cursor]:
     return {partition: cursor for partition, cursor in reading.items() if partition not in done} if done else reading
-
-
-def _correlation_ids(messages: list[Message]) -> list[str | None]:
-    if not any(map(Message.headers, messages)):
-        return [None] * len(messages)
-    return [None if each is None else _correlation_id(tuple(each)) for each in map(Message.headers, messages)]
-
-
-@lru_cache(maxsize=1024)
-def _correlation_id(headers: "tuple[tuple[str, str | bytes | None], ...]") -> str | None:
-    for name, value in headers:
-        if name == CORRELATION_HEADER and isinstance(value, bytes):
-            return value.decode("utf-8", errors="replace")
-    return None

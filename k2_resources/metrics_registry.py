@@ -209,6 +209,7 @@ _TABLES = [
         Source.TABLES,
         TABLE,
         ledger_ranges="Pieces that the ledger's offsets come in; one per Kafka partition when nothing waits.",
+        ledger_set_aside_offsets="Offsets whose runs failed again and again, set aside for a person to decide about.",
         ledger_trusted="1 if the ledger can be read and fits the table's snapshots, else 0 (a rolled-back table).",
         ledger_unaccounted_rows="Rows of the raw table less messages of its ledger; anything but 0 is wrong.",
     ),

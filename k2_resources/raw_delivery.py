@@ -29,6 +29,7 @@ class Delivery:
         run_id: The run that commits, for the snapshot's summary.
         lost: Offsets that retention removed, to be recorded beside.
         truncated: Offsets of the ledger that the topic's log does not reach any more, to be recorded beside.
+        set_aside: Offsets to be recorded as set aside: those of rows that were not decoded, and others without a row.
         published_days: Days whose trades have been published: rows that come for them are late.
         batch_id: Names the commit, should its outcome be unknown; of several committed together, the first one's does.
     """
@@ -39,6 +40,7 @@ class Delivery:
     run_id: str
     lost: RangeSet = field(default_factory=RangeSet)
     truncated: RangeSet = field(default_factory=RangeSet)
+    set_aside: RangeSet = field(default_factory=RangeSet)
     published_days: frozenset[date] = frozenset()
     batch_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -53,6 +55,7 @@ class Delivery:
             late_rows=pc.sum(late).as_py() or 0,
             lost=self.lost,
             truncated=self.truncated,
+            set_aside=self.set_aside,
         )
 
     def without(self, refused: RangeSet) -> "Delivery":
@@ -112,6 +115,7 @@ class WrittenDelivery:
             run_id=self.run_id,
             lost=self.batch.lost,
             truncated=self.batch.truncated,
+            set_aside=self.batch.set_aside,
             published_days=self.published_days,
             batch_id=self.batch.batch_id,
         )

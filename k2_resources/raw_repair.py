@@ -1,5 +1,6 @@
 """Repairs of a raw table: a day read from Kafka again, and dead letters decoded again; each with a dry run."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -10,13 +11,22 @@ import pyarrow.compute as pc
 from k2_market.day_difference import DayDifference, difference
 from k2_market.day_repair import DayFacts, Rewrite, retained
 from k2_market.day_window import DayWindow
-from k2_market.dead_letter_repair import Revival, dead_letters_of, kept_messages, revival
+from k2_market.dead_letter_repair import Revival, kept_messages, revival, tried_letters
+from k2_market.failed_runs import OffsetsAtFault
+from k2_market.offset_ranges import RangeSet
 from k2_market.row_admission import OUTSIDE_WINDOW, awaited_day
 from k2_resources.day_planning import of_other_days
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_rewrite import DEAD
 from k2_resources.raw_view import RawView
 from k2_resources.reread_messages import Decoder, RereadMessages
+from k2_resources.structured_logging import get_logger
+from k2_resources.topic_reader import OffsetsGone, TopicReader
+
+Take = Callable[[pa.Table, RangeSet], object]
+"""Takes rows, and the offsets that they account for."""
+
+_log = get_logger("repair")
 
 
 @dataclass
@@ -62,10 +72,18 @@ class DayRepair:
 
 @dataclass
 class DeadLetterRepair:
-    """The repair of the dead letters filed under a day, from the bytes that were kept of them."""
+    """Repairs the dead letters filed under a day, from the bytes that were kept of them.
+
+    Attributes:
+        day: The day.
+        decoder: Decodes them.
+        only: The offsets of those that were set aside and are to be tried; None for all that were not set aside.
+        found: What was found last.
+    """
 
     day: date
     decoder: Decoder
+    only: RangeSet | None = None
     found: Revival | None = None
 
     def look(self, view: RawView) -> Revival:
@@ -75,10 +93,10 @@ class DeadLetterRepair:
             LedgerError: The table's ledger can't be trusted.
             RegistryUnavailable: The schemas can't be asked for.
         """
-        rows, covered = view.read_day(self.day), view.ledger.covered
-        dead = dead_letters_of(rows)
+        rows, ledger = view.read_day(self.day), view.ledger
+        dead = tried_letters(rows, ledger, self.only)
         again = pa.concat_tables([view.schema.empty_table(), *map(self.decoder.rows, kept_messages(dead))])
-        return revival(self.day, rows, self._same_offsets_elsewhere(view, dead), covered, again)
+        return revival(self.day, rows, self._same_offsets_elsewhere(view, dead), ledger.covered, again)
 
     def decide(self, view: RawView) -> Rewrite | None:
         """What is to be written, if anything."""
@@ -91,6 +109,44 @@ class DeadLetterRepair:
             return view.schema.empty_table()
         near = f"kafka_offset >= {bounds['min']} AND kafka_offset <= {bounds['max']}"
         return view.offsets_where(f"{of_other_days(self.day)} AND {near}")
+
+
+@dataclass(frozen=True)
+class ReadAgain:
+    """Tells what became of offsets that had been set aside unread.
+
+    Attributes:
+        rows: How many rows they are now.
+        read: The offsets that could be read.
+        unread: Why others could not, and which.
+    """
+
+    rows: int
+    read: RangeSet
+    unread: Mapping[str, RangeSet]
+
+
+def read_again(reader: TopicReader, decoder: Decoder, unread: RangeSet, take: Take) -> ReadAgain:
+    """Read offsets that had been set aside unread, one range after the other.
+
+    Args:
+        reader: Reads the topic.
+        decoder: Decodes its messages.
+        unread: The offsets.
+        take: Is given rows and the offsets that they account for.
+    """
+    rows, read, still = 0, RangeSet(), dict[str, RangeSet]()
+    for each in unread:
+        left = RangeSet.of([each])
+        _log.warning("reading offsets that were set aside", offsets=str(each))
+        try:
+            for batch in reader.carefully().read(left):
+                made = decoder.rows(batch.messages)
+                take(made, batch.covered)
+                rows, read, left = rows + made.num_rows, read | batch.covered, left - batch.covered
+        except (OffsetsAtFault, OffsetsGone) as error:
+            still[str(error)] = still.get(str(error), RangeSet()) | left
+    return ReadAgain(rows, read, still)
 
 
 def days_to_try_again(view: RawView, window: DayWindow) -> list[date]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from k2_market.day_repair import Rewrite, dead_letters_after
+from k2_market.day_repair import Rewrite, dead_letters_after, decoded_offsets
 from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY, Ledger
 from k2_resources import crash_points
@@ -127,7 +127,8 @@ class RawRewriter:
         assert view.table is not None
         batch_id = str(uuid.uuid4())
         other_dead = view.offsets_where(f"{of_other_days(rewrite.day)} AND {DEAD}")
-        after = ledger.repaired(batch_id, dead_letters_after(rewrite, other_dead, ledger))
+        decoded = decoded_offsets(rewrite) if ledger.set_aside else None
+        after = ledger.repaired(batch_id, dead_letters_after(rewrite, other_dead, ledger), decoded)
         transaction = TableTransaction(view.table)
         expire_oldest(transaction, view.table)
         summary = _summary(rewrite, batch_id)

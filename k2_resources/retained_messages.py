@@ -5,14 +5,16 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from k2_market.errors import K2Error
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_accounts import ranges
 from k2_market.topic_state import TopicState
+from k2_resources.kafka_answers import answered
 from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
+from k2_resources.message_headers import headers_of
 from k2_resources.row_chunks import Window
 from k2_resources.structured_logging import kafka_client_logger
 
@@ -64,11 +66,21 @@ class RetainedMessages:
         return ranges((state.topic_id, each, starts[each], ends[each]) for each in starts if ends[each] > starts[each])
 
     def compacted(self) -> bool:
-        """Whether the broker keeps but the last message of each key."""
+        """Tell whether the broker keeps but the last message of each key.
+
+        Raises:
+            KafkaUnavailable: No broker answered.
+        """
         resource = ConfigResource(ResourceType.TOPIC, self._topic)
         admin = AdminClient({"bootstrap.servers": self._bootstrap_servers}, logger=kafka_client_logger("kafka-admin"))
-        found = admin.describe_configs([resource], request_timeout=_ANSWER_SECONDS)[resource]
-        return "compact" in str(found.result(timeout=_ANSWER_SECONDS)["cleanup.policy"].value)
+        try:
+            found = admin.describe_configs([resource], request_timeout=_ANSWER_SECONDS)[resource]
+            return "compact" in str(answered(found, _ANSWER_SECONDS)["cleanup.policy"].value)
+        except KafkaException as error:
+            raise KafkaUnavailable(
+                f"Kafka at {self._bootstrap_servers}, topic {self._topic}: its settings can't be had: "
+                f"{error.args[0].str()}. Is the broker up?"
+            ) from error
 
     def read(self, topic_id: str, window: Window) -> MessageBatch:
         """All messages whose offsets lie in a window, which must be retained.
@@ -94,23 +106,23 @@ class RetainedMessages:
                     f"Kafka at {self._bootstrap_servers}, topic {self._topic}: nothing for {_SILENCE_SECONDS:.0f} s "
                     f"from partitions {sorted(open_ends)}. Is the broker up?"
                 )
-            for message in messages:
-                self._take(message, open_ends, taken)
+            taken.add([each for each in messages if self._is_wanted(each, open_ends, window)])
         self._consumer.unassign()
         return taken.batch()
 
-    def _take(self, message: Message, open_ends: dict[int, int], taken: "_Taken") -> None:
+    def _is_wanted(self, message: Message, open_ends: dict[int, int], window: Window) -> bool:
+        """Tell whether it is a message before its partition's end; partitions that are done with are taken out."""
         partition: Any = message.partition()
         offset: Any = message.offset()
+        if partition in window and partition not in open_ends:
+            return False  # what lies behind the end, and errors of it, were not asked for
         error = message.error()
-        if partition not in open_ends and error is None:
-            return
         if error is None:
-            if offset < open_ends[partition]:
-                taken.add(message, partition, offset)
-            if offset >= open_ends[partition] - 1:
+            end = open_ends[partition]
+            if offset >= end - 1:
                 del open_ends[partition]
-        elif error.code() == KafkaError._PARTITION_EOF:
+            return bool(offset < end)
+        if error.code() == KafkaError._PARTITION_EOF:
             open_ends.pop(partition, None)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise RetentionOvertook(
@@ -119,6 +131,7 @@ class RetainedMessages:
             )
         elif not error.retriable():
             raise KafkaUnavailable(f"Kafka at {self._bootstrap_servers}, {self._topic}/{partition}: {error.str()}")
+        return False
 
 
 class _Taken:
@@ -133,14 +146,15 @@ class _Taken:
         self._values: list[bytes | None] = []
         self._correlation_ids: list[str | None] = []
 
-    def add(self, message: Message, partition: int, offset: int) -> None:
-        """Take a message."""
-        self._partitions.append(partition)
-        self._offsets.append(offset)
-        self._timestamps_ms.append(message.timestamp()[1])
-        self._keys.append(message.key())
-        self._values.append(message.value())
-        self._correlation_ids.append(_correlation_id(message.headers()))
+    def add(self, messages: list[Message]) -> None:
+        """Take some messages."""
+        places: list[Any] = [(message.partition(), message.offset()) for message in messages]
+        self._partitions += [partition for partition, _ in places]
+        self._offsets += [offset for _, offset in places]
+        self._timestamps_ms += [message.timestamp()[1] for message in messages]
+        self._keys += map(Message.key, messages)
+        self._values += map(Message.value, messages)
+        self._correlation_ids += map(_correlation_id, headers_of(messages))
 
     def batch(self) -> MessageBatch:
         """All that were taken."""
@@ -156,7 +170,9 @@ class _Taken:
 
 
 def _correlation_id(headers: Any) -> str | None:
-    for name, value in headers.items() if isinstance(headers, dict) else headers or ():
+    """Make the correlation id as a row is to have it: 256 characters at most, each of which can be shown."""
+    for name, value in headers or ():
         if name == "correlation_id" and isinstance(value, bytes):
-            return value.decode("utf-8", errors="replace")
+            text = value[:1024].decode("utf-8", errors="replace")[:256]
+            return "".join(each if each.isprintable() else "\ufffd" for each in text)
     return None

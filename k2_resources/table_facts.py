@@ -62,6 +62,7 @@ def _report_ledger(figures: Figures, table: Table, rows: int) -> None:
         return
     figures.gauge("k2_ledger_trusted").set(1)
     figures.gauge("k2_ledger_unaccounted_rows").set(rows - ledger.messages)
+    figures.gauge("k2_ledger_set_aside_offsets").set(len(ledger.set_aside))
     figures.gauge("k2_ledger_ranges").set(sum(1 for _ in ledger.covered))
     figures.counter("k2_ingested_messages_total").add(ledger.messages)
     figures.counter("k2_ledger_holes_total").add(ledger.holes)

@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
+from k2_assets.ingest_runs import attempt_of, carried_by, ingest_op_of
 from k2_assets.run_scope import FEED_TAG, tagged_days
 from k2_market.alerts import (
     Alert,
@@ -31,7 +32,6 @@ from k2_market.finding import Severity
 from k2_market.offset_ranges import RangeSet
 from k2_resources.alert_sink import AlertNotSent, AlertSink, AlertSinkResource
 from k2_resources.structured_logging import correlation
-from k2_sensors.run_records import attempt_of, carried_by, ingest_op_of
 
 INTERVAL_SECONDS = 5
 FIRST_LOOK_BACK = timedelta(hours=1)

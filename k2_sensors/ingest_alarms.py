@@ -6,6 +6,7 @@ What was told stands in its cursor, which never moves past an alert that was not
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from itertools import takewhile
@@ -28,7 +29,7 @@ from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import TableRolledBack
-from k2_resources.schema_registry import SchemaRegistryResource
+from k2_resources.schema_registry import SchemaRegistry, SchemaRegistryResource, SchemaUnavailable
 from k2_resources.structured_logging import get_logger
 from k2_sensors.bounded_questions import Door
 from k2_sensors.run_records import carried, failed_ingests, ingests_in_flight
@@ -144,7 +145,7 @@ def look(
     rows = doors.catalog.ask({feed.name: _rows_of(feed, iceberg) for feed in feeds})()
     client = kafka.topics()
     logs = doors.kafka.ask({feed.name: _log_of(feed, client, rows[feed.name]) for feed in feeds})
-    schemas = doors.registry.ask({"": lambda: registry.registry().writer_schemas([_ANY_SCHEMA_ID])})
+    schemas = doors.registry.ask({"": lambda: _answers(registry.registry())})
     found = [
         _with_runs(feed, _facts(feed, log, rows[feed.name], now), instance, now)
         for feed, log in zip(feeds, logs().values(), strict=True)
@@ -174,6 +175,12 @@ def _expectation(feed: Feed, now: datetime) -> Expectation | None:
     except CalendarError as error:  # the calendar ends before the present: the feed's other sensors fail of it
         _log.warning("silence can't be judged", feed=feed.name, reason=str(error))
         return None
+
+
+def _answers(registry: SchemaRegistry) -> bool:
+    with suppress(SchemaUnavailable):  # the registry answers, if not for the id that it is asked about here
+        registry.writer_schemas([_ANY_SCHEMA_ID])
+    return True
 
 
 def _log_of(feed: Feed, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswer) -> Callable[[], _Log]:
@@ -210,7 +217,7 @@ def _rows_of(feed: Feed, iceberg: IcebergCatalogResource) -> Callable[[], _Rows 
 def _with_runs(feed: Feed, facts: FeedFacts, instance: dg.DagsterInstance, now: datetime) -> FeedFacts:
     """The facts with what runs carry, which matters only where messages wait."""
     topic, ledger = facts.topic, facts.ledger
-    if not isinstance(topic, TopicState) or not isinstance(ledger, Ledger) or not topic.readable - ledger.covered:
+    if not isinstance(topic, TopicState) or not isinstance(ledger, Ledger) or not topic.readable - ledger.settled:
         return facts
     in_flight = tuple(carried(run, feed) for run in ingests_in_flight(instance, feed))
     return replace(facts, in_flight=in_flight, failed=failed_ingests(instance, feed, now))

@@ -1,7 +1,9 @@
 """The Kafka sensor: asks the plan what to ingest next and requests that run. It keeps no state and reads no trades."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -10,6 +12,7 @@ from k2_assets.raw_trades import RAW_TRADES
 from k2_market.build_plan import is_open
 from k2_market.check_pacing import FEW_ROWS, checked_with_its_run
 from k2_market.day_window import DayWindow
+from k2_market.failed_runs import Handling
 from k2_market.feed import Feed
 from k2_market.ingest_plan import (
     MAX_MESSAGES_PER_RUN,
@@ -97,7 +100,7 @@ def next_ingest(
         return dg.SkipReason(ready.reason)
     timestamps = topics.first_timestamps(topic, ready)
     latest = DayWindow.of(feed, now).last
-    day = first_day(map(calendar.trading_day_of, timestamps.values()), feed.start_date, latest)
+    day = first_day(_days(timestamps.values(), feed, calendar, now), feed.start_date, latest)
     day_ends = (
         whole_days(ready, lambda of: topics.offsets_at(topic, calendar.day_end(of)), day, latest)
         if len(ready) > MAX_MESSAGES_PER_RUN
@@ -106,6 +109,12 @@ def next_ingest(
     wanted = plan(facts, ready, day_ends)
     with_checks = _with_checks(feed, raw, day, len(wanted.ranges), instance, now)
     return _request(feed, wanted, topic.topic_id, day.isoformat(), instance, with_checks)
+
+
+def _days(instants: Iterable[datetime], feed: Feed, calendar: TradingCalendar, now: datetime) -> Iterator[date]:
+    """Give the trading days of records; an instant that the feed can't have is taken for the nearest that it can."""
+    earliest = calendar.day_start(feed.start_date)
+    return (calendar.trading_day_of(max(earliest, min(each, now))) for each in instants)
 
 
 def _with_checks(feed: Feed, raw: RawView, day: date, new: int, instance: dg.DagsterInstance, now: datetime) -> bool:
@@ -126,17 +135,21 @@ def _request(
     planned = not_run_yet(wanted, instance)
     if planned is None:
         return dg.SkipReason(f"{len(wanted.ranges)} messages are in the hands of a run that has been requested")
-    config = {
+    config: dict[str, Any] = {
         "topic_id": topic_id,
         "ranges": spans_to_json(planned.ranges),
         "lost": spans_to_json(planned.lost),
         "truncated": spans_to_json(planned.truncated),
     }
+    if planned.isolates:
+        config["careful"] = True
+    if planned.handling is not Handling.DECODE:
+        config["handling"] = planned.handling.value
     return dg.RunRequest(
         run_key=planned.run_key,
         run_config={"ops": {ingest_op(feed): {"config": config}}},
         partition_key=partition_key,
-        tags=plan_tags(feed, planned.attempt),
+        tags=plan_tags(feed, planned.attempt, planned.max_seconds),
         asset_selection=None if with_checks else [dg.AssetKey([feed.name, RAW_TRADES])],
         asset_check_keys=None if with_checks else [],
     )

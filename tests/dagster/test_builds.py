@@ -14,7 +14,7 @@ from dagster import DagsterInstance
 from dagster._core.storage.tags import RUN_KEY_TAG
 from dagster._core.test_utils import create_run_for_test
 
-from k2_assets import trades
+from k2_assets import ingest_runs, trades
 from k2_assets.definitions import build_defs
 from k2_assets.feed_family import build_job_name
 from k2_assets.raw_trades import closed_published_days
@@ -30,7 +30,6 @@ from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
-from k2_sensors import run_records
 from k2_sensors.stale_day_sensor import next_build
 from k2_sensors.unreported_commits import ReportedDays, report_unreported
 
@@ -207,7 +206,7 @@ def test_a_day_whose_run_is_no_longer_looked_at_is_asked_for_under_a_key_that_da
     status: dg.DagsterRunStatus,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_records, "_RECENT", timedelta(0))
+    monkeypatch.setattr(ingest_runs, "_RECENT", timedelta(0))
     commit_raw(settings, MONDAY, 0, 5)
     first = next_build(feed, iceberg(settings), instance, datetime.now(UTC))
     assert isinstance(first, dg.RunRequest)

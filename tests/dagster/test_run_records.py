@@ -9,12 +9,17 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from k2_assets import ingest_runs
 from k2_assets.feed_family import build_job_name, ingest_job_name
+from k2_assets.run_failure import MAX_RANGES_NAMED, begun_tags, failure_tags
 from k2_assets.run_process import PROCESS_TAG
 from k2_assets.run_scope import ATTEMPT_TAG, DAYS_TAG, VERSION_TAG
+from k2_market.errors import K2Error, LedgerError
+from k2_market.failed_runs import Cause, FailedRun, Handling, OffsetsAtFault
 from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange
-from k2_sensors import run_records
+from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_resources.kafka_topics import KafkaUnavailable
+from k2_resources.schema_registry import RegistryUnavailable
 from k2_sensors.alerts import alerts_of_failure
 from k2_sensors.run_records import (
     builds_in_flight,
@@ -69,7 +74,7 @@ def test_a_failed_run_is_looked_at_for_a_day(
     ]
     assert [run.raw_version for run in failed_builds(instance, feed, datetime.now(UTC))] == [7]
 
-    monkeypatch.setattr(run_records, "_RECENT", timedelta(0))
+    monkeypatch.setattr(ingest_runs, "_RECENT", timedelta(0))
     assert failed_ingests(instance, feed, datetime.now(UTC)) == failed_builds(instance, feed, datetime.now(UTC)) == ()
 
 
@@ -146,3 +151,71 @@ def test_a_run_with_strange_tags_keeps_no_sensor_from_the_others(
     assert end_dead_runs(instance) == []
     failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     assert all(isinstance(alerts_of_failure(instance, run), tuple) for run in failed)
+
+
+def failed_run(
+    instance: dg.DagsterInstance,
+    feed: Feed,
+    error: Exception | None,
+    status: dg.DagsterRunStatus = dg.DagsterRunStatus.FAILURE,
+    began: bool = True,
+    **config: object,
+) -> FailedRun:
+    """What is known of a run that ended with an error, or was killed."""
+    run_config = {"ops": {ingest_op(feed): {"config": {**CONFIG, **config}}}}
+    tags = {PROCESS_TAG: "host/boot/1/1"}
+    run = create_run_for_test(instance, job_name=ingest_job_name(feed), status=status, run_config=run_config, tags=tags)
+    if began:
+        instance.add_run_tags(run.run_id, begun_tags(run.run_id))
+    if error is not None:
+        instance.add_run_tags(run.run_id, failure_tags(run.run_id, error))
+    found = failed_ingests(instance, feed, datetime.now(UTC))
+    instance.delete_run(run.run_id)
+    return found[0]
+
+
+WHOLE = RangeSet.of([OffsetRange("t", 0, 0, 5)])
+
+
+def test_a_run_that_failed_for_want_of_something_else_blames_no_message(
+    instance: dg.DagsterInstance, feed: Feed
+) -> None:
+    for error in (KafkaUnavailable("away"), RegistryUnavailable("away"), LedgerError("rolled back"), K2Error("any")):
+        assert failed_run(instance, feed, error).cause is Cause.OUTSIDE
+    assert failed_run(instance, feed, None, dg.DagsterRunStatus.CANCELED).cause is Cause.OUTSIDE
+    assert failed_run(instance, feed, None, began=False).cause is Cause.OUTSIDE
+
+
+def test_a_run_that_was_killed_or_failed_of_what_nobody_foresaw_may_be_any_messages_fault(
+    instance: dg.DagsterInstance, feed: Feed
+) -> None:
+    for error in (None, RecursionError(), MemoryError(), ZeroDivisionError()):
+        found = failed_run(instance, feed, error)
+        assert (found.cause, found.ranges, found.handling) == (Cause.UNKNOWN, WHOLE, Handling.DECODE)
+
+
+def test_a_run_that_names_offsets_blames_these_and_none_that_it_did_not_carry(
+    instance: dg.DagsterInstance, feed: Feed
+) -> None:
+    named = RangeSet.of([OffsetRange("t", 0, 1, 2), OffsetRange("t", 0, 4, 9)])
+    found = failed_run(instance, feed, OffsetsAtFault("unreadable", named))
+    assert (found.cause, found.ranges) == (Cause.NAMED, named & WHOLE)
+    many = RangeSet.of(OffsetRange("t", 0, 2 * n, 2 * n + 1) for n in range(MAX_RANGES_NAMED + 1))
+    assert failed_run(instance, feed, OffsetsAtFault("unreadable", many)).cause is Cause.UNKNOWN
+
+
+def test_what_a_run_was_to_do_is_known_and_what_its_parent_failed_of_is_not_its_own(
+    instance: dg.DagsterInstance, feed: Feed
+) -> None:
+    found = failed_run(instance, feed, None, handling="keep bytes", careful=True)
+    assert found.handling is Handling.KEEP_BYTES
+    run_config = {"ops": {ingest_op(feed): {"config": CONFIG}}}
+    for copied in (begun_tags("its parent"), failure_tags("its parent", OffsetsAtFault("unreadable", WHOLE))):
+        create_run_for_test(
+            instance,
+            job_name=ingest_job_name(feed),
+            status=dg.DagsterRunStatus.FAILURE,
+            run_config=run_config,
+            tags={PROCESS_TAG: "host/boot/1/1", **copied},
+        )
+        assert failed_ingests(instance, feed, datetime.now(UTC))[0].cause is Cause.OUTSIDE

@@ -38,6 +38,7 @@ def assert_nothing_lost_or_doubled(
     tally: FaultTally,
     gaps: RangeSet = NO_GAPS,
     *,
+    unread: RangeSet = NO_GAPS,
     days: Iterable[date] = (),
     broker: bool = True,
     unanswered: int = 0,
@@ -50,6 +51,7 @@ def assert_nothing_lost_or_doubled(
         acked: All that brokers acknowledged for the feed's topic.
         tally: Counts what was found.
         gaps: Offsets that the test took away from the broker; the ledger must tell of exactly these.
+        unread: Offsets that the test made unreadable; the ledger must have set exactly these aside without a row.
         days: Trading days whose trades and bars are to be what a recomputation from their raw rows gives.
         broker: Whether the broker answers, and may be asked what it holds.
         unanswered: Messages that got no acknowledgement, and may be there all the same.
@@ -58,7 +60,7 @@ def assert_nothing_lost_or_doubled(
     table = find_table(catalog, feed, "raw_trades")
     assert table is not None, f"{feed} has no raw table"
     declared = load_feeds(settings.feed_directories)[feed]
-    _assert_each_acked_is_one_row(settings, table, acked, tally, gaps, unanswered)
+    _assert_each_acked_is_one_row(settings, table, acked, tally, gaps, unread, unanswered)
     offline = not broker or len(acked) > BROKER_ASKED_UP_TO
     assert_verified(verify_ledger(settings, declared, None, offline, lambda done, total: None))
     if wanted := list(days):
@@ -72,7 +74,13 @@ def assert_verified(found: Verification) -> None:
 
 
 def _assert_each_acked_is_one_row(
-    settings: Settings, table: Table, acked: Sequence[Acked], tally: FaultTally, gaps: RangeSet, unanswered: int
+    settings: Settings,
+    table: Table,
+    acked: Sequence[Acked],
+    tally: FaultTally,
+    gaps: RangeSet,
+    unread: RangeSet,
+    unanswered: int,
 ) -> None:
     sent = pl.DataFrame(
         {
@@ -85,7 +93,10 @@ def _assert_each_acked_is_one_row(
     files = kept_files(table)
     chunks = RowChunks.of(table, files.readable)
     rows = pl.concat([ranges([]), *(found for found, _ in chunks.offsets())])
-    away = ranges((each.topic_id, each.partition, each.start, each.end) for each in gaps)
+    lost_on_record, aside_on_record = (
+        ranges((each.topic_id, each.partition, each.start, each.end) for each in of) for of in (gaps, unread)
+    )
+    away = union(lost_on_record, aside_on_record)
     account = pieces({"sent": ranges_of_offsets(sent), "rows": rows, "away": away})
     account = account.with_columns((pl.col("end") - pl.col("start")).alias("offsets"))
     lost = account.filter((pl.col("sent") > 0) & (pl.col("rows") == 0) & (pl.col("away") == 0))
@@ -97,8 +108,10 @@ def _assert_each_acked_is_one_row(
     assert lost.is_empty(), f"{lost['offsets'].sum()} messages lost, as {texts(lost)[:5]}"
     assert doubled.is_empty(), f"{doubled['offsets'].sum()} messages doubled, as {texts(doubled)[:5]}"
     assert unknown["offsets"].sum() <= unanswered, f"rows that no broker acknowledged: {texts(unknown)[:5]}"
-    told = union(ledger_claims(table.properties.get("k2.ledger")).lost)
-    assert texts(told) == texts(union(away)), f"the ledger tells of {texts(told)} as lost, not of {texts(union(away))}"
+    claims = ledger_claims(table.properties.get("k2.ledger"))
+    for told, expected in ((claims.lost, lost_on_record), (claims.unread, aside_on_record)):
+        found, wanted = texts(union(told)), texts(union(expected))
+        assert found == wanted, f"the ledger tells of {found} as lost or unread, not of {wanted}"
     _assert_rows_say_what_was_sent(settings, chunks, sent, acked)
 
 

@@ -33,6 +33,16 @@ class Fate(Enum):
     MARKER = auto()
 
 
+class Harm(Enum):
+    """What a message does to whoever has to do with it."""
+
+    KILLS_DECODER = "kills the process that decodes it"
+    HANGS_DECODER = "keeps the process that decodes it busy until the daemon ends that"
+    FAILS_RUN = "makes its run fail in a way that nobody foresaw"
+    UNREADABLE = "is something that no client can make a message of"
+    KILLS_READER = "kills the process that reads it"
+
+
 @dataclass
 class Entry:
     """An offset of a log: a message, or a transaction's marker."""
@@ -41,6 +51,7 @@ class Entry:
     value: bytes | None = None
     key: bytes | None = None
     timestamp_ms: int = -1
+    harm: Harm | None = None
 
 
 @dataclass
@@ -239,14 +250,15 @@ class SimulatedReader(TopicReader):
         self._topics = SimulatedTopics(broker)
 
     def _consumer(self) -> Any:
-        return SimulatedConsumer(self._broker)
+        return SimulatedConsumer(self._broker, careful=self._careful)
 
 
 class SimulatedConsumer:
     """A ``read_committed`` consumer that was assigned its partitions, as librdkafka behaves towards its caller."""
 
-    def __init__(self, broker: SimulatedBroker) -> None:
+    def __init__(self, broker: SimulatedBroker, *, careful: bool = False) -> None:
         self._broker = broker
+        self._sizes = (1,) if careful else (1, 3, 10, 100)
         self._positions: dict[int, int] = {}
         self._told_end: dict[int, int] = {}
 
@@ -271,7 +283,7 @@ class SimulatedConsumer:
         random = self._broker.random
         for partition in random.sample(sorted(self._positions), len(self._positions)):
             if len(self._positions) == 1 or random.random() < 0.7:
-                yield from self._fetched_from(partition, random.choice((1, 3, 10, 100)))
+                yield from self._fetched_from(partition, random.choice(self._sizes))
 
     def _fetched_from(self, partition: int, most: int) -> Iterator[Message]:
         log, position = self._broker.log_of(partition), self._positions[partition]
@@ -283,7 +295,13 @@ class SimulatedConsumer:
             end = log.stable_end
             while position < end and most:
                 entry = log.entries[position]
+                if entry.fate is Fate.COMMITTED and entry.harm is Harm.UNREADABLE:
+                    self._positions[partition] = position
+                    yield event_message(partition, position, KafkaError._BAD_MSG)
+                    return
                 if entry.fate is Fate.COMMITTED:
+                    if entry.harm is Harm.KILLS_READER:
+                        self._broker.turns.die("a message that it reads")
                     yield _message(partition, position, entry)
                     most -= 1
                 position += 1

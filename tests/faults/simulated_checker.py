@@ -33,6 +33,7 @@ class Account:
     covered: frozenset[Place]
     lost: frozenset[Place]
     truncated: frozenset[Place]
+    set_aside: frozenset[Place]
     messages: int
     holes: int
     dead_letters: int
@@ -50,12 +51,13 @@ class Account:
                 for start, end in each
                 for offset in range(start, end)
             )
-            for kind in ("partitions", "lost", "truncated")
+            for kind in ("partitions", "lost", "truncated", "set_aside")
         }
         return cls(
             covered=spans["partitions"],
             lost=spans["lost"],
             truncated=spans["truncated"],
+            set_aside=spans["set_aside"],
             messages=content.get("messages", 0),
             holes=content.get("holes", 0),
             dead_letters=content.get("dead_letters", 0),
@@ -87,6 +89,10 @@ class SimulatedTruth:
     def is_hole(self, place: Place) -> bool:
         """Whether a place has, or once had, no message."""
         return any(entry.fate is not Fate.COMMITTED for entry in self._broker.acked.get(place, ()))
+
+    def does_harm(self, place: Place) -> bool:
+        """Whether a message at a place fails, hangs or kills whatever has to do with it."""
+        return any(entry.harm is not None for entry in self._broker.acked.get(place, ()))
 
     def says(self, place: Place, row: dict[str, Any]) -> bool:
         """Whether a row says what was sent to its place."""
@@ -128,19 +134,17 @@ def problems(
     ]
 
 
-def unreported_days(committed: list[TableMetadata], reported: Mapping[str, float]) -> Iterator[str]:
-    """Days that got rows and were not reported as materialized since, so that nothing would be built from them.
+def unreported_days(committed: list[TableMetadata], reported: Mapping[str, str]) -> Iterator[str]:
+    """Days that have newer rows than were reported as materialized, so that nothing would be checked of them.
 
     Args:
         committed: The table's metadata after every commit.
-        reported: For each day when it was last reported, in seconds since 1970.
+        reported: For each day the version that was last reported of it.
     """
-    for metadata in committed:
-        snapshot = metadata.current_snapshot()
-        if snapshot is not None and snapshot.summary is not None:
-            for day in snapshot.summary.additional_properties.get("k2.days", "").split():
-                if reported.get(day, 0.0) < snapshot.timestamp_ms / 1000:
-                    yield f"{day} got rows by snapshot {snapshot.snapshot_id} and was not reported since"
+    text = committed[-1].properties.get("k2.day-versions", "{}") if committed else "{}"
+    for day, version in json.loads(text).items():
+        if int(reported.get(day, "0")) < version:
+            yield f"{day} got rows by commit {version} and was not reported since"
 
 
 def _about_rows(truth: SimulatedTruth, account: Account, rows: list[tuple[Place, dict[str, Any]]]) -> Iterator[str]:
@@ -150,6 +154,12 @@ def _about_rows(truth: SimulatedTruth, account: Account, rows: list[tuple[Place,
     yield from _if_any("rows outside the ledger", set(times) - account.covered)
     lost = {place for place in account.covered - set(times) if not truth.is_hole(place)}
     yield from _if_any("lost though the ledger covers them", lost)
+    aside = {place for place, row in rows if (row["reject_reason"] or "").startswith("set aside after")}
+    yield from _if_any("rows set aside that the ledger does not tell of", aside - account.set_aside)
+    yield from _if_any("told to be set aside and decoded", (account.set_aside & set(times)) - aside)
+    # Only the message behind a hole tells that there is none in it: a hole before a harmful message may look like it.
+    needless = {place for place in account.set_aside if not (truth.does_harm(place) or truth.is_hole(place))}
+    yield from _if_any("set aside without need", needless)
 
 
 def _about_account(
@@ -163,13 +173,14 @@ def _about_account(
     yield from _if_any("said to be truncated and never were", account.truncated - broker.truncated)
     yield from _if_any("said to be truncated and not covered", account.truncated - account.covered)
     if not unreached:
-        yield from _if_any("readable and not ingested", truth.readable() - account.covered)
+        yield from _if_any("readable and not ingested", truth.readable() - account.covered - account.set_aside)
         removed = {place for place in broker.removed if place[0] == broker.topic.topic_id}
         yield from _if_any(
-            "removed by retention, not ingested and not said to be lost", removed - current - account.lost
+            "removed by retention, not ingested and not said to be lost",
+            removed - current - account.lost - account.set_aside,
         )
     yield from _if_any("said to be lost and never removed", account.lost - broker.removed)
-    yield from _if_any("said to be lost and covered", account.lost & account.covered)
+    yield from _if_any("said to be lost and settled", account.lost & (account.covered | account.set_aside))
     counted = (account.messages, account.holes, account.dead_letters)
     found = (len(places), len(account.covered) - len(places), dead_letters)
     if counted != found:
@@ -189,7 +200,7 @@ def _about_order(tables: Iterable[pa.Table]) -> Iterator[str]:
 def _about_commits(committed: list[TableMetadata], account: Account) -> Iterator[str]:
     """Each commit of ranges adds what it says; together they are the ledger; the ledger never takes anything back."""
     covered: set[Place] = set()
-    before = Account(frozenset(), frozenset(), frozenset(), 0, 0, 0, "")
+    before = Account(frozenset(), frozenset(), frozenset(), frozenset(), 0, 0, 0, "")
     for earlier, metadata in pairwise([committed[0], *committed]):
         after = Account.of(metadata)
         new = [

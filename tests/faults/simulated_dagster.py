@@ -1,12 +1,13 @@
 """Dagster's run records in memory, as far as K2's sensor asks for them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_KEY_TAG
 from simulated_turns import Turns
 
@@ -36,14 +37,14 @@ class SimulatedDagster:
     Attributes:
         runs: All runs, oldest first.
         changes: How often a run was added or ended.
-        reported: For each day when it was last reported as materialized, in seconds since 1970.
+        reported: For each day the version that was last reported of it, as a text.
     """
 
     turns: Turns
     epoch: float
     changes: int = 0
     runs: list[Run] = field(default_factory=list)
-    reported: dict[str, float] = field(default_factory=dict)
+    reported: dict[str, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -70,9 +71,9 @@ class SimulatedDagster:
             run.status, run.ended = status, self.seconds
             self.changes += 1
 
-    def report(self, days: Iterable[date]) -> None:
+    def report(self, versions: Mapping[date, int]) -> None:
         """Report days as materialized, as a run does at its end."""
-        self.reported |= {day.isoformat(): self.seconds for day in days}
+        self.reported |= {day.isoformat(): str(version) for day, version in versions.items()}
 
     def get_runs(self, filters: dg.RunsFilter, limit: int | None = None) -> list[Run]:
         self.turns.step("asks for runs")
@@ -82,14 +83,19 @@ class SimulatedDagster:
         self.turns.step("asks for run records")
         return [SimpleNamespace(dagster_run=run, end_time=run.ended) for run in self._found(filters)[:limit]]
 
-    def fetch_materializations(self, records_filter: dg.AssetRecordsFilter, limit: int) -> Any:
-        (partition,) = records_filter.asset_partitions or ()
-        when = self.reported.get(partition)
-        return SimpleNamespace(records=[] if when is None else [SimpleNamespace(timestamp=when)])
+    @property
+    def event_log_storage(self) -> "SimulatedDagster":
+        return self
+
+    def get_latest_tags_by_partition(
+        self, asset: dg.AssetKey, event_type: dg.DagsterEventType, tag_keys: Sequence[str]
+    ) -> dict[str, dict[str, str]]:
+        self.turns.step("asks what was reported of days")
+        return {day: dict.fromkeys(tag_keys, version) for day, version in self.reported.items()}
 
     def report_runless_asset_event(self, event: dg.AssetMaterialization) -> None:
         self.turns.step("reports a day for a run that did not")
-        self.reported[str(event.partition)] = self.seconds
+        self.reported[str(event.partition)] = event.tags[DATA_VERSION_TAG]
 
     def _found(self, filters: dg.RunsFilter) -> list[Run]:
         return [run for run in reversed(self.runs) if _matches(run, filters)]

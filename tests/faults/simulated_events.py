@@ -12,7 +12,7 @@ from simulated_broker import Fate, SimulatedBroker, SimulatedLog
 from simulated_catalog import SimulatedCatalog
 from simulated_dagster import SimulatedDagster
 from simulated_ingest import JOB, RAW_TRADES, SimulatedIngest
-from simulated_messages import EPOCH, FEED, Message, poison, trades
+from simulated_messages import EPOCH, FEED, Message, harmful, poison, trades
 from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
@@ -62,6 +62,7 @@ class SimulatedEvents:
             "partitions added": self.add_partition,
             "log truncated": self.truncate,
             "poison message": lambda: self.produce(1, poisoned=True),
+            "harmful message": self.produce_harm,
         }
 
     def produce(self, count: int, *, poisoned: bool = False) -> bool:
@@ -74,6 +75,16 @@ class SimulatedEvents:
             message = self._random.choice(poison()) if poisoned else self._next_trade()
             self._produce_to(self._random.choice(partitions), message)
         return self._tell(f"takes {count} {'poisoned ' if poisoned else ''}messages")
+
+    def produce_harm(self) -> bool:
+        """A message is acknowledged that fails, hangs or kills whatever has to do with it."""
+        partitions = self._writable()
+        if not partitions:
+            return False
+        message = self._random.choice(harmful())
+        self._produce_to(self._random.choice(partitions), message)
+        assert message.harm is not None
+        return self._tell(f"takes a message that {message.harm.value}")
 
     def write_within_transaction(self, fate: Fate) -> bool:
         """A producer writes in a transaction, and ends it or leaves it open."""
@@ -183,6 +194,8 @@ class SimulatedEvents:
             log = self._broker.log_of(partition)
             start = self._random.randrange((0 if log is None else log.high) + 5)
             config[key] = {str(partition): [[start, start + self._random.randint(1, 10)]]}
+        if self._random.random() < 0.3:
+            config["handling"] = self._random.choice(["keep bytes", "skip", "drop"])
         ops = {ingest_op(FEED): {"config": config}}
         run = self._dagster.add(JOB, {"ops": ops}, EPOCH.date().isoformat(), {})
         self._turns.tell("stranger", f"starts {run.run_id}, told {config}")

@@ -1,16 +1,19 @@
 """K2's ingestion on simulated doors: the sensor that plans and the runs that carry out, as simulated processes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, partial
 from random import Random
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import dagster as dg
+import pyarrow as pa
 from pyiceberg.table.metadata import TableMetadata
-from simulated_broker import SimulatedBroker, SimulatedReader, SimulatedTopics
+from simulated_broker import Harm, SimulatedBroker, SimulatedReader, SimulatedTopics
 from simulated_catalog import SimulatedCatalog
 from simulated_dagster import Run, SimulatedDagster
 from simulated_messages import EPOCH, FEED, Registry
@@ -19,11 +22,16 @@ from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
 from k2_assets.feed_family import ingest_job_name
+from k2_assets.ingest_config import IngestConfig, claims_of
+from k2_assets.ingest_runs import failed_ingests
 from k2_assets.ingestion import Ingestion
-from k2_assets.raw_trades import IngestConfig, claims_of, pending_of_day
+from k2_assets.raw_trades import carry_out, pending_of_day
+from k2_assets.run_failure import begun_tags, failure_tags
+from k2_market import block_decoder
 from k2_market.block_decoder import DayWindow
 from k2_market.errors import K2Error, LedgerError
-from k2_market.offset_ranges import RangeSet
+from k2_market.ingest_claims import IngestClaims
+from k2_market.message_batch import MessageBatch
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources import iceberg_catalog
 from k2_resources.claim_lookup import looked_up
@@ -35,6 +43,8 @@ from k2_sensors.run_records import ingest_op
 
 RAW_TRADES = f"{FEED.name}.raw_trades"
 JOB = ingest_job_name(FEED)
+HANGS_SECONDS = 60.0
+"""After how long the simulated daemon ends a run that hangs, to keep schedules short."""
 WINDOW = DayWindow(TradingCalendar.of(FEED), FEED.start_date, EPOCH.date() + timedelta(days=1))
 
 
@@ -122,18 +132,19 @@ class SimulatedIngest:
 
     def _carry_out(self, run: Run) -> None:
         try:
-            report_days = self._ingest(run)
+            versions = self._ingest(run)
         except Exception as error:
             self.ends.append((run.run_id, error))
+            run.tags |= failure_tags(run.run_id, error)
             self.turns.step(f"fails: {type(error).__name__}: {error}")
             self.dagster.end(run, dg.DagsterRunStatus.FAILURE)
             return
         self.turns.step("reports its days")
-        self.dagster.report(report_days)
+        self.dagster.report(versions)
         self.turns.step("ends well")
         self.dagster.end(run, dg.DagsterRunStatus.SUCCESS)
 
-    def _ingest(self, run: Run) -> list[date]:
+    def _ingest(self, run: Run) -> dict[date, int]:
         """What the asset ``raw_trades`` does between Dagster's calls."""
         topics, table = SimulatedTopics(self.broker), RawTable(self.catalog, FEED.name)
         ingestion = Ingestion(
@@ -146,13 +157,38 @@ class SimulatedIngest:
             published_days=frozenset(),
             run_id=run.run_id,
         )
+        calendar, now = TradingCalendar.of(FEED), EPOCH + timedelta(seconds=self.turns.now)
         if not run.run_config:
             day = date.fromisoformat(run.partition)
-            ranges = pending_of_day(FEED, TradingCalendar.of(FEED), topics, table.ledger(), day)
-            return list(ingestion.run(ranges, RangeSet()).by_day)
-        told = claims_of(IngestConfig(**run.run_config["ops"][ingest_op(FEED)]["config"]))
-        claims = looked_up(told, ingestion.reader, ingestion.registry, table, TradingCalendar.of(FEED))
-        return list(ingestion.run(claims.ranges, claims.lost, claims.truncated).by_day)
+            config = IngestConfig()
+            claims = IngestClaims("", pending_of_day(FEED, calendar, topics, table.ledger(), day))
+        else:
+            config = IngestConfig(**run.run_config["ops"][ingest_op(FEED)]["config"])
+            failed = partial(failed_ingests, self.dagster, FEED.name, now)
+            claims = looked_up(claims_of(config), ingestion.reader, ingestion.registry, table, calendar, failed)
+        run.tags |= begun_tags(run.run_id)
+        report = carry_out(ingestion, claims, config.careful)
+        versions = table.view().day_versions
+        return {day: versions[day] for day in report.by_day if day in versions}
+
+    @contextmanager
+    def harmed_by_messages(self) -> Iterator[None]:
+        """Have decoding suffer from the messages that do harm, for as long as the block lasts."""
+        decode = block_decoder.decode
+
+        def decode_or_die(batch: MessageBatch, *how: Any) -> pa.Table:
+            values = set(batch.values)
+            if Harm.KILLS_DECODER.value.encode() in values:
+                self.turns.die("a message that it decodes")
+            if Harm.HANGS_DECODER.value.encode() in values:
+                self.turns.step("hangs at a message", seconds=HANGS_SECONDS)
+                self.turns.die("the daemon, since it took too long")
+            if Harm.FAILS_RUN.value.encode() in values:
+                raise RuntimeError("nobody foresaw this")
+            return decode(batch, *how)
+
+        with patch.object(block_decoder, "decode", decode_or_die):
+            yield
 
     def _iceberg(self) -> Any:
         return SimpleNamespace(raw_table=lambda feed: RawTable(self.catalog, feed))

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import fastavro
-from simulated_broker import Entry, Fate
+from simulated_broker import Entry, Fate, Harm
 
 from k2_market.avro_schemas import TRADE
 from k2_market.feed import Feed, parse_feed
@@ -44,10 +44,11 @@ class Message:
     value: bytes | None
     trade_id: str | None
     timestamp_ms: int
+    harm: Harm | None = None
 
     def entry(self) -> Entry:
         """The message as it is written to a log."""
-        return Entry(Fate.COMMITTED, self.value, b"SYM", self.timestamp_ms)
+        return Entry(Fate.COMMITTED, self.value, b"SYM", self.timestamp_ms, self.harm)
 
 
 class Registry:
@@ -82,6 +83,12 @@ def poison() -> tuple[Message, ...]:
         b"\x01" + good.value[1:],
     )
     return tuple(Message(value, None, good.timestamp_ms) for value in values)
+
+
+@cache
+def harmful() -> tuple[Message, ...]:
+    """Messages that end or fail whatever reads or decodes them."""
+    return tuple(Message(each.value.encode(), None, trades()[0].timestamp_ms, each) for each in Harm)
 
 
 def _trade(number: int) -> Message:

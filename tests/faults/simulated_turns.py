@@ -141,6 +141,12 @@ class Turns:
             raise Killed
         self.tell(process.name, what)
 
+    def die(self, why: str) -> None:
+        """End the process whose turn it is, as a fault in a library's own code would."""
+        assert self._current is not None
+        self.tell(self._current.name, f"is killed by {why}")
+        raise Killed
+
     def sleep(self, seconds: float) -> None:
         """Sleep, in simulated time."""
         self.step(f"wakes after {seconds:.1f} s", seconds=seconds)

@@ -27,6 +27,7 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "partitions added": ("B10",),
     "log truncated": ("B11",),
     "poison message": ("M1", "M2", "M3", "M4", "M6"),
+    "harmful message": ("message that fails, hangs or kills its run",),
     "registry down": ("S1",),
     "run told what is not so": ("W2",),
 }

@@ -83,6 +83,9 @@ WRONG_INGESTION: dict[Callable[[], AbstractContextManager[None]], str] = {
     wrong_ingestion.days_not_reported: "was not reported since",
     wrong_ingestion.failed_runs_keep_their_ranges: "not quiet after",
     wrong_ingestion.claims_believed: "said to be truncated and never were",
+    wrong_ingestion.failed_runs_go_again_as_they_were: "not quiet after",
+    wrong_ingestion.failed_ranges_set_aside: "set aside without need",
+    wrong_ingestion.set_aside_without_a_row: "lost though the ledger covers them",
 }
 """What is done wrong, and what the checker says of it."""
 

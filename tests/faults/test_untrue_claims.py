@@ -104,6 +104,10 @@ CLAIMS = [
     ({"ranges": {"0": [[5, 1]]}}, "ranges: found partition '0', offsets [5, 1]"),
     ({"lost": {"zero": [[0, 1]]}}, "lost: found partition 'zero'"),
     ({"topic_id": "", "lost": {"0": [[0, 1]]}}, "topic_id is empty"),
+    ({"ranges": {"0": [[0, 5]]}, "handling": "keep bytes"}, "attempts at them are known to have failed"),
+    ({"ranges": {"0": [[0, 5]]}, "handling": "skip"}, "which call for 'decode'"),
+    ({"ranges": {"0": [[0, 5]]}, "handling": "drop"}, "handling: found 'drop'"),
+    ({"topic_id": "", "handling": "skip"}, "handling 'skip': found no ranges"),
     ({"topic_id": "another", "truncated": {"0": [[0, 1]]}}, "offsets of topic another are to be read"),
 ]
 
@@ -117,7 +121,22 @@ def test_a_run_that_is_told_what_is_not_so_fails_by_name_and_records_nothing(
         assert said in error, error
         assert own.ledger() == before, claims
     ends_well(own, producer, tally, "W2")
-    assert own.ledger().lost == own.ledger().truncated == RangeSet()
+    assert own.ledger().lost == own.ledger().truncated == own.ledger().set_aside == RangeSet()
+
+
+def test_messages_that_decode_can_not_be_set_aside_by_a_run_that_is_told_to_and_come_in(
+    own: OwnFeed, producer: RecordedProducer, tally: FaultTally
+) -> None:
+    producer.send(own.trades(TRADES, seed=6))
+    producer.flush()
+    pending = own.topic().readable - own.ledger().covered
+    for handling in ("keep bytes", "skip") * 6:
+        (error,) = told(own, ranges=spans_to_json(pending), handling=handling)
+        assert f"handling '{handling}' of " in error
+    assert own.ledger().settled.isdisjoint(pending)
+    ends_well(own, producer, tally, "W2")
+    assert own.ledger().set_aside == RangeSet()
+    assert own.ledger().dead_letters == 0
 
 
 def test_what_is_so_may_be_told_by_hand(own: OwnFeed, producer: RecordedProducer, tally: FaultTally) -> None:

@@ -16,8 +16,10 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
 from simulated_broker import SimulatedConsumer, SimulatedReader, event_message
 
-from k2_market import block_decoder
+from k2_market import block_decoder, failed_runs
+from k2_market.failed_runs import ATTEMPTS_BEFORE_HALVING, FailedRun, Handling, Try
 from k2_market.ledger import PROPERTY, Ledger
+from k2_market.offset_ranges import RangeSet
 from k2_resources import iceberg_catalog, raw_table, raw_view
 from k2_resources.message_gathering import offset_of, partition_of
 from k2_resources.raw_delivery import Delivery, WrittenDelivery
@@ -201,6 +203,35 @@ def days_not_reported() -> Iterator[None]:
 def failed_runs_keep_their_ranges() -> Iterator[None]:
     """A run that failed counts as if it were still under way: nothing is lost or doubled, and nothing goes on."""
     with patch.object(run_records, "IN_FLIGHT", [*run_records.IN_FLIGHT, DagsterRunStatus.FAILURE]):
+        yield
+
+
+@contextmanager
+def failed_runs_go_again_as_they_were() -> Iterator[None]:
+    """A run that failed is made again with all that it carried, however often: one message stops its neighbours."""
+    with patch.object(failed_runs, "ATTEMPTS_BEFORE_HALVING", sys.maxsize):
+        yield
+
+
+@contextmanager
+def failed_ranges_set_aside() -> Iterator[None]:
+    """What failed a few times is set aside with all that it carried, and nobody looks for the one message."""
+    next_of = failed_runs._next_of
+
+    def aside(ranges: RangeSet, left: RangeSet, suspects: Sequence[FailedRun]) -> Try:
+        found = next_of(ranges, left, suspects)
+        gone_wrong = found.attempt > ATTEMPTS_BEFORE_HALVING and found.handling is Handling.DECODE
+        return Try(left, found.attempt, Handling.KEEP_BYTES, isolates=True) if gone_wrong else found
+
+    with patch.object(failed_runs, "_next_of", aside):
+        yield
+
+
+@contextmanager
+def set_aside_without_a_row() -> Iterator[None]:
+    """What is set aside counts as ingested, and its bytes are in no row."""
+    undecoded = block_decoder.undecoded
+    with patch.object(block_decoder, "undecoded", lambda *what: undecoded(*what).slice(0, 0)):
         yield
 
 

@@ -8,6 +8,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from wire_records import WireRecord
+from wire_records import produce as produce_by_wire
 
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.topic_state import TopicState
@@ -163,6 +165,63 @@ def test_a_partition_that_cannot_be_read_does_not_keep_the_others_back(kafka, to
         batches.extend(TopicReader(kafka.bootstrap_servers, topic, "k2-test").read(planned))
     assert covered(batches) == RangeSet.of(each for each in planned if each.partition != 1)
     assert offsets(batches) == [(partition, offset) for partition in (0, 2) for offset in range(100)]
+
+
+def test_spans_that_come_later_are_read_though_an_earlier_span_of_another_partition_can_not_be(
+    kafka, topic: str
+) -> None:
+    for partition in range(3):
+        produce(kafka, topic, 100, partition=partition)
+    topic_id = state(kafka, topic).topic_id
+    spans = [(partition, *span) for partition in range(3) for span in ((0, 10), (50, 60), (90, 100))]
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(topic, 1, 5)]).values():
+        future.result(30)
+    batches: list[ReadBatch] = []
+    planned = RangeSet.of(OffsetRange(topic_id, *span) for span in spans)
+    with pytest.raises(OffsetsGone, match=f"{topic}/1"):
+        batches.extend(TopicReader(kafka.bootstrap_servers, topic, "k2-test").read(planned))
+    assert covered(batches) == RangeSet.of(OffsetRange(topic_id, *span) for span in spans if span[0] != 1)
+
+
+def test_read_carefully_the_same_messages_come_a_batch_at_a_time(kafka, topic: str) -> None:
+    for number in range(5):
+        produce(kafka, topic, 10 + number, partition=number % 3)
+    planned = state(kafka, topic).readable
+    reader = TopicReader(kafka.bootstrap_servers, topic, "k2-test")
+    careful = list(reader.carefully().read(planned))
+    assert covered(careful) == planned
+    assert offsets(careful) == offsets(list(reader.read(planned)))
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"\xed\xa0\x80", b"a\xff"])
+def test_a_header_whose_name_is_no_text_costs_its_message_the_correlation_id_and_no_other(
+    kafka, topic: str, name: bytes
+) -> None:
+    produce(kafka, topic, 3)
+    strange = WireRecord(b"3", headers=[(b"correlation_id", b"load-2"), (name, b"v"), (b"correlation_id", b"load-3")])
+    produce_by_wire(kafka.bootstrap_servers, topic, 0, [strange, strange])
+    produce(kafka, topic, 3)
+    for _ in range(3):
+        (batch,) = read(kafka, topic, state(kafka, topic).readable)
+        assert batch.messages.correlation_ids == ["load-1"] * 3 + [None] * 2 + ["load-1"] * 3
+        assert list(batch.messages.values) == [b"0", b"1", b"2", b"3", b"3", b"0", b"1", b"2"]
+
+
+def test_record_times_that_are_no_instants_are_left_out_of_what_a_plan_looks_at(kafka, topic: str) -> None:
+    produce_by_wire(kafka.bootstrap_servers, topic, 0, [WireRecord(b"x", timestamp_ms=-5)])
+    produce_by_wire(kafka.bootstrap_servers, topic, 1, [WireRecord(b"x", timestamp_ms=-1)])
+    produce(kafka, topic, 1, partition=2)
+    seen = state(kafka, topic)
+    first = KafkaTopics(kafka.bootstrap_servers).first_timestamps(seen, seen.readable)
+    assert first == {2: datetime.fromtimestamp(1_394_000_000, UTC)}
+
+
+def test_an_instant_before_1970_lies_before_every_record(kafka, topic: str) -> None:
+    produce(kafka, topic, 2)
+    seen = state(kafka, topic)
+    before = datetime(1969, 12, 31, tzinfo=UTC)
+    assert KafkaTopics(kafka.bootstrap_servers).offsets_at(seen, before) == {0: 0, 1: 0, 2: 0}
 
 
 def test_messages_bring_their_key_time_and_correlation_id(kafka, topic: str) -> None:

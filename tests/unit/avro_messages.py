@@ -209,6 +209,6 @@ def _is_sane(row: dict[str, Any], kind: MessageKind) -> bool:
             for name in ("exchange_timestamp", "received_timestamp")
         )
         and DAYS.first <= row["trade_date"] <= DAYS.last
-        and abs((row["trade_date"] - row["exchange_timestamp"].date()).days) <= 10
+        and abs((row["trade_date"] - row["exchange_timestamp"].date()).days) <= 13
         and all(abs(value) < Decimal(10) ** (of.precision - of.scale) for value, of in decimals)
     )

@@ -1,3 +1,4 @@
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from decimal import Decimal
 
@@ -5,13 +6,26 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_rows import DAY, LEAST_PRICE, MIDNIGHT, OPEN, TRADES_OF_A_DAY, Row, at, trade, trades_table
+from market_rows import (
+    DAY,
+    LARGEST_PRICE,
+    LARGEST_QUANTITY,
+    LEAST_PRICE,
+    MIDNIGHT,
+    OPEN,
+    TRADES_OF_A_DAY,
+    Row,
+    at,
+    trade,
+    trades_table,
+)
 
-from k2_market.bar_rules import bar_invariants, roll_up_identity
+from k2_market.bar_rules import bar_invariants, bars_complete, roll_up_identity
 from k2_market.bars import minute_bars, roll_up
 from k2_market.finding import Severity
-from k2_market.table_schemas import BARS, ROLLED_UP
+from k2_market.table_schemas import BARS, MINUTE, ROLLED_UP
 from k2_market.table_schemas import DAY as ONE_DAY
+from k2_resources.day_rows import compacted
 
 NEXT_MIDNIGHT = MIDNIGHT + timedelta(days=1)
 
@@ -158,6 +172,65 @@ def test_a_symbol_without_its_daily_bar_is_found():
 
     assert (finding.passed, finding.numbers["different"]) == (False, 1)
     assert {row["bar"] for row in finding.examples} == {"none"}
+
+
+TOO_MANY = [
+    trade(offset, symbol="RIO", price=LARGEST_PRICE, quantity=LARGEST_QUANTITY, exchange_timestamp=at(60 * offset))
+    for offset in range(120)
+]
+"""Trades whose minutes are bars, and whose day is more than a bar can hold."""
+
+
+def reading(rows: Iterable[Row]) -> Callable[..., pa.Table]:
+    """What reads columns of some trades, as a day's are read."""
+    table = trades_table(rows)
+    as_read = table.cast(compacted(table.schema))
+    return lambda *columns: as_read.select(columns)
+
+
+def test_a_symbol_that_is_kept_back_is_no_difference_from_its_trades_and_is_told_by_its_own_check():
+    trades = trades_table([*ROWS, *TOO_MANY])
+    minutes = minute_bars(trades, MIDNIGHT)
+    days = roll_up(minutes, ONE_DAY, MIDNIGHT, NEXT_MIDNIGHT)
+
+    assert roll_up_identity(days, trades).passed
+    assert bars_complete(MINUTE, minutes, reading([*ROWS, *TOO_MANY])).passed
+    told = bars_complete(ONE_DAY, days, reading([*ROWS, *TOO_MANY]))
+    assert (told.passed, told.severity) == (False, Severity.ERROR)
+    assert told.description == "1 of 2 symbols have no bars of 1d, for their sums are too large for a bar."
+    assert told.numbers == {"symbols": 2, "without_bars": 1}
+    assert told.examples == (
+        {"symbol": "RIO", "interval": "1d", "trades": 120, "notional": "1.2e+20", "volume": "1.2e+12"},
+    )
+
+
+def test_bars_that_are_missing_without_a_reason_are_told_as_such():
+    told = bars_complete(MINUTE, bars_table(), reading(ROWS))
+    assert not told.passed
+    assert told.description.endswith("and 1 of these for no reason that their trades give.")
+
+
+def test_bars_are_complete_where_symbols_have_no_eligible_trade():
+    rows = [trade(0, price_eligible=False, volume_eligible=False), trade(1, symbol="RIO", price_eligible=False)]
+    assert bars_complete(MINUTE, minute_bars(trades_table(rows), MIDNIGHT), reading(rows)).passed
+    assert bars_complete(MINUTE, bars_table(), reading([])).passed
+
+
+def test_prices_are_read_only_where_a_symbol_has_no_bars():
+    read: list[str] = []
+
+    def trades(*columns: str) -> pa.Table:
+        read.extend(columns)
+        return reading(ROWS)(*columns)
+
+    bars_complete(MINUTE, minute_bars(trades_table(ROWS), MIDNIGHT), trades)
+    assert "price" not in read
+
+
+def test_a_wrong_bar_of_a_symbol_that_should_be_kept_back_is_found():
+    (day,) = roll_up(minute_bars(trades_table(ROWS), MIDNIGHT), ONE_DAY, MIDNIGHT, NEXT_MIDNIGHT).to_pylist()
+    finding = roll_up_identity(bars_table(day, {**day, "symbol": "RIO"}), trades_table([*ROWS, *TOO_MANY[:99]]))
+    assert (finding.passed, finding.numbers["different"]) == (False, 1)
 
 
 def test_a_daily_bar_without_trades_is_found():

@@ -29,7 +29,6 @@ from k2_market.table_schemas import BARS, MINUTE, ROLLED_UP, BarInterval
 from k2_market.table_schemas import DAY as ONE_DAY
 
 NEXT_MIDNIGHT = MIDNIGHT + timedelta(days=1)
-FIVE_MINUTES = ROLLED_UP[0]
 EXACT = Context(prec=100)
 
 
@@ -141,20 +140,97 @@ def test_the_largest_numbers_the_columns_hold_are_exact():
     assert (bar["vwap"], bar["volume"]) == (LARGEST_PRICE, EXACT.multiply(LARGEST_QUANTITY, Decimal(99)))
 
 
-def test_a_notional_beyond_its_column_is_an_error_that_names_the_bar():
-    # the sum wraps round 128 bits, twice
-    rows = [trade(i, price=LARGEST_PRICE, quantity=LARGEST_QUANTITY) for i in range(400)]
-
-    with pytest.raises(BarOverflowError, match=r"'BHP' from 2026-03-10T13:30.*about 4e\+\d\d; expected below 1e\d\d"):
-        minute_bars(trades_table(rows), MIDNIGHT)
+def largest(count: int, symbol: str = "BHP", seconds_apart: int = 0, **said: Any) -> list[Row]:
+    """Trades of the largest price and quantity; a hundred of them are the most that a bar can hold."""
+    rows = [trade(i, symbol=symbol, price=LARGEST_PRICE, quantity=LARGEST_QUANTITY) for i in range(count)]
+    return [{**row, "exchange_timestamp": at(i * seconds_apart), **said} for i, row in enumerate(rows)]
 
 
-def test_a_sum_beyond_its_column_is_an_error_in_a_roll_up_too():
-    rows = [trade(i, price=LARGEST_PRICE, quantity=LARGEST_QUANTITY, exchange_timestamp=at(i)) for i in range(180)]
-    minutes = minute_bars(trades_table(rows), MIDNIGHT)
+def made(rows: list[Row]) -> tuple[dict[str, pa.Table], list[BarOverflowError]]:
+    """The bars of every width, and of which symbols they are kept back."""
+    kept_back: list[BarOverflowError] = []
+    minutes = minute_bars(trades_table(rows), MIDNIGHT, kept_back.append)
+    rolled_up = {each.name: roll_up(minutes, each, MIDNIGHT, NEXT_MIDNIGHT, kept_back.append) for each in ROLLED_UP}
+    return {MINUTE.name: minutes, **rolled_up}, kept_back
 
-    with pytest.raises(BarOverflowError):
-        roll_up(minutes, FIVE_MINUTES, MIDNIGHT, NEXT_MIDNIGHT)
+
+def symbols(table: pa.Table) -> set[str]:
+    return set(table["symbol"].to_pylist())
+
+
+# at 171 the sum has gone round 128 bits once, at 341 twice and at 511 three times
+@pytest.mark.parametrize("count", [101, 169, 170, 171, 172, 339, 340, 341, 342, 400, 511, 512])
+def test_a_symbol_whose_notional_is_beyond_its_column_has_no_bars_and_the_others_have_theirs(count):
+    others = [trade(900, symbol="ANZ"), trade(901, symbol="WOW", exchange_timestamp=at(3_000))]
+    found, kept_back = made([*largest(count), *others, trade(902, symbol="BHP", exchange_timestamp=at(7_000))])
+    alone, _ = made(others)
+
+    assert found == alone
+    (told,) = kept_back
+    assert told.symbol == "BHP"
+    assert str(told).startswith(
+        "the 1m bars of 'BHP' are kept back: notional of the one from 2026-03-10T13:30:00+00:00"
+    )
+    assert "expected below 1e20" in str(told)
+
+
+def test_the_largest_notional_that_fits_is_a_bar():
+    found, kept_back = made(largest(100))
+
+    (minute,) = found["1m"].to_pylist()
+    assert minute["notional"] == EXACT.multiply(EXACT.multiply(LARGEST_PRICE, LARGEST_QUANTITY), Decimal(100))
+    assert not kept_back
+
+
+def test_a_sum_that_only_a_longer_bar_can_not_hold_keeps_back_the_longer_bars_alone():
+    found, kept_back = made(
+        [*largest(180, seconds_apart=1), *largest(120, "RIO", seconds_apart=3_600 // 4), trade(900, symbol="ANZ")]
+    )
+
+    assert symbols(found["1m"]) == symbols(found["1h"]) | {"BHP"} == {"ANZ", "BHP", "RIO"}
+    assert symbols(found["5m"]) == symbols(found["15m"]) == symbols(found["30m"]) == {"ANZ", "RIO"}
+    assert symbols(found["1d"]) == {"ANZ"}
+    assert [each.symbol for each in kept_back] == ["BHP"] * 4 + ["BHP", "RIO"]
+    assert str(kept_back[0]).startswith("the 5m bars of 'BHP' are kept back")
+
+
+def test_volumes_that_a_longer_bar_can_not_hold_keep_it_back_too():
+    half = Decimal("6e29")
+    minute = only_bar(trade(0)) | {"volume": half}
+    later = minute | {"bar_start": at(60), "bar_end": at(120)}
+    kept_back: list[BarOverflowError] = []
+
+    day = roll_up(pa.Table.from_pylist([minute, later], BARS), ONE_DAY, MIDNIGHT, NEXT_MIDNIGHT, kept_back.append)
+
+    assert day.num_rows == 0
+    assert "volume of the one from" in str(kept_back[0])
+    assert roll_up(pa.Table.from_pylist([minute], BARS), ONE_DAY, MIDNIGHT, NEXT_MIDNIGHT)["volume"][0].as_py() == half
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ANZ", "BHP"]), st.sampled_from([1, 50, 51, 99, 100, 101, 170, 171]), st.integers(0, 3)
+        ),
+        max_size=5,
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_what_is_kept_back_is_what_plain_decimals_find_too_large(groups):
+    rows = []
+    for symbol, count, minute in groups:
+        rows += largest(count, symbol, exchange_timestamp=at(60 * minute), sequence_number=len(rows))
+    found, _ = made([{**row, "kafka_offset": offset, "trade_id": f"t{offset}"} for offset, row in enumerate(rows)])
+
+    each = EXACT.multiply(LARGEST_PRICE, LARGEST_QUANTITY)
+    for symbol in {symbol for symbol, _, _ in groups}:
+        of_minutes = defaultdict(int)
+        for other, count, minute in groups:
+            of_minutes[minute] += count * (other == symbol)
+        minutes_fit = all(each * count < Decimal("1e20") for count in of_minutes.values())
+        whole_fits = each * sum(of_minutes.values()) < Decimal("1e20")
+        assert (symbol in symbols(found["1m"])) == minutes_fit
+        assert (symbol in symbols(found["5m"])) == (symbol in symbols(found["1d"])) == (minutes_fit and whole_fits)
 
 
 def test_an_evening_session_before_midnight_is_in_bars_before_midnight():

@@ -1,6 +1,8 @@
 import copy
 from datetime import date
 from decimal import Decimal
+from itertools import accumulate
+from random import Random
 from typing import Any
 
 import fastavro
@@ -24,13 +26,20 @@ from avro_messages import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from k2_market import block_decoder
 from k2_market.avro_schemas import QUOTE, TRADE, MessageKind, schema_of
-from k2_market.block_decoder import decode, schema_ids
+from k2_market.block_decoder import decode, offsets_with_schema, part_sizes, schema_ids
 from k2_market.message_framing import frame
+from k2_market.raw_rows import reason_text
 from k2_market.table_schemas import PRICE, QUANTITY
+from k2_market.writer_schemas import UnusableSchema
 
 WRITERS = {SCHEMA_ID: TRADE}
 DECODED = TABLES[MessageKind.TRADES].names[: TABLES[MessageKind.TRADES].names.index("kafka_topic_id")]
+
+
+def nested_arrays(levels: int) -> Any:
+    return {"type": "array", "items": nested_arrays(levels - 1)} if levels else "string"
 
 
 def rows(values: list[bytes | None], writers: dict[int, Any] = WRITERS, kind: MessageKind = MessageKind.TRADES) -> Any:
@@ -455,3 +464,191 @@ def test_block_decoder_and_plain_decoder_agree_on_rows_and_on_dead_letters(drawn
             assert row["reject_reason"] is None, (row["reject_reason"], value)
             row["attributes"] = None if row["attributes"] is None else dict(row["attributes"])
             assert {name: row[name] for name in expected} == expected
+
+
+def test_a_message_that_makes_decoding_fail_is_a_dead_letter_and_its_neighbours_are_rows(monkeypatch):
+    resolve = block_decoder.resolve
+
+    def fails_on_x(wire, plan):
+        if "x" in wire.column(wire.schema.names[1]).to_pylist():
+            raise ZeroDivisionError("a fault of our own\nin two lines \x00")
+        return resolve(wire, plan)
+
+    monkeypatch.setattr(block_decoder, "resolve", fails_on_x)
+    good = [message(trade(trade_id=f"t-{number}")) for number in range(50)]
+    bad = message(trade(trade_id="x"))
+    found = rows([*good, bad, b"junk", *good, bad])
+    dead = {row["kafka_offset"]: row["reject_reason"] for row in found if row["reject_reason"] is not None}
+    reason = "could not be decoded: ZeroDivisionError: a fault of our own\\nin two lines \\x00"
+    assert dead == {150: reason, 151: "magic byte 0x6a, expected 0x00", 202: reason}
+    assert [row["payload"] for row in found if row["reject_reason"] == reason] == [bad, bad]
+    assert [row["trade_id"] for row in found[:50]] == [f"t-{number}" for number in range(50)]
+
+
+def test_a_reason_is_shown_as_it_is_whatever_a_producer_put_into_it():
+    schema = altered(TRADE, price={"type": "record", "name": "R", "fields": []})
+    schema["name"] = "T" * 1_000
+    told = reason(frame(8, body(trade())), {8: schema})
+    assert len(told) == 500
+    assert told.endswith("…")
+    assert reason_text("a\x00b\ud800c\u202ed\n") == "a\\x00b\\ud800c\\u202ed\\n"
+    assert reason_text("schema id 7 (名) lacks price") == "schema id 7 (名) lacks price"
+
+
+def test_names_that_no_table_can_hold_are_written_out():
+    inner = {"type": "record", "name": "R", "fields": [{"name": "\udfff", "type": "int"}]}
+    schema = altered(TRADE, **{"\ud800": "string", "nested": inner})
+    record = {**trade(attributes=None), "\ud800": "a", "nested": {"\udfff": 1}}
+    (row,) = rows([message(record, schema)], {SCHEMA_ID: schema})
+    assert row["attributes"] == [("\\ud800", "a"), ("nested", '{"\\udfff":1}')]
+
+
+@pytest.mark.parametrize(
+    ("registered", "expected"),
+    [
+        (UnusableSchema("is a JSON schema; Avro is expected"), "schema id 7 is a JSON schema; Avro is expected"),
+        (altered(TRADE, deep=nested_arrays(400)), "schema id 7 is nested more than 256 levels deep"),
+        (altered(TRADE, deep=nested_arrays(70)), "schema id 7 has types nested more than 64 deep"),
+    ],
+)
+def test_messages_of_a_schema_that_can_not_be_used_are_dead_letters_and_others_are_rows(registered, expected):
+    value, neighbour = frame(SCHEMA_ID, body(trade())), frame(8, body(trade()))
+    before, dead, after = rows([neighbour, value, neighbour], {8: TRADE, SCHEMA_ID: registered})
+    assert (before["reject_reason"], after["reject_reason"]) == (None, None)
+    assert (dead["reject_reason"], dead["payload"]) == (expected, value)
+
+
+def test_a_new_trade_that_bears_the_name_of_a_place_behind_its_own_is_a_dead_letter():
+    def of(partition: int, offset: int, **changes: Any) -> bytes:
+        return message(trade(trade_id=f"kafka:{TOPIC_ID}:{partition}:{offset}", **changes))
+
+    cancel = {"action": "CANCEL", "corrects_trade_id": f"kafka:{TOPIC_ID}:3:999"}
+    values = [of(3, 101), of(3, 1), of(3, 999, **cancel), of(3, 103), of(4, 0), of(2, 999)]
+    others = [message(trade(trade_id=f"kafka:other:3:{offset}")) for offset in (0, 999)]
+    malformed = [message(trade(trade_id=f"kafka:{TOPIC_ID}:3:{text}")) for text in ("", "999 ", "٣", "9" * 20)]
+    found = rows([*values, *others, *malformed])
+    refused = [row["kafka_offset"] for row in found if row["reject_reason"] is not None]
+    assert refused == [100, 103, 104]
+    name = f"kafka:{TOPIC_ID}:3:101"
+    assert found[0]["reject_reason"] == f"trade_id {name} is K2's own name for a trade without an id"
+
+
+def test_messages_that_become_much_larger_as_rows_are_decoded_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(block_decoder, "MAX_TEXT_PER_PART", 10_000)
+    schema = altered(TRADE, **{f"a_new_field_{number}": "boolean" for number in range(100)})
+    extra = {f"a_new_field_{number}": True for number in range(100)}
+    large, usual = message({**trade(), **extra}, schema, schema_id=8), message(trade())
+    messages = batch(*[usual] * 10, *[large] * 9, None, b"junk", usual)
+    sizes = part_sizes(messages, MessageKind.TRADES, {SCHEMA_ID: TRADE, 8: schema})
+    assert sum(sizes) == len(messages)
+    assert sizes[0] >= 10
+    assert all(1 <= size <= 4 for size in sizes[1:-1])
+    assert part_sizes(batch(*[usual] * 5_000), MessageKind.TRADES, WRITERS) == [5_000]
+    parts = [
+        decode(messages.part(start, start + size), MessageKind.TRADES, {SCHEMA_ID: TRADE, 8: schema}, DAYS)
+        for start, size in zip(accumulate([0, *sizes]), sizes, strict=False)
+    ]
+    assert pa.concat_tables(parts).equals(decode(messages, MessageKind.TRADES, {SCHEMA_ID: TRADE, 8: schema}, DAYS))
+
+
+def test_a_part_of_a_batch_is_that_part_of_each_column():
+    whole = batch(b"a", None, b"", b"b")
+    part = whole.part(1, 3)
+    assert (list(part.values), part.offsets, part.correlation_ids) == ([None, b""], [101, 102], ["load-1", "load-2"])
+
+
+def test_offsets_with_a_schema_are_those_whose_headers_name_it():
+    messages = batch(frame(7, b"x"), frame(8, b"x"), None, b"", frame(7, b""), b"\x00\x00")
+    assert [str(each) for each in offsets_with_schema(messages, 7)] == [
+        f"{TOPIC_ID}/3[100,101)",
+        f"{TOPIC_ID}/3[104,105)",
+    ]
+
+
+def any_bytes(seed: int, count: int) -> None:
+    """Decode batches of damaged and random bodies of damaged and random schemas; each message must become its row."""
+    random = Random(seed)
+    for _ in range(count):
+        schemas = {number: random_schema(random) for number in range(8, 12)}
+        writers = {SCHEMA_ID: TRADE, **schemas}
+        values = [damaged(random, writers) for _ in range(40)]
+        found = rows(values, writers)
+        payloads = [row["payload"] for row in found if row["reject_reason"] is not None]
+        assert payloads == [v for v, row in zip(values, found, strict=True) if row["reject_reason"] is not None]
+        alone = [rows([value], writers)[0] for value in values]
+        placed = ("kafka_offset", "correlation_id")
+        for together, by_itself in zip(found, alone, strict=True):
+            assert {k: v for k, v in together.items() if k not in placed} == {
+                k: v for k, v in by_itself.items() if k not in placed
+            }
+
+
+def random_schema(random: Random) -> Any:
+    """K2's own schema with fields of random types, some of which no value has."""
+    schema = altered(TRADE, **{f"new_{number}": random_type(random, 4) for number in range(random.randrange(4))})
+    if random.random() < 0.2:
+        field = random.choice(schema["fields"])
+        field["type"] = random_type(random, 2)
+    return schema
+
+
+def random_type(random: Random, depth: int) -> Any:
+    kinds = ["null", "boolean", "int", "long", "float", "double", "bytes", "string", "fixed", "enum", "decimal"]
+    kind = random.choice(kinds + ["array", "map", "union", "record"] * bool(depth))
+    name = f"N{random.getrandbits(40)}"
+    match kind:
+        case "fixed":
+            return {"type": "fixed", "name": name, "size": random.choice([0, 1, 8, 70_000])}
+        case "enum":
+            return {"type": "enum", "name": name, "symbols": [f"S{number}" for number in range(random.randint(1, 4))]}
+        case "decimal":
+            scale = random.choice([0, 3, 38, 10**9])
+            return {"type": "bytes", "logicalType": "decimal", "precision": scale + 5, "scale": scale}
+        case "array":
+            return {"type": "array", "items": random_type(random, depth - 1)}
+        case "map":
+            return {"type": "map", "values": random_type(random, depth - 1)}
+        case "union":
+            return [random_type(random, 0) for _ in range(random.randint(0, 4))]
+        case "record":
+            fields = [{"name": f"f{number}", "type": random_type(random, depth - 1)} for number in range(3)]
+            return {"type": "record", "name": name, "fields": fields}
+    return kind
+
+
+def damaged(random: Random, writers: dict[int, Any]) -> bytes | None:
+    """A trade's body with bytes behind it, cut, changed, or with a number of any size in it, under any of the ids."""
+    value = bytearray(body(trade(trade_id=f"t{random.randrange(100)}")))
+    for _ in range(random.choice([0, 0, 1, 3])):
+        place = random.randrange(len(value) + 1)
+        match random.randrange(5):
+            case 0:
+                del value[place:]
+            case 1:
+                value += random.randbytes(random.randrange(30))
+            case 2:
+                value[place : place + 1] = random.randbytes(1)
+            case 3:  # counts and lengths of any size, negative ones among them
+                value[place:place] = _zigzag(random.choice([-1, 1]) * 2 ** random.randrange(64))
+            case 4:
+                value += b"\x02" * random.randrange(200) + b"\x00" * random.randrange(200)
+    whole = frame(random.choice([*writers, 2**31 - 1, 0]), bytes(value))
+    return random.choice([whole, whole, whole, None, whole[: random.randrange(6)], b"\x00\xff\xff\xff\xff" + value])
+
+
+def _zigzag(number: int) -> bytes:
+    left, out = ((number << 1) ^ (number >> 63)) & (2**64 - 1), bytearray()
+    while left > 127:
+        out.append(left & 127 | 128)
+        left >>= 7
+    return bytes([*out, left])
+
+
+def test_any_bytes_of_any_schema_become_a_row_each_and_the_same_row_beside_whatever_neighbours():
+    any_bytes(seed=1, count=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_many_more_bytes_of_any_schema_become_a_row_each(seed):
+    any_bytes(seed, count=60)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from market_rows import DAY, Row, dead_letter, message, raw_table
 
 from k2_market.day_difference import Change, DayDifference, Untouched, difference
-from k2_market.day_repair import DayFacts, dead_letters_after, retained
+from k2_market.day_repair import DayFacts, dead_letters_after, decoded_offsets, retained
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.row_offsets import OFFSET_COLUMNS
@@ -303,3 +303,22 @@ def test_kafka_is_asked_for_what_it_retains() -> None:
 def test_a_partition_that_lost_its_end_is_not_asked(ledger: Ledger) -> None:
     topic = TopicState("trades", TOPIC, (log_of(0, 0, 9), log_of(1, 0, 4)))
     assert list(retained(topic, ledger)) == [OffsetRange(TOPIC, 1, 0, 4)]
+
+
+def test_a_message_that_was_set_aside_is_not_read_again_and_its_dead_letter_stays() -> None:
+    log = (message(0), message(1), message(2))
+    table = (message(0), dead_letter(1, "set aside after 9 failed attempts"), message(2, price=Decimal(7)))
+    aside = replace(World(log, table, covered=3).facts(DAY))
+    aside = replace(aside, ledger=replace(aside.ledger, set_aside=span(1, 2)))
+    assert aside.wanted == span(0, 1) | span(2, 3)
+    told = difference(aside, raw_table([message(0), message(2)]))
+    assert found(told, Untouched.SET_ASIDE) == ["topic-a/0[1,2)"]
+    assert found(told, Change.REPLACED) == ["topic-a/0[2,3)"]
+    assert [row["kafka_offset"] for row in told.rewrite.in_order.to_pylist()] == [0, 1, 2]
+    assert decoded_offsets(told.rewrite) == span(0, 1) | span(2, 3)
+
+
+def test_a_message_that_was_set_aside_and_has_no_row_any_more_is_told_as_gone() -> None:
+    facts = World((message(0), message(1)), (message(0),), covered=2).facts(DAY)
+    told = difference(replace(facts, ledger=replace(facts.ledger, set_aside=span(1, 2))), raw_table([message(0)]))
+    assert found(told, Untouched.GONE) == ["topic-a/0[1,2)"]

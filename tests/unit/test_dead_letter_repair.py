@@ -10,7 +10,8 @@ from market_rows import DAY, Row, dead_letter, message, raw_table
 from k2_market.avro_schemas import MessageKind
 from k2_market.block_decoder import decode
 from k2_market.day_window import DayWindow
-from k2_market.dead_letter_repair import Revival, dead_letters_of, kept_messages, revival
+from k2_market.dead_letter_repair import Revival, dead_letters_of, kept_messages, revival, tried_letters
+from k2_market.ledger import Ledger
 from k2_market.message_batch import MessageBatch
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.row_offsets import OFFSET_COLUMNS
@@ -115,3 +116,14 @@ def test_one_that_decodes_but_can_t_be_moved_waits_for_its_day_s_repair_and_no_m
     assert (found.decoded, found.judged_anew) == ({}, 1)
     (reason,) = found.rewrite.rows["reject_reason"].to_pylist()
     assert "repair the day first" in reason
+
+
+def test_what_was_set_aside_is_tried_only_where_it_is_asked_for_and_then_alone() -> None:
+    rows = raw_table([message(0), dead_letter(1), dead_letter(2), dead_letter(3), message(4)])
+    aside = RangeSet.of([OffsetRange("topic-a", 0, 2, 4)])
+    ledger = Ledger(covered=COVERED, messages=5, dead_letters=3, set_aside=aside)
+    one = RangeSet.of([OffsetRange("topic-a", 0, 3, 4)])
+    usual = RangeSet.of([OffsetRange("topic-a", 0, 1, 2)])
+    assert tried_letters(rows, ledger, None)["kafka_offset"].to_pylist() == [1]
+    assert tried_letters(rows, ledger, one)["kafka_offset"].to_pylist() == [3]
+    assert tried_letters(rows, ledger, usual)["kafka_offset"].to_pylist() == []

@@ -391,6 +391,40 @@ class TestOffsetsLost:
         assert len(watch.look(replace(WELL, topic=log((12, 12, 12)), ledger=recorded))) == 1
 
 
+class TestSetAside:
+    def test_dead_letters_that_were_set_aside_are_told_once_with_what_to_do(self, watch: Watch) -> None:
+        aside = replace(WELL, ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 4, 5))))
+        (alert,) = watch.look(aside)
+        assert (alert.title, alert.severity) == ("asx/raw_trades: messages set aside", Severity.ERROR)
+        assert "T1/0[4,5)" in alert.message
+        assert "k2 repair --feed asx --dead-letters" in alert.message
+        assert alert.numbers == {"offsets": 1}
+        assert watch.told_within(timedelta(hours=1), aside) == []
+        more = replace(WELL, ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 4, 6))))
+        (alert,) = watch.look(more)
+        assert "T1/0[5,6)" in alert.message
+        assert "T1/0[4,5)" not in alert.message
+
+    def test_offsets_that_could_not_be_read_are_told_apart_and_are_no_standstill(self, watch: Watch) -> None:
+        unread = replace(
+            WELL, topic=log((0, 12, 12), (0, 0, 0)), ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 10, 12)))
+        )
+        (alert,) = watch.look(unread)
+        assert alert.title == "asx/raw_trades: unreadable offsets set aside"
+        assert "T1/0[10,12)" in alert.message
+        assert watch.told_within(timedelta(hours=1), unread) == []
+
+    def test_they_are_not_told_again_after_the_catalog_was_away(self, watch: Watch) -> None:
+        aside = replace(WELL, ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 4, 5))))
+        assert len(watch.look(aside)) == 1
+        assert watch.look(replace(WELL, ledger=NoAnswer("refused"))) == []
+        assert watch.look(aside) == []
+
+    def test_they_are_told_where_kafka_gives_no_answer(self, watch: Watch) -> None:
+        aside = replace(WELL, topic=NoAnswer("silent"), ledger=ledger(ranges((0, 0, 10)), set_aside=ranges((0, 4, 5))))
+        assert watch.titles(aside) == ["asx/raw_trades: messages set aside"]
+
+
 class TestLogTruncated:
     def test_is_told_once_found_and_recorded(self, watch: Watch) -> None:
         short = replace(WELL, topic=log((0, 6, 6)))
@@ -586,3 +620,29 @@ def test_an_alert_that_is_never_taken_stays_due_for_as_long_as_its_cause_lasts(l
         told = taken.titles(facts)
         due = refused.titles(facts, taken=False)
         assert {title for title in told if not title.endswith("answers again")} <= set(due)
+
+
+SPAN = (START - timedelta(hours=2), START + timedelta(hours=2))
+
+
+def in_session(now: datetime) -> Expectation:
+    return Expectation(timedelta(minutes=15), False, ((SPAN[0], now),), SPAN[0] - timedelta(days=1), ())
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=1), timedelta(days=80_000)])
+def test_a_record_whose_time_lies_ahead_does_not_keep_a_silent_feed_from_being_told(ahead: timedelta) -> None:
+    watch = Watch()
+    titles: list[str] = []
+    for _ in range(40):
+        now = watch.now + LOOK
+        titles += watch.titles(replace(WELL, newest=START + ahead, expected=in_session(now)))
+    assert any("silent in its session" in title for title in titles), titles
+
+
+def test_offsets_of_a_former_topic_that_were_set_aside_unread_are_not_told_as_left_behind() -> None:
+    former = (log((0, 10, 10)),)
+    left, aside = ledger(ranges((0, 0, 8))), ledger(ranges((0, 0, 8)), set_aside=ranges((0, 8, 10)))
+    titles = Watch().titles(replace(WELL, ledger=left, former=former))
+    assert any("messages left in a former topic" in title for title in titles)
+    titles = Watch().titles(replace(WELL, ledger=aside, former=former))
+    assert not any("messages left in a former topic" in title for title in titles)

@@ -1,18 +1,22 @@
 """What a run was told of its topic against what is so, in a model where every offset's whole story is known."""
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_market.ingest_claims import ClaimFacts, IngestClaims, WrongClaim, admitted
+from k2_market.failed_runs import ATTEMPTS_ALONE, ATTEMPTS_TO_KEEP, Cause, FailedRun, Handling
+from k2_market.ingest_claims import ClaimFacts, IngestClaims, Spans, WrongClaim, admitted
 from k2_market.ledger import Batch, Ledger
 from k2_market.log_comparison import ComparedOffsets
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.topic_state import PartitionState, TopicState
 
 NONE = RangeSet()
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def of(*spans: tuple[int, int, int]) -> RangeSet:
@@ -117,6 +121,65 @@ class TestAClaimThatDoesNotHold:
         )
         assert said.startswith("trades (t) is not as the run was told")
         assert all(key in said for key in ("ranges: ", "lost: ", "truncated: "))
+
+
+class TestSettingMessagesAside:
+    ONE = of((0, 7, 8))
+
+    def facts(self, *failed: FailedRun) -> ClaimFacts:
+        return ClaimFacts(topic((0, 20), (0, 20)), Ledger(), failed=failed)
+
+    def failed(
+        self, ranges: RangeSet, times: int, handling: Handling = Handling.DECODE, before: int = 0
+    ) -> list[FailedRun]:
+        attempts = range(before + 1, before + times + 1)
+        return [FailedRun(ranges, each, NOW, Cause.UNKNOWN, handling) for each in attempts]
+
+    @pytest.mark.parametrize("handling", [Handling.KEEP_BYTES, Handling.SKIP])
+    def test_of_messages_that_no_run_failed_of_is_refused(self, handling: Handling) -> None:
+        said = refused(IngestClaims("t", self.ONE, handling=handling), self.facts())
+        assert f"handling '{handling}' of " in said
+        assert "0 attempts at them are known to have failed, which call for 'decode'" in said
+
+    def test_is_admitted_once_as_many_runs_failed_of_one_alone_and_not_one_before(self) -> None:
+        keep = IngestClaims("t", self.ONE, handling=Handling.KEEP_BYTES)
+        enough = self.failed(self.ONE, ATTEMPTS_ALONE)
+        found = admitted(keep, self.facts(*enough))
+        assert (found.handling, found.ranges, found.failed_attempts) == (Handling.KEEP_BYTES, self.ONE, ATTEMPTS_ALONE)
+        assert "call for 'decode'" in refused(keep, self.facts(*enough[:-1]))
+
+    def test_unread_is_admitted_only_where_not_even_the_bytes_could_be_kept(self) -> None:
+        skip = IngestClaims("t", self.ONE, handling=Handling.SKIP)
+        decoded = self.failed(self.ONE, ATTEMPTS_ALONE)
+        kept = self.failed(self.ONE, ATTEMPTS_TO_KEEP, Handling.KEEP_BYTES, ATTEMPTS_ALONE)
+        assert "which call for 'keep bytes'" in refused(skip, self.facts(*decoded, *kept[:-1]))
+        assert admitted(skip, self.facts(*decoded, *kept)).handling is Handling.SKIP
+        keep = IngestClaims("t", self.ONE, handling=Handling.KEEP_BYTES)
+        assert admitted(keep, self.facts(*decoded, *kept)).handling is Handling.KEEP_BYTES
+
+    def test_of_neighbours_beside_the_one_is_refused(self) -> None:
+        enough = self.failed(self.ONE, ATTEMPTS_ALONE)
+        for more in (of((0, 6, 8)), of((0, 7, 9)), of((0, 7, 8), (1, 0, 1))):
+            refused(IngestClaims("t", more, handling=Handling.KEEP_BYTES), self.facts(*enough))
+
+    def test_of_runs_that_failed_for_want_of_something_else_is_refused(self) -> None:
+        outside = [FailedRun(self.ONE, each, NOW, Cause.OUTSIDE) for each in range(1, 100)]
+        refused(IngestClaims("t", self.ONE, handling=Handling.KEEP_BYTES), self.facts(*outside))
+
+    @pytest.mark.parametrize(
+        ("topic_id", "ranges", "truncated", "handling", "said"),
+        [
+            ("t", {"0": [[0, 1]]}, {}, "drop", "handling: found 'drop'; expected 'decode', 'keep bytes', 'skip'"),
+            ("t", {}, {}, "skip", "handling 'skip': found no ranges"),
+            ("", {}, {}, "keep bytes", "handling 'keep bytes': found no ranges"),
+            ("t", {"0": [[0, 1]]}, {"0": [[1, 2]]}, "skip", "handling 'skip': found truncated offsets beside them"),
+        ],
+    )
+    def test_that_names_no_messages_alone_is_refused_as_it_is_read(
+        self, topic_id: str, ranges: Spans, truncated: Spans, handling: str, said: str
+    ) -> None:
+        with pytest.raises(WrongClaim, match=re.escape(said)):
+            IngestClaims.parse(topic_id, ranges, {}, truncated, handling)
 
 
 class TestAConfiguration:

@@ -56,6 +56,7 @@ def batches(draw: st.DrawFn) -> Batch:
         late_rows=draw(st.integers(0, messages)),
         lost=draw(range_sets_or_none),
         truncated=draw(range_sets),
+        set_aside=draw(range_sets_or_none),
     )
 
 
@@ -119,7 +120,12 @@ def test_a_text_is_a_range_or_is_refused(text: str) -> None:
 def test_a_ledger_is_the_sum_of_its_batches(history: list[Batch]) -> None:
     ledger = after(history)
     assert offsets(ledger.covered) == offsets(*(batch.covered for batch in history))
-    assert offsets(ledger.lost) == offsets(*(batch.lost for batch in history)) - offsets(ledger.covered)
+    assert offsets(ledger.lost) == offsets(*(batch.lost for batch in history)) - offsets(ledger.settled)
+    # What was set aside unread and came in after all is not set aside any more; a dead letter that was set aside is.
+    aside = (batch.set_aside & batch.covered | batch.set_aside - ledger.covered for batch in history)
+    assert offsets(ledger.set_aside) == offsets(*aside)
+    assert offsets(ledger.settled) == offsets(ledger.covered, ledger.set_aside)
+    assert offsets(ledger.unread) == offsets(ledger.set_aside) - offsets(ledger.covered)
     assert offsets(ledger.truncated) == offsets(*(batch.truncated for batch in history))
     assert ledger.messages == sum(batch.messages for batch in history)
     assert ledger.holes == len(ledger.covered) - ledger.messages >= 0
@@ -157,7 +163,7 @@ def test_a_batch_that_overlaps_is_refused_and_its_new_part_is_not(ledger: Ledger
 def test_a_batch_has_news_exactly_when_it_would_change_what_the_ledger_says(ledger: Ledger, batch: Batch) -> None:
     news = replace(batch, covered=batch.covered - ledger.covered, messages=0, dead_letters=0, late_rows=0)
     changed = ledger.with_batch(news, NAMES)
-    said = [(each.covered, each.lost, each.truncated) for each in (ledger, changed)]
+    said = [(each.covered, each.lost, each.truncated, each.set_aside) for each in (ledger, changed)]
     assert ledger.has_news(batch) == (said[0] != said[1])
 
 
@@ -176,8 +182,9 @@ def test_a_ledger_never_takes_back_what_it_covers_or_knows_to_be_cut_off(ledger:
     later = ledger.with_batch(replace(batch, covered=covered, messages=min(batch.messages, len(covered))), NAMES)
     assert ledger.covered.issubset(later.covered)
     assert ledger.truncated.issubset(later.truncated)
-    assert ledger.lost.issubset(later.lost | later.covered)
-    assert later.lost.isdisjoint(later.covered)
+    assert ledger.lost.issubset(later.lost | later.settled)
+    assert later.lost.isdisjoint(later.settled)
+    assert ledger.set_aside.issubset(later.set_aside | covered)
     assert later.truncated.issubset(later.covered)
 
 
@@ -189,6 +196,21 @@ def test_a_repair_changes_the_count_of_dead_letters_and_nothing_else(ledger: Led
     else:
         with pytest.raises(LedgerError, match="dead letters among"):
             ledger.repaired(name, dead)
+
+
+@patient
+@given(ledgers, range_sets)
+def test_a_repair_that_decodes_what_was_set_aside_takes_it_out_of_what_is_set_aside(
+    ledger: Ledger, decoded: RangeSet
+) -> None:
+    repaired = ledger.repaired("repair", 0, decoded)
+    assert repaired == replace(ledger, dead_letters=0, batch_id="repair", set_aside=ledger.set_aside - decoded)
+
+
+def test_a_ledger_that_was_written_before_anything_could_be_set_aside_says_that_nothing_was() -> None:
+    text = Ledger(topic_names={TOPIC: "trades"}).to_json().replace(',"set_aside":{}', "")
+    assert "set_aside" not in text
+    assert Ledger.from_json(text) == Ledger(topic_names={TOPIC: "trades"})
 
 
 @patient
@@ -221,7 +243,7 @@ def ago(seconds: int) -> datetime:
 @patient
 @given(facts())
 def test_pending_is_what_can_be_read_and_nobody_has(of: IngestFacts) -> None:
-    assert offsets(of.pending) == offsets(of.topic.readable) - offsets(of.ledger.covered, *of.in_flight)
+    assert offsets(of.pending) == offsets(of.topic.readable) - offsets(of.ledger.settled, *of.in_flight)
 
 
 @patient
@@ -234,7 +256,7 @@ def test_a_plan_takes_only_what_is_pending_and_never_nothing(of: IngestFacts) ->
     assert made.ranges
     assert made.ranges.issubset(of.pending)
     assert made.attempt == 1 + max((r.attempt for r in of.failed if not r.ranges.isdisjoint(made.ranges)), default=0)
-    assert made.lost.isdisjoint(of.ledger.covered | of.topic.readable)
+    assert made.lost.isdisjoint(of.ledger.settled | of.topic.readable)
 
 
 @patient

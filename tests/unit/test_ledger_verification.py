@@ -163,3 +163,26 @@ def test_of_one_day_only_its_own_messages_must_be_rows() -> None:
     assert found(claims((0, 10), messages=10), rows((3, 6), day=day), broker) == set()
     lost = replace(broker, due=spans((6, 7)))
     assert found(claims((0, 10), messages=10), rows((3, 6), day=day), lost) == {("I1", ("t/0[6,7)",), 1)}
+
+
+def test_what_was_set_aside_is_neither_pending_nor_lost_and_is_told() -> None:
+    ledger = claims((0, 10), messages=10, dead_letters=1, set_aside=spans((4, 5), (12, 14)))
+    account = rows((0, 10), dead=((4, 5),))
+    broker = log(0, 20, ((0, 10),), asked=spans((0, 10)))
+    assert found(ledger, account, broker) == set()
+    said = {each.what: each.where for each in told(ledger, account, broker)}
+    assert said["set aside, as dead letters (ledger.set_aside)"] == ("t/0[4,5)",)
+    assert said["set aside unread: no row has them (ledger.set_aside)"] == ("t/0[12,14)",)
+    assert said["pending: the broker has them, the ledger not yet"] == ("t/0[10,12)", "t/0[14,20)")
+
+
+def test_what_was_set_aside_and_removed_since_is_not_missing_from_what_is_lost() -> None:
+    ledger = claims((0, 10), messages=10, set_aside=spans((10, 12)))
+    assert found(ledger, rows((0, 10)), log(12, 20, (), asked=NOTHING)) == set()
+
+
+def test_a_decoded_row_of_what_was_set_aside_is_named_and_so_is_what_is_lost_besides() -> None:
+    ledger = claims((0, 10), messages=10, set_aside=spans((4, 5)), lost=spans((20, 21)))
+    assert ("I8", ("t/0[4,5)",), 1) in found(ledger, rows((0, 10)))
+    both = claims((0, 10), messages=10, set_aside=spans((20, 21)), lost=spans((20, 21)))
+    assert ("I3", ("t/0[20,21)",), 1) in found(both, rows((0, 10)))

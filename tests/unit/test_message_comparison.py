@@ -7,19 +7,20 @@ from typing import Any
 import polars as pl
 from avro_messages import DAYS, SCHEMA_ID, altered, batch, message, trade
 
-from k2_market.avro_schemas import TRADE, AvroSchema, MessageKind
+from k2_market.avro_schemas import TRADE, MessageKind
 from k2_market.block_decoder import decode
 from k2_market.message_batch import MessageBatch
 from k2_market.message_comparison import Comparison, schema_ids, trading_days
+from k2_market.writer_schemas import ReferringSchema, UnusableSchema, WriterSchema
 
-SCHEMAS: dict[int, AvroSchema] = {SCHEMA_ID: TRADE}
+SCHEMAS: dict[int, WriterSchema] = {SCHEMA_ID: TRADE}
 
 
-def rows_of(messages: MessageBatch, schemas: dict[int, AvroSchema] = SCHEMAS) -> pl.DataFrame:
+def rows_of(messages: MessageBatch, schemas: dict[int, WriterSchema] = SCHEMAS) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(decode(messages, MessageKind.TRADES, schemas, DAYS)))
 
 
-def compared(messages: MessageBatch, rows: pl.DataFrame, schemas: dict[int, AvroSchema] = SCHEMAS) -> Comparison:
+def compared(messages: MessageBatch, rows: pl.DataFrame, schemas: dict[int, WriterSchema] = SCHEMAS) -> Comparison:
     found = Comparison()
     found.add(messages, rows, schemas)
     return found
@@ -124,3 +125,38 @@ def test_a_message_says_its_trading_day_if_it_can_be_read() -> None:
     values = [message(trade()), b"junk", None, message(trade(), schema_id=9)]
     assert trading_days(values, SCHEMAS) == [date(2014, 3, 11), None, None, None]
     assert schema_ids(values) == {7, 9}
+
+
+VENUE = {"type": "enum", "name": "Venue", "namespace": "k2.market", "symbols": ["A", "B"]}
+
+
+def test_rows_of_a_schema_that_refers_to_another_are_held_against_their_messages() -> None:
+    whole = altered(TRADE, venue=VENUE)
+    registered = {SCHEMA_ID: ReferringSchema(altered(TRADE, venue="Venue"), (VENUE,))}
+    messages = batch(message({**trade(), "venue": "B"}, whole))
+    rows = rows_of(messages, registered)
+    assert rows["reject_reason"].to_list() == [None]
+    assert compared(messages, rows, registered).differing == 0
+    changed = rows.with_columns(symbol=pl.lit("RIO"))
+    assert examples(compared(messages, changed, registered)) == ["symbol is 'RIO', its message says 'BHP'"]
+
+
+def test_a_decoded_row_of_a_schema_that_can_not_be_used_is_a_difference_and_others_are_compared() -> None:
+    messages = batch(message(trade()), message(trade(), schema_id=8))
+    rows = rows_of(messages, {SCHEMA_ID: TRADE, 8: TRADE})
+    for unusable in (UnusableSchema("is a JSON schema; Avro is expected"), nested(3_000), 5, None, {"fields": 1}):
+        found = compared(messages, rows, {SCHEMA_ID: TRADE, 8: unusable})
+        assert found.differing == 1
+        assert "its schema 8 can't be used" in examples(found)[0]
+
+
+def test_a_schema_that_can_not_be_used_tells_no_day_and_keeps_none_from_telling_theirs() -> None:
+    values = [message(trade()), message(trade(), schema_id=8)]
+    assert trading_days(values, {SCHEMA_ID: TRADE, 8: nested(3_000)}) == [date(2014, 3, 11), None]
+
+
+def nested(levels: int) -> Any:
+    found: Any = "string"
+    for _ in range(levels):
+        found = {"type": "array", "items": found}
+    return altered(TRADE, deep="string") | {"fields": [{"name": "deep", "type": found}]}

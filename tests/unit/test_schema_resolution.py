@@ -3,10 +3,14 @@ from typing import Any
 
 import pytest
 from avro_messages import altered
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from k2_market import schema_resolution
 from k2_market.avro_schemas import QUOTE, TRADE, MessageKind
 from k2_market.schema_resolution import Form, ReadingPlan, UnreadableSchema, reading_plan
 from k2_market.table_schemas import PRICE
+from k2_market.writer_schemas import ReferringSchema, UnusableSchema
 
 
 def plan(schema: Any) -> ReadingPlan:
@@ -185,3 +189,147 @@ def test_a_recursive_schema_is_not_read():
 )
 def test_what_is_no_schema_of_a_record_is_said_to_be_none(schema, words):
     assert reason(copy.deepcopy(schema)).startswith(f"schema id 7 {words}")
+
+
+def array_of(levels: int, items: Any = "string") -> Any:
+    return {"type": "array", "items": array_of(levels - 1, items)} if levels else items
+
+
+def doubling(levels: int) -> list[dict[str, Any]]:
+    """Records each of which has the one before it twice: a few lines that stand for millions of types."""
+    first = {"name": "level_0", "type": {"type": "record", "name": "L0", "fields": [{"name": "a", "type": "int"}]}}
+    return [first] + [
+        {
+            "name": f"level_{level}",
+            "type": {
+                "type": "record",
+                "name": f"L{level}",
+                "fields": [{"name": name, "type": f"L{level - 1}"} for name in "ab"],
+            },
+        }
+        for level in range(1, levels)
+    ]
+
+
+def record(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields.items()]}
+
+
+def nullable_fields(count: int) -> dict[str, Any]:
+    return {f"field_{number}": ["null", "string"] for number in range(count)}
+
+
+def of_no_bytes(count: int) -> dict[str, Any]:
+    return {f"a_field_of_no_bytes_{number}": "null" for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (altered(TRADE, deep=array_of(65)), "has types nested more than 64 deep"),
+        (altered(TRADE, deep=array_of(400)), "is nested more than 256 levels deep"),
+        (altered(TRADE, deep=array_of(100, record("R", {"a": "int"}))), "has types nested more than 64 deep"),
+        ({**TRADE, "fields": [*TRADE["fields"], *doubling(40)]}, "has more than 10,000 types"),
+        (altered(TRADE, **nullable_fields(6_000)), "has more than 10,000 types"),
+        (altered(TRADE, **{f"f{number}" * 20: "long" for number in range(1_000)}), "new fields that take"),
+        (altered(TRADE, **{"n" * 257: "string"}), "has a name of 257 characters, at most 256"),
+        (altered(TRADE, inner=record("R", {"n" * 257: "string"})), "has a name of 257 characters, at most 256"),
+        (altered(TRADE, empty=array_of(1, record("R", of_no_bytes(3)))), "an array of values that take no bytes"),
+        (
+            altered(TRADE, grows=array_of(1, record("R", {**of_no_bytes(100), "byte": "boolean"}))),
+            "has arrays whose text is up to",
+        ),
+        (
+            altered(TRADE, grows={"type": "map", "values": record("R", of_no_bytes(100))}),
+            "has maps whose text is up to",
+        ),
+        (
+            altered(TRADE, grows=array_of(1, {"type": "enum", "name": "E", "symbols": ["S" * 200]})),
+            "has arrays whose text is up to",
+        ),
+        (altered(TRADE, wide={"type": "fixed", "name": "F", "size": 2**40}), "has a fixed of 1099511627776 bytes"),
+        (altered(TRADE, wide={"type": "fixed", "name": "F", "size": -1}), "has a fixed of -1 bytes"),
+        (altered(TRADE, wide={"type": "fixed", "name": "F", "size": "many"}), "has a fixed of many bytes"),
+        (altered(TRADE, unknown="com.example.Elsewhere"), "is not valid Avro (there is no type com.example.Elsewhere)"),
+        ({**TRADE, "doc": "x" * 1_000_001}, "has more than 1,000,000 characters"),
+    ],
+)
+def test_a_schema_that_would_take_too_much_is_not_read_and_the_reason_says_of_what(schema, words):
+    assert reason(schema).startswith("schema id 7 ")
+    assert words in reason(schema)
+
+
+def test_what_nobody_foresaw_of_a_schema_makes_it_unreadable_and_is_told(monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: Any) -> None:
+        raise LookupError("nobody foresaw this")
+
+    monkeypatch.setattr(schema_resolution, "_plan", fails)
+    assert reason(TRADE) == "schema id 7 can't be used: LookupError: nobody foresaw this"
+
+
+def test_a_schema_of_many_fields_and_levels_is_read_as_long_as_it_is_of_a_sensible_size():
+    found = plan(altered(TRADE, **nullable_fields(1_000), deep=array_of(60)))
+    assert len(found.extra) == 1_001
+
+
+def test_a_type_of_a_schema_that_is_referred_to_is_that_type():
+    venue = {"type": "enum", "name": "Venue", "namespace": "com.example", "symbols": ["A", "B"]}
+    place = {**record("Place", {"venue": "com.example.Venue"}), "namespace": "com.example"}
+    writer = altered(TRADE, venue="com.example.Venue", place="com.example.Place")
+
+    found = plan(ReferringSchema(writer, (venue, place)))
+
+    assert [(each.name, each.type.form) for each in found.extra] == [("venue", Form.ENUM), ("place", Form.OTHER)]
+    assert found.extra[0].symbols == ("A", "B")
+    assert reason(ReferringSchema(writer, (venue,))) == (
+        "schema id 7 is not valid Avro (there is no type com.example.Place)"
+    )
+
+
+def test_what_is_no_avro_schema_is_called_what_it_is():
+    assert reason(UnusableSchema("is a JSON schema; Avro is expected")) == (
+        "schema id 7 is a JSON schema; Avro is expected"
+    )
+
+
+_names = st.sampled_from(["Trade", "A", "B", "k2.market.Side", "Message", "x.y", "", "\ud800", "\x00"])
+_primitives = st.sampled_from(["null", "boolean", "int", "long", "float", "double", "bytes", "string", "A", "x.y.A"])
+_types = st.recursive(
+    _primitives | st.none() | st.integers(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.fixed_dictionaries({"type": st.just("array"), "items": inner})
+        | st.fixed_dictionaries({"type": st.just("map"), "values": inner})
+        | st.fixed_dictionaries({"type": st.just("fixed"), "name": _names, "size": st.integers(-5, 2**40)})
+        | st.fixed_dictionaries({"type": st.just("enum"), "name": _names, "symbols": st.lists(_names, max_size=3)})
+        | st.fixed_dictionaries(
+            {"type": st.just("record"), "name": _names},
+            optional={"fields": st.lists(st.fixed_dictionaries({"name": _names, "type": inner}), max_size=3)},
+        )
+        | st.fixed_dictionaries(
+            {"type": inner},
+            optional={
+                "logicalType": st.sampled_from(["decimal", "timestamp-micros", "date", "uuid", "duration", 7]),
+                "precision": st.integers(-2, 10**9),
+                "scale": st.integers(-2, 10**9),
+                "aliases": st.lists(_names, max_size=2),
+                "default": inner,
+            },
+        )
+    ),
+    max_leaves=12,
+)
+"""Types right and wrong, which name one another at random."""
+
+
+@settings(max_examples=400)
+@given(_types, st.lists(_types, max_size=2))
+def test_no_schema_whatever_it_is_makes_planning_raise(avro_type: Any, references: list[Any]):
+    for schema in (
+        avro_type,
+        altered(TRADE, new=avro_type),
+        altered(TRADE, price=avro_type),
+        ReferringSchema(altered(TRADE, new=avro_type), tuple(references)),
+    ):
+        found = reading_plan(7, schema, MessageKind.TRADES)
+        assert isinstance(found, ReadingPlan | UnreadableSchema)

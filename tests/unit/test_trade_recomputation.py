@@ -197,3 +197,49 @@ def row(offset: int, **said: Any) -> Row:
         "kafka_partition": 0,
         "kafka_offset": offset,
     } | said
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 120])
+@pytest.mark.parametrize("seconds_apart", [0, 60])
+def test_bars_that_can_not_hold_their_sums_are_expected_to_be_missing_and_no_others(
+    count: int, seconds_apart: int
+) -> None:
+    start, price, quantity = start_of(MONDAY), Decimal("99999999.9999999999"), Decimal("9999999999.99999999")
+    usual = {
+        "trade_date": MONDAY,
+        "sequence_number": None,
+        "side": "BUY",
+        "conditions": [],
+        "currency": "USD",
+        "action": "NEW",
+        "corrects_trade_id": None,
+        "reject_reason": None,
+        "kafka_topic_id": "t",
+        "kafka_partition": 0,
+    }
+    rows = [
+        {
+            **usual,
+            "symbol": "BHP",
+            "trade_id": f"t{n}",
+            "price": price,
+            "quantity": quantity,
+            "exchange_timestamp": start + timedelta(hours=9, seconds=n * seconds_apart),
+            "kafka_offset": n,
+        }
+        for n in range(count)
+    ]
+    rows.append({**rows[0], "symbol": "RIO", "kafka_offset": count})
+    raw = table_of(rows)
+
+    assert list(differences(raw, clean_day(raw, PROFILE).trades)) == []
+    messages = dict(messages_by_symbol(raw, []))
+    expected = {
+        symbol: bars_of_symbol(
+            trades_of_symbol(messages[symbol], [], lambda _: False), ELIGIBILITY, start, start + timedelta(days=1)
+        )
+        for symbol in ("BHP", "RIO")
+    }
+    assert all(expected["RIO"].values())
+    assert bool(expected["BHP"][MINUTE]) == (count <= 100 or seconds_apart > 0)
+    assert bool(expected["BHP"][BAR_INTERVALS[-1]]) == (count <= 100)
