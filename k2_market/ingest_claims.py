@@ -2,7 +2,7 @@
 
 A run's configuration names offsets to read, offsets that retention removed and offsets that the log lost. The Kafka
 sensor writes it from facts; anyone who may start a run writes it from anything. What is recorded stays: offsets said to
-be truncated halt their topic (#033), and what is set aside is decoded no more (#057). So the run itself looks each of
+be truncated halt their topic (#033), and what is set aside is decoded no more (#051). So the run itself looks each of
 them up (#049).
 """
 
