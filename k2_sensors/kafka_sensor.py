@@ -27,10 +27,12 @@ from k2_market.ingest_plan import (
 )
 from k2_market.ledger import spans_to_json
 from k2_market.trading_calendar import TradingCalendar
+from k2_resources.feed_topics import declare_topics
 from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import RawView
+from k2_resources.schema_registry import SchemaRegistryResource
 from k2_sensors.day_records import rows_reported
 from k2_sensors.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, not_run_yet, plan_tags
 from k2_sensors.unreported_commits import ReportedDays, report_unreported
@@ -51,11 +53,23 @@ def kafka_sensor(family: FeedFamily) -> dg.SensorDefinition:
         description=f"Requests a run for what {family.feed.topics.trades} holds and the ledger lacks.",
     )
     def sensor(
-        context: dg.SensorEvaluationContext, kafka: KafkaResource, iceberg: IcebergCatalogResource
+        context: dg.SensorEvaluationContext,
+        kafka: KafkaResource,
+        iceberg: IcebergCatalogResource,
+        registry: SchemaRegistryResource,
     ) -> dg.RunRequest | dg.SkipReason:
+        if is_new(family.feed, kafka.topics(), iceberg):
+            declare_topics(family.feed, kafka.bootstrap_servers, registry.registry())
+            return dg.SkipReason(f"topic {family.feed.topics.trades} was created")
         return next_ingest(family.feed, kafka.topics(), iceberg, context.instance, datetime.now(UTC), reported)
 
     return sensor
+
+
+def is_new(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource) -> bool:
+    """Say whether a feed's topic was never there; one that was read and is gone has been deleted by somebody."""
+    name = feed.topics.trades
+    return topics.state(name) is None and name not in iceberg.raw_table(feed.name).ledger().topic_names.values()
 
 
 def next_ingest(
