@@ -11,9 +11,8 @@ from typing import Any
 
 import dagster as dg
 
-# Partitioned checks are a preview and backfill policies a beta; both are pinned with Dagster's exact version.
+# Partitioned checks are a preview, pinned with Dagster's exact version.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from k2_assets.feed_family import IN_PROCESS, FeedFamily, feed_family  # noqa: E402
 from k2_assets.schedules import today_schedule  # noqa: E402

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from market_rows import batches
+from market_rows import batches, message, raw_table
 
 from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_market.feed import SequenceScope, load_feeds
 from k2_market.finding import Severity
 from k2_market.raw_rules import sequence_gaps
 from k2_market.sequences import SequenceTracker
-from k2_market.table_schemas import RAW_TRADES
 from k2_resources import topic_reader
 
 FEEDS = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])
@@ -39,8 +38,11 @@ def test_topics_are_named_after_asset_class_kind_and_exchange_and_asx_has_thirty
 
 
 def test_a_gap_in_sequence_numbers_warns_and_blocks_nothing():
-    finding = sequence_gaps(batches(RAW_TRADES.empty_table()), SequenceScope.SYMBOL)
+    rows = raw_table([message(0, sequence_number=1), message(1, sequence_number=3)])
 
+    finding = sequence_gaps(batches(rows), SequenceScope.SYMBOL)
+
+    assert not finding.passed
     assert "sequence_gaps" in RAW_CHECKS
     assert "sequence_gaps" not in BLOCKING
     assert finding.severity is Severity.WARN
