@@ -3,7 +3,7 @@
 A sealed connection keeps a statement to the tables' own directories, where a ``COPY`` or a log file could still do
 harm. So a statement is parsed, by DuckDB itself, before it runs: it must be one ``SELECT`` (``DESCRIBE``, ``SHOW``
 and ``SUMMARIZE`` are forms of it), or ``EXPLAIN`` before one, and may call only those table functions that touch no
-file and no setting.
+file and no setting, and no function with a side effect or one that shows the process's settings.
 """
 
 import json
@@ -40,6 +40,13 @@ _TABLE_FUNCTIONS = _CATALOG_FUNCTIONS | {
     "unnest",
 }
 """Those that may stand after FROM. Others read files, change settings or run SQL that nobody has looked at."""
+
+
+_HARMLESS = frozenset({"error", "gen_random_uuid", "random", "uuid", "uuidv4", "uuidv7"})
+"""Functions with a side effect, by DuckDB's own list, that only their caller notices."""
+
+_OF_THE_PROCESS = frozenset({"current_setting", "getenv", "getvariable", "pg_sleep", "txid_current"})
+"""Functions without one that show the process's settings, or only make it wait."""
 
 
 class QueryError(K2Error):
@@ -80,9 +87,23 @@ def parse_statement(sql: str) -> ReadingStatement:
     for node in _nodes(tree[0]):
         names |= _names_used(node)
         defined |= _names_defined(node)
+        _require_reading_function(node)
         if node.get("class") == "PARAMETER":
             parameters.add(node["identifier"])
     return ReadingStatement(sql, frozenset(names - defined), frozenset(parameters), explain is not None)
+
+
+def _require_reading_function(node: dict[str, Any]) -> None:
+    function = str(node.get("function_name", "")).lower()
+    if function in _functions_that_do_more():
+        raise QueryError(f"SQL: function {function} can't be used here: it does more than read the tables.")
+
+
+@cache
+def _functions_that_do_more() -> frozenset[str]:
+    with _parser().cursor() as parser:
+        found = parser.execute("SELECT function_name FROM duckdb_functions() WHERE has_side_effects").fetchall()
+    return frozenset(name for (name,) in found) - _HARMLESS | _OF_THE_PROCESS
 
 
 def _syntax_tree(sql: str) -> list[dict[str, Any]]:
@@ -96,6 +117,11 @@ def _syntax_tree(sql: str) -> list[dict[str, Any]]:
     if not answer["error"]:
         statements: list[dict[str, Any]] = answer["statements"]
         return statements
+    if answer["error_type"] == "not implemented" and re.search(r"\bPIVOT\b", sql, re.IGNORECASE):
+        raise QueryError(
+            "SQL: PIVOT has to name its values, as PIVOT asx.trades ON side IN ('BUY', 'SELL') USING count(*): to find "
+            "them out DuckDB would make a type first, and only statements that read can be run."
+        )
     if answer["error_type"] == "not implemented":
         raise QueryError(
             "SQL: only statements that read can be run: SELECT, DESCRIBE, SHOW, SUMMARIZE, and EXPLAIN [ANALYZE] "

@@ -130,3 +130,32 @@ def test_parameters_are_known_by_name() -> None:
 def test_only_explain_explains() -> None:
     assert parse_statement("EXPLAIN SELECT 1").explains
     assert not parse_statement("SELECT 1").explains
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "write_log('x')",
+        "pg_sleep(100)",
+        "sleep_ms(100)",
+        "current_setting('s3_secret_access_key')",
+        "getenv('HOME')",
+        "nextval('s')",
+        "setseed(0.5)",
+        "Write_Log('x')",
+    ],
+)
+@pytest.mark.parametrize("statement", ["SELECT {}", "SELECT * FROM asx.trades WHERE {} IS NULL", "EXPLAIN SELECT {}"])
+def test_a_function_that_does_more_than_read_is_refused_by_name_wherever_it_stands(call: str, statement: str) -> None:
+    with pytest.raises(QueryError, match=rf"(?i)function {call.split('(')[0]} can't be used here"):
+        parse_statement(statement.format(call))
+
+
+@pytest.mark.parametrize("call", ["random()", "uuid()", "lower('A')", "sum(price)", "date_trunc('day', now())"])
+def test_functions_that_read_are_taken(call: str) -> None:
+    assert parse_statement(f"SELECT {call} FROM asx.trades").tables == {("asx", "trades")}
+
+
+def test_a_pivot_without_its_values_is_refused_with_the_way_to_write_it() -> None:
+    with pytest.raises(QueryError, match="PIVOT has to name its values"):
+        parse_statement("PIVOT asx.trades ON side USING count(*)")
