@@ -1,11 +1,10 @@
-"""Decides which tables a catalog may write to: those that lie in its warehouse and bear no other catalog's mark.
+"""Decides which tables a catalog may write to: those that lie in its warehouse and bear no other catalog's mark (#043).
 
 Two catalogs that name the same files destroy each other's: each expires, compacts and deletes what the other still
 needs. A copied home is the usual case, since a catalog holds absolute paths.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 MARK = "k2.owner"
@@ -65,30 +64,32 @@ def why_not(table: TablePlace, owner: Owner, warehouse: str) -> str | None:
     outside = [each for each in table.places if not lies_within(each, warehouse)]
     marked = None if table.mark is None else Owner.of_mark(table.mark)
     if table.mark is not None and marked is None:
-        return _said(table.name, f"its property {MARK} can't be read: {table.mark[:200]!r}", owner)
+        return f"{table.name} is another home's table: its property {MARK} can't be read: {table.mark[:200]!r}"
     other = None if marked is None or marked.catalog == owner.catalog else marked
+    whose = "" if other is None else f"belongs to the catalog {other.catalog}"
     if outside:
-        whose = "" if other is None else f", and it belongs to the catalog {other.catalog}"
-        return _said(table.name, f"it lies at {outside[0]}, outside of this warehouse{whose}", owner)
-    if other is not None:
-        return _said(table.name, f"it belongs to the catalog {other.catalog}", owner)
-    return None
+        where = f"lies at {outside[0]}, outside of this home's warehouse {owner.warehouse}"
+        return f"{table.name} is another home's table: it {' and '.join(filter(None, (where, whose)))}"
+    return f"{table.name} is another home's table: it {whose}, and this is {owner.catalog}" if whose else None
+
+
+def refusal(reason: str) -> str:
+    """What whoever is about to write is told."""
+    return (
+        f"{reason}. Nothing was written: two catalogs that write the same files destroy each other's. If this home was "
+        "moved or copied to live here, `k2 relocate` makes the tables its own; a copy of a home that is in use is made "
+        "with `k2 backup` and `k2 restore`"
+    )
+
+
+def notice(reason: str) -> str:
+    """What whoever reads is told."""
+    return (
+        f"{reason}. What is read here is that home's; nothing can be written from here. If this home was moved or "
+        "copied to live here, `k2 relocate` makes the tables its own"
+    )
 
 
 def lies_within(place: str, directory: str) -> bool:
     """Tell whether a place is a directory or lies in it; both in the same form."""
     return f"{place.rstrip('/')}/".startswith(f"{directory.rstrip('/')}/")
-
-
-def foreign(reasons: Iterable[str | None]) -> list[str]:
-    """The reasons among those of some tables, None for a table that may be written to."""
-    return [each for each in reasons if each is not None]
-
-
-def _said(table: str, what: str, owner: Owner) -> str:
-    return (
-        f"{table} is another home's table: {what}. This is the catalog {owner.catalog} with the warehouse "
-        f"{owner.warehouse}. Nothing was written: two catalogs that write the same files destroy each other's. If this "
-        "home was moved or copied to live here, `k2 relocate` makes the tables its own; a copy of a home that is in "
-        "use is made with `k2 backup` and `k2 restore`"
-    )

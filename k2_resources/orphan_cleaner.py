@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
@@ -79,6 +78,7 @@ class OrphanCleaner:
         self._catalog = catalog
         self._floor = floor
         self._clock = clock
+        self._locations: dict[str, str] | None = None
 
     def look(self, feed: str, name: str) -> Sweep | None:
         """Say what cleaning a table would do, and change nothing; None where there is no such table.
@@ -145,22 +145,15 @@ class OrphanCleaner:
         return _Looked(table, sweep(look, marks_from_json(storage.read(MARKS)), self._floor))
 
     def _require_own_location(self, table: Table, storage: TableStorage) -> None:
+        if self._locations is None:
+            with in_words("the catalog's tables", "listing"):
+                self._locations = _locations_of(self._catalog)
         for name, location in self._locations.items():
             if name != ".".join(table.name()) and storage.encloses(location):
                 raise LocationShared(
                     f"{'.'.join(table.name())} at {table.location()}: {name} lies there too, at {location}. Nothing "
                     "was deleted; move one of them"
                 )
-
-    @cached_property
-    def _locations(self) -> dict[str, str]:
-        """Where all tables of the catalog lie."""
-        identifiers = [each for space in self._catalog.list_namespaces() for each in self._catalog.list_tables(space)]
-        found = {}
-        for each in identifiers:
-            with suppress(NoSuchTableError):  # dropped meanwhile
-                found[".".join(each)] = self._catalog.load_table(each).location()
-        return found
 
 
 @dataclass(frozen=True)
@@ -169,6 +162,16 @@ class _Looked:
 
     table: Table
     sweep: Sweep
+
+
+def _locations_of(catalog: Catalog) -> dict[str, str]:
+    """Where all tables of a catalog lie."""
+    found = {}
+    for space in catalog.list_namespaces():
+        for identifier in catalog.list_tables(space):
+            with suppress(NoSuchTableError):  # dropped meanwhile
+                found[".".join(identifier)] = catalog.load_table(identifier).location()
+    return found
 
 
 def _is_announced(table: Table) -> bool:

@@ -26,7 +26,7 @@ from pyiceberg.table.update import (
 from pyiceberg.typedef import Identifier, Properties
 
 from k2_market.errors import K2Error
-from k2_market.table_ownership import MARK, Owner, TablePlace, why_not
+from k2_market.table_ownership import MARK, Owner, TablePlace, refusal, why_not
 from k2_resources.catalog_identity import identity_of, same_place
 
 
@@ -37,9 +37,9 @@ class ForeignTable(K2Error):
 class ForeignFiles(PyArrowFileIO):
     """The files of a table that is another home's: they can be read, and not written or deleted."""
 
-    def __init__(self, properties: Properties, refusal: str) -> None:
+    def __init__(self, properties: Properties, reason: str) -> None:
         super().__init__(properties)
-        self.refusal = refusal
+        self.reason = reason
 
     def new_output(self, location: str) -> PyArrowFile:
         """Refuse to write a file."""
@@ -50,7 +50,7 @@ class ForeignFiles(PyArrowFileIO):
         self._refuse(location if isinstance(location, str) else location.location)
 
     def _refuse(self, location: str) -> NoReturn:
-        raise ForeignTable(f"{self.refusal}. The file was {location}")
+        raise ForeignTable(f"{refusal(self.reason)}. The file was {location}")
 
 
 class OwnedCatalog(SqlCatalog):
@@ -72,9 +72,9 @@ class OwnedCatalog(SqlCatalog):
     def load_table(self, identifier: str | Identifier) -> Table:
         """Load a table as it stands now; one that is another home's can't be written through."""
         table = super().load_table(identifier)
-        refusal = self.why_not(table.name(), table.metadata)
-        if refusal is not None:
-            table.io = ForeignFiles(table.io.properties, refusal)
+        reason = self.why_not(table.name(), table.metadata)
+        if reason is not None:
+            table.io = ForeignFiles(table.io.properties, reason)
         return table
 
     def commit_table(
@@ -110,7 +110,7 @@ class OwnedCatalog(SqlCatalog):
     ) -> StagedTable:
         """Work out what is committed; pyiceberg has loaded the table for that, and has written nothing yet."""
         if current_table is not None:
-            require_own(current_table)
+            self._require_own(table_identifier, current_table.metadata)
             for each in requirements:
                 if isinstance(each, _LoadedFrom):
                     require_unchanged(table_identifier, each.metadata_location, current_table.metadata_location)
@@ -124,15 +124,15 @@ class OwnedCatalog(SqlCatalog):
         """Say where a new table is to lie, which pyiceberg asks before it writes anything of it."""
         resolved = super()._resolve_table_location(location, database_name, table_name)
         place = TablePlace(f"{database_name}.{table_name}", (same_place(resolved),), None)
-        refusal = why_not(place, self.owner, same_place(self._warehouse))
-        if refusal is not None:
-            raise ForeignTable(refusal)
+        reason = why_not(place, self.owner, same_place(self._warehouse))
+        if reason is not None:
+            raise ForeignTable(refusal(reason))
         return resolved
 
     def _require_own(self, identifier: str | Identifier, metadata: TableMetadata) -> None:
-        refusal = self.why_not(identifier, metadata)
-        if refusal is not None:
-            raise ForeignTable(refusal)
+        reason = self.why_not(identifier, metadata)
+        if reason is not None:
+            raise ForeignTable(refusal(reason))
 
     @property
     def _warehouse(self) -> str:
@@ -155,8 +155,14 @@ def require_own(table: Table) -> None:
     Raises:
         ForeignTable: It is another home's.
     """
-    if isinstance(table.io, ForeignFiles):
-        raise ForeignTable(table.io.refusal)
+    reason = why_foreign(table)
+    if reason is not None:
+        raise ForeignTable(refusal(reason))
+
+
+def why_foreign(table: Table) -> str | None:
+    """Why a table, as it was loaded, is another home's; None if it is ours."""
+    return table.io.reason if isinstance(table.io, ForeignFiles) else None
 
 
 def require_unchanged(identifier: str | Identifier, loaded_from: str, lies_at: str) -> None:
