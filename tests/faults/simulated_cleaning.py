@@ -252,7 +252,7 @@ class CleanedDayTable(CleanedTable):
         with table.stager(days, before) as stager, ExitStack() as stack:
             staged = [stack.enter_context(stager.stage(day)) for day in days]
             for each in staged:
-                each.add(_trades(each.day, version))
+                each.add(one_trade(each.day, version))
             table.publish(staged, " ".join([str(version), *map(str, days)]))
 
     def problems(self) -> Iterator[str]:
@@ -269,7 +269,8 @@ class CleanedDayTable(CleanedTable):
                 newest[day] = max(int(version), newest.get(day, 0))
 
 
-def _trades(day: date, version: int) -> pa.Table:
+def one_trade(day: date, version: int = 1) -> pa.Table:
+    """A row of ``trades`` that says which version of its day it is of."""
     row: dict[str, Any] = {
         "trade_date": day,
         "symbol": "X",
