@@ -63,12 +63,17 @@ class DagsterHome:
             return False
         return _EVENT_STORAGE_CLASS not in settings or self._events in settings
 
-    def write(self) -> None:
-        """Write both files; the settings are the ones that ship, and where events lie, whatever was there."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+    def write(self, into: Path | None = None) -> None:
+        """Write both files; the settings are the ones that ship, and where events lie, whatever was there.
+
+        Args:
+            into: Where they go; into the directory itself unless given.
+        """
+        place = self.directory if into is None else into
+        place.mkdir(parents=True, exist_ok=True)
         shipped = _DAGSTER_YAML.read_text(encoding="utf-8")
-        (self.directory / "dagster.yaml").write_text(shipped + self._events, encoding="utf-8")
-        self.workspace.write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
+        (place / "dagster.yaml").write_text(shipped + self._events, encoding="utf-8")
+        (place / self.workspace.name).write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
 
     @property
     def _events(self) -> str:
