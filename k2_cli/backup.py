@@ -16,8 +16,8 @@ def backup(
     """Copy this home (K2_HOME) to a directory, consistently, while everything goes on running.
 
     It holds Dagster's records, the tables with all snapshots they keep, Kafka's logs, the registry's schemas, and the
-    size and SHA-256 of each file. `k2 restore` makes a home of it, at any place and on any ports. Downloads and logs are
-    left out; so are a Kafka, a registry and feed files that lie elsewhere, and it says so.
+    size and SHA-256 of each file. `k2 restore` makes a home of it, at any place and on any ports. Downloads and logs
+    are left out; so are a Kafka, a registry and feed files that lie elsewhere, and it says so.
 
     Example: k2 backup /mnt/backups/k2-2026-11-30
     """

@@ -68,15 +68,15 @@ class HomePlaces:
         catalog, warehouse = sqlite_file(url), local_directory(settings.iceberg_warehouse)
         if catalog is None:
             raise BackupError(
-                f"the catalog is in {url.get_backend_name()} (K2_CATALOG_URI), which is backed up by its own means: take "
-                "`pg_dump` of its database first, then copy the warehouse, then the broker's and the registry's data; "
-                "docs/operating.md, Backup, has the steps"
+                f"the catalog is in {url.get_backend_name()} (K2_CATALOG_URI), which is backed up by its own means: "
+                "take `pg_dump` of its database first, then copy the warehouse, then the broker's and the registry's "
+                "data; docs/operating.md, Backup, has the steps"
             )
         if warehouse is None:
             raise BackupError(
                 f"the warehouse {settings.iceberg_warehouse} is not on this machine: it is backed up by the object "
-                "store's own means (versions, or a copy of the bucket), after a copy of the catalog; docs/operating.md, "
-                "Backup, has the steps"
+                "store's own means (versions, or a copy of the bucket), after a copy of the catalog; "
+                "docs/operating.md, Backup, has the steps"
             )
         return cls(settings.home, catalog, warehouse)
 

@@ -1,7 +1,7 @@
 """Makes a home of a backup, at any place: what is copied is verified, tables are relocated, and only then put in place.
 
-Everything is made ready beside where it is to lie, under names that end with ``.restoring``, and put in place at the end,
-the catalog last. So a restore that was interrupted leaves no home that could be taken for a whole one.
+Everything is made ready beside where it is to lie, under names that end with ``.restoring``, and put in place at the
+end, the catalog last. So a restore that was interrupted leaves no home that could be taken for a whole one.
 """
 
 import os
@@ -159,7 +159,7 @@ class _Parts:
         return self.staged_warehouse / rest if first == WAREHOUSE else self.staged_home / file.path
 
     def put_in_place(self) -> None:
-        """Put everything where it is to lie; the catalog last, without which nothing is taken for a home with tables."""
+        """Put everything where it is to lie; the catalog last, without which a home has no tables."""
         for name in self._names:
             (self.staged_home / name).rename(self.places.home / name)
             crash_points.reached("restore_half")

@@ -1,7 +1,7 @@
 """Copies the local registry's schemas while the registry runs, and proves the copy by the database's own tool.
 
-H2 keeps them in one file that it writes to as it likes, so a copy may be torn. It is taken for good when the file did not
-change while it was copied, H2 opens it, and it has every schema that the registry had given an id to before.
+H2 keeps them in one file that it writes to as it likes, so a copy may be torn. It is taken for good when the file did
+not change while it was copied, H2 opens it, and it has every schema that the registry had given an id to before.
 """
 
 import hashlib

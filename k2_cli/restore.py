@@ -33,5 +33,6 @@ def restore(
         typer.echo(f"Not in the backup, and needed: {each}.")
     typer.echo(
         "Next: `k2 up`, on ports of its own if the other home runs on this machine (K2_KAFKA_PORT and the others in "
-        "docs/operating.md). What came since the backup is pending and is taken once. `k2 verify ledger --feed F` proves it."
+        "docs/operating.md). What came since the backup is pending and is taken once. "
+        "`k2 verify ledger --feed F` proves it."
     )

@@ -77,15 +77,15 @@ def decide_all(tables: Sequence[TableFacts], ours: str, *, take_over: bool) -> l
 def _incomplete(facts: TableFacts) -> str:
     return (
         f"{facts.name} lies at {facts.place}, and not all of its files are in this home's warehouse: {facts.missing}. "
-        "Copy that place there as a whole while nothing writes to it, or set K2_WAREHOUSE to where the files are; a copy "
-        "of a home that is in use is made with `k2 backup` and `k2 restore`"
+        "Copy that place there as a whole while nothing writes to it, or set K2_WAREHOUSE to where the files are; a "
+        "copy of a home that is in use is made with `k2 backup` and `k2 restore`"
     )
 
 
 def _in_use(facts: TableFacts, other: str) -> str:
     known = "is still there" if facts.other_in_use else "can't be asked from here"
     return (
-        f"{facts.name} lies at {facts.place} and belongs to the catalog {other}, which {known}: two catalogs that write "
-        "the same files destroy each other's. If that catalog will never be used again, `k2 relocate --take-over` makes "
-        "the table this home's; otherwise give this home a warehouse of its own"
+        f"{facts.name} lies at {facts.place} and belongs to the catalog {other}, which {known}: two catalogs that "
+        "write the same files destroy each other's. If that catalog will never be used again, `k2 relocate "
+        "--take-over` makes the table this home's; otherwise give this home a warehouse of its own"
     )

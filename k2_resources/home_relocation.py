@@ -186,8 +186,8 @@ class HomeRelocation:
         within = f"{row.namespace.replace('.', '/')}/{row.table}"
         if not directory.endswith(f"/{within}"):
             raise NotRelocatable(
-                f"{row.name} lies at {directory or row.metadata_location}, which does not end with {within}: it can't be "
-                f"told where its files are in {self._warehouse}"
+                f"{row.name} lies at {directory or row.metadata_location}, which does not end with {within}: it can't "
+                f"be told where its files are in {self._warehouse}"
             )
         return TableMove(row.name, directory, f"{self._warehouse.rstrip('/')}/{within}", root / within, metadata_name)
 

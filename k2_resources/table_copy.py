@@ -2,10 +2,9 @@
 
 The catalog is copied at one moment. Files that it refers to are never changed, but they may go: a table's metadata file
 after ten further commits, the others once their snapshot has expired and they have rested for an hour. Metadata files
-are therefore copied first; if a file is gone all the same, the catalog is copied again, and what is there already stays.
+are therefore copied first; if a file is gone all the same, the catalog is copied again, and what was copied stays.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +56,8 @@ class TableCopying:
             except FileNotFoundError as missing:
                 gone = str(missing.filename or missing)
         raise BackupError(
-            f"{gone} is not there, though the catalog has just named it, {_MOST_TIMES} times over. Is the table damaged "
-            "(`k2 verify ledger`)?"
+            f"{gone} is not there, though the catalog has just named it, {_MOST_TIMES} times over. Is the table "
+            "damaged (`k2 verify ledger`)?"
         )
 
     def _copied(self) -> tuple[BackupTable, ...]:
@@ -141,11 +140,6 @@ def move_of(table: BackupTable, warehouse: Path, location: str) -> TableMove:
         directory=warehouse / table.directory,
         metadata_name=table.metadata_location.rpartition("/")[2],
     )
-
-
-def bytes_needed(files: Iterable[Path]) -> int:
-    """The size of some files together, as far as they are there."""
-    return sum(each.stat().st_size for each in files if each.exists())
 
 
 def _loaded(row: CatalogRow) -> Table:

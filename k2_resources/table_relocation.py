@@ -1,8 +1,8 @@
 """Writes a table's metadata anew for another place: every path in it, and nothing else, is that of the new place.
 
 Iceberg's metadata names files by absolute paths, in three layers: the metadata file names manifest lists, those name
-manifests, and those name data files. All three are written anew under new names, beside the old ones; data files stay as
-they are. Snapshots, sequence numbers, tags and statistics stay too, so that time travel goes on. The log of earlier
+manifests, and those name data files. All three are written anew under new names, beside the old ones; data files stay
+as they are. Snapshots, sequence numbers, tags and statistics stay too, so that time travel goes on. The log of earlier
 metadata files begins anew, since those name the old place.
 """
 
