@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from k2_market.errors import K2Error
@@ -95,7 +96,7 @@ class BackupManifest:
                 raise BackupError(
                     f"{where}: found version {version!r}, expected {_VERSION}. It was made by another version of K2"
                 )
-            return cls(
+            found = cls(
                 taken=datetime.fromisoformat(content["taken"]),
                 home=str(content["home"]),
                 parts=tuple(content["parts"]),
@@ -105,3 +106,17 @@ class BackupManifest:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise BackupError(f"{where} is no list of a backup ({error!r}): was it damaged?") from error
+        outside = [path for path in found._paths if not _lies_within(path)]
+        if outside:
+            raise BackupError(f"{where} names {outside[0]!r}, which is no path within a backup: was it damaged?")
+        return found
+
+    @property
+    def _paths(self) -> list[str]:
+        return [*(each.path for each in self.files), *(each.directory for each in self.tables)]
+
+
+def _lies_within(path: object) -> bool:
+    """Tell whether a path leads to something below the directory that it is taken in, whichever that is."""
+    parts = PurePosixPath(path).parts if isinstance(path, str) else ()
+    return bool(parts) and parts[0] != "/" and ".." not in parts

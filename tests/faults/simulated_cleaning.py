@@ -25,17 +25,17 @@ from simulated_surroundings import InPlace, simulated_surroundings
 from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
+from k2_market.day_builds import BUILDS_PROPERTY, DayBuild, builds_from_json
 from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES, TRADES
 from k2_resources import day_table, orphan_cleaner, snapshot_expiry, table_layout
-from k2_resources.day_table import DayChanged, DayTable
+from k2_resources.day_table import DayTable
 from k2_resources.iceberg_catalog import ensure_table
 from k2_resources.orphan_cleaner import OrphanCleaner
 from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import RUN_ID
 
 FLOOR = timedelta(seconds=2)
 """How long a file rests here: less than a stopped writer sleeps, and less than many writers take."""
@@ -71,7 +71,7 @@ class CleanedTable:
     Attributes:
         deleted: Files that the cleaner deleted.
         committed: Writers that committed.
-        refused: Builds that did not, since another had published the day.
+        superseded: Days that a build left as they were, since a newer one had been published.
         turns: Who did what, in order.
     """
 
@@ -82,7 +82,7 @@ class CleanedTable:
         self.turns = Turns(self.random)
         self.weather = Weather(self.random, {})
         self.catalog = SimulatedCatalog(self.turns, self.weather)
-        self.deleted = self.committed = self.refused = 0
+        self.deleted = self.committed = self.superseded = 0
         self._started = 0
         self._writers: list[Process] = []
         self._cleaners: list[Process] = []
@@ -157,8 +157,6 @@ class CleanedTable:
         try:
             self.write()
             self.committed += 1
-        except DayChanged:
-            self.refused += 1
         except K2Error as error:
             self.turns.tell("writer", f"fails: {error}")
 
@@ -246,27 +244,33 @@ class CleanedDayTable(CleanedTable):
         self._source += 1
         days = self.random.sample(DAYS, self.random.randint(1, 2))
         table = DayTable(self.catalog, FEED.name, self.name)
-        before = table.published(days)
-        self.turns.step("reads its source")
         version = self._source
-        with table.stager(days, before) as stager, ExitStack() as stack:
+        self.turns.step("has read its source")
+        with table.stager(days) as stager, ExitStack() as stack:
             staged = [stack.enter_context(stager.stage(day)) for day in days]
             for each in staged:
                 each.add(one_trade(each.day, version))
-            table.publish(staged, " ".join([str(version), *map(str, days)]))
+            made_from = {day: DayBuild(version, "rules") for day in days}
+            published = table.publish(staged, "run", made_from)
+        self.superseded += sum(each.superseded for each in published.values())
 
     def problems(self) -> Iterator[str]:
-        """Days whose version became older, commit after commit."""
-        newest: dict[str, int] = {}
+        """Days whose version became older, commit after commit, or whose rows are of another than is recorded."""
+        newest: dict[date, int] = {}
         for number, metadata in enumerate(self.catalog.committed):
-            snapshot = metadata.current_snapshot()
-            if snapshot is None or snapshot.summary is None:
-                continue
-            version, *days = snapshot.summary.additional_properties[RUN_ID].split()
-            for day in days:
-                if int(version) < newest.get(day, 0):
-                    yield f"{day} was of version {newest[day]} and of {version} after commit {number}"
-                newest[day] = max(int(version), newest.get(day, 0))
+            recorded = builds_from_json(metadata.properties.get(BUILDS_PROPERTY, "{}"))
+            for day, build in recorded.items():
+                if build.version < newest.get(day, 0):
+                    yield f"{day} was of version {newest[day]} and of {build.version} after commit {number}"
+                newest[day] = max(build.version, newest.get(day, 0))
+            for day, version in self._rows(metadata):
+                if day not in recorded or version != recorded[day].version:
+                    yield f"after commit {number} {day} has rows of version {version}, on record is {recorded.get(day)}"
+
+    def _rows(self, metadata: TableMetadata) -> Iterator[tuple[date, int]]:
+        """Days and versions of a table's rows, as far as their files have not been cleaned away since."""
+        for each in self.content(metadata):
+            yield from zip(each["trade_date"].to_pylist(), each["sequence_number"].to_pylist(), strict=True)
 
 
 def one_trade(day: date, version: int = 1) -> pa.Table:
@@ -326,5 +330,5 @@ def property_commits_unguarded() -> Iterator[None]:
 @contextmanager
 def last_writer_wins() -> Iterator[None]:
     """The fault that a build publishes over what another has published since it began."""
-    with patch.object(DayTable, "_require_unchanged", lambda *_: None):
+    with patch.object(day_table, "supersedes", lambda *_: True):
         yield

@@ -71,16 +71,16 @@ def test_nothing_is_lost_or_doubled_in_any_schedule_of_ingestion_with_cleanings(
 def test_no_file_that_was_committed_is_deleted_however_long_writer_and_cleaner_stand_still(
     table: type[CleanedTable], tally: FaultTally
 ) -> None:
-    deleted = committed = refused = 0
+    deleted = committed = superseded = 0
     for seed in range(tally.seed, tally.seed + SCHEDULES):
         schedule = table(seed)
         problems = schedule.run()
         deleted, committed = deleted + schedule.deleted, committed + schedule.committed
-        refused += schedule.refused
+        superseded += schedule.superseded
         assert not problems, f"schedule {seed}: {problems[0]}\n" + "\n".join(schedule.turns.story)
         tally.simulated_seeds += 1
     assert min(deleted, committed) > SCHEDULES
-    assert refused or table is CleanedRawTable
+    assert superseded or table is CleanedRawTable
 
 
 @pytest.mark.parametrize("wrong", LOSES_FILES, ids=lambda wrong: wrong.__name__)
