@@ -19,9 +19,9 @@ from k2_cli.home_backup import DAGSTER, HomePlaces, Report
 from k2_market.backup_manifest import FILE_NAME, BackupError, BackupFile, BackupManifest
 from k2_market.table_ownership import Owner
 from k2_resources import crash_points
-from k2_resources.catalog_identity import sqlite_uri
 from k2_resources.file_copy import copy_verified
 from k2_resources.home_relocation import CatalogRow, switch
+from k2_resources.path_names import sqlite_uri
 from k2_resources.settings import Settings
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_copy import CATALOG, WAREHOUSE, move_of

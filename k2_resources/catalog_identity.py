@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from urllib.parse import quote, unquote, urlparse
+from urllib.parse import unquote, urlparse
 
 from pyiceberg.io.pyarrow import PyArrowFileIO
-from sqlalchemy import URL, Engine, make_url, text
+from sqlalchemy import URL, Engine, text
 
 _S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 
@@ -15,17 +15,6 @@ _POSTGRESQL_IDENTITY = text(
 )
 
 
-def sqlite_uri(file: Path) -> str:
-    """Name a SQLite file as SQLAlchemy does, whatever characters its path has.
-
-    A ``?`` would begin the URL's query, so such a path is given as SQLite's own URI, in which it is quoted.
-    """
-    plain = f"sqlite:///{file}"
-    if make_url(plain).database == str(file):
-        return plain
-    return f"sqlite:///file:{quote(str(file))}?uri=true"
-
-
 def sqlite_file(url: URL) -> Path | None:
     """The file of a SQLite database; None for one in memory and for other databases."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
@@ -33,16 +22,6 @@ def sqlite_file(url: URL) -> Path | None:
     if url.database.startswith("file:"):
         return Path(unquote(urlparse(url.database).path))
     return Path(url.database)
-
-
-def directory_location(directory: Path) -> str:
-    """Name a directory as Iceberg's tables and their readers do.
-
-    They take the path out of a ``file://`` location as it stands, and end it at ``#`` or ``?``; so a path with these,
-    or with what is dropped from a URI, is its own name.
-    """
-    location = f"file://{directory}"
-    return location if urlparse(location).path == str(directory) else str(directory)
 
 
 def same_place(location: str) -> str:

@@ -15,9 +15,10 @@ from pyiceberg.table import Table
 from sqlalchemy import create_engine
 
 from k2_market.backup_manifest import BackupError, BackupTable
-from k2_resources.catalog_identity import local_directory, sqlite_uri
+from k2_resources.catalog_identity import local_directory
 from k2_resources.file_copy import CopiedFiles
 from k2_resources.home_relocation import CatalogRow, rows_of
+from k2_resources.path_names import sqlite_uri
 from k2_resources.reachable_files import reachable
 from k2_resources.table_relocation import TableMove, as_lines
 
