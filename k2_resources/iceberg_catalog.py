@@ -97,6 +97,8 @@ def _without_credentials(uri: str) -> str:
     """
     try:
         url = make_url(uri)
+        if "@" in (url.host or ""):
+            raise ValueError("a password's @ begins the host")
     except (ArgumentError, ValueError):
         raise CatalogUnavailable(
             "K2_CATALOG_URI is not a SQLAlchemy URL; expected driver://user:password@host:port/database, with the "
