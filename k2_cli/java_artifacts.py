@@ -50,16 +50,19 @@ class JavaArtifacts:
     lock_file: Path = LOCK_FILE
     download: Download = maven_download.download
 
-    def kafka_classpath(self) -> str:
+    def kafka_classpath(self, directory: Path | None = None) -> str:
         """Kafka's archives, as ``java -cp`` takes them.
 
+        Args:
+            directory: Where Java is to run, for paths that it can't be given in full.
+
         Raises:
-            JavaArtifactError: They are not there and can't be fetched.
+            JavaArtifactError: They are not there and can't be fetched, or lie below a path that Java can't be given.
         """
         artifacts = read_lock(self.lock_file)["kafka"]
         with _only_one_at_a_time(self.directory):
             self._fetch("Kafka", artifacts)
-        return os.pathsep.join(str(self._place(artifact)) for artifact in artifacts)
+        return os.pathsep.join(java_path(self._place(artifact), directory) for artifact in artifacts)
 
     def registry_directory(self) -> Path:
         """The unpacked schema registry.
@@ -123,6 +126,23 @@ class JavaArtifacts:
             return False
         mark_verified(place, artifact.sha256)
         return True
+
+
+def java_path(path: Path, directory: Path | None) -> str:
+    """Name a file for a class path, in which ``:`` ends a name; such a path is given from where Java runs.
+
+    Raises:
+        JavaArtifactError: It has one from there, too.
+    """
+    if os.pathsep not in str(path):
+        return str(path)
+    named = str(path) if directory is None else os.path.relpath(path.resolve(), directory.resolve())
+    if os.pathsep in named:
+        raise JavaArtifactError(
+            f"{path}: found {os.pathsep!r} in the path, which Java takes for the end of it; expected a K2_HOME that "
+            "holds its java directory itself, or a path without it"
+        )
+    return named
 
 
 def _explained(error: OSError, artifact: Artifact, directory: Path) -> JavaArtifactError:

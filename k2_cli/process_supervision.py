@@ -50,10 +50,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: program and arguments, and the environment's additions."""
+    """What to run: program and arguments, the environment's additions, and in which directory (any, if None)."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path | None = None
 
 
 class Service(Protocol):
@@ -241,7 +242,7 @@ class Supervisor:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | command.environment | {_MARK: self._mark(service)},
-                cwd=self.record_directory,
+                cwd=command.directory or self.record_directory,
                 start_new_session=True,
             )
         process.returncode = 0  # the record stands for it from here on; unset, Popen would warn that it is left running

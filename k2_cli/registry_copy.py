@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from k2_cli.java_artifacts import JavaArtifacts, java_executable
+from k2_cli.java_artifacts import JavaArtifacts, java_executable, java_path
 from k2_market.backup_manifest import BackupError
 from k2_resources.file_copy import CopiedFiles
 
@@ -86,7 +86,7 @@ def schema_ids_in(file: Path, artifacts: JavaArtifacts) -> frozenset[int]:
     (archive,) = (artifacts.registry_directory() / "lib" / "main").glob("com.h2database.h2-*.jar")
     # Its name is relative to the directory: in H2's URL a semicolon would end it.
     url = f"jdbc:h2:file:./{file.name.removesuffix('.mv.db')};IFEXISTS=TRUE;ACCESS_MODE_DATA=r"
-    command = [str(java_executable()), "-cp", str(archive), "org.h2.tools.Shell"]
+    command = [str(java_executable()), "-cp", java_path(archive, file.parent), "org.h2.tools.Shell"]
     command += ["-url", url, "-user", "sa", "-password", "sa", "-sql", _CONTENT_IDS]
     try:
         done = subprocess.run(
