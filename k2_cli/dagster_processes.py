@@ -15,6 +15,7 @@ from k2_cli.dagster_storage import alone_in, initialise
 from k2_cli.health_probes import code_server_serves, graphql, http_answers, refuses_other_hosts
 from k2_cli.port_owners import is_taken
 from k2_cli.process_supervision import Command, Port
+from k2_resources.private_directories import make_private
 
 _DAGSTER_YAML = Path(__file__).resolve().parent.parent / "deploy" / "local" / "dagster.yaml"
 _EVENT_STORAGE_CLASS = "module: k2_resources.kept_event_storage"
@@ -70,7 +71,7 @@ class DagsterHome:
             into: Where they go; into the directory itself unless given.
         """
         place = self.directory if into is None else into
-        place.mkdir(parents=True, exist_ok=True)
+        make_private(place)
         shipped = _DAGSTER_YAML.read_text(encoding="utf-8")
         (place / "dagster.yaml").write_text(shipped + self._events, encoding="utf-8")
         (place / self.workspace.name).write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")

@@ -26,6 +26,7 @@ from k2_resources.file_copy import CopiedFiles, is_database
 from k2_resources.home_relocation import HomeRelocation
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_log_copy import copy_kafka
+from k2_resources.private_directories import make_private
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
 from k2_resources.table_copy import TableCopying
@@ -252,7 +253,7 @@ def _new_directory(directory: Path) -> Iterator[None]:
         what = "holds a backup" if known else "holds a backup that was not finished" if unfinished else "is not empty"
         raise BackupError(f"{directory} {what}; nothing is ever overwritten. Give another directory, or remove it")
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(directory)
     except OSError as error:
         raise BackupError(f"{directory} can't be made: {error}") from error
     try:

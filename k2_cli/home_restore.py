@@ -22,6 +22,7 @@ from k2_resources import crash_points
 from k2_resources.file_copy import copy_verified
 from k2_resources.home_relocation import CatalogRow, switch
 from k2_resources.path_names import sqlite_uri
+from k2_resources.private_directories import make_private
 from k2_resources.settings import Settings
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_copy import CATALOG, WAREHOUSE, move_of
@@ -72,7 +73,7 @@ class HomeRestore:
         manifest = read_manifest(backup)
         places = HomePlaces.of(self.settings)
         _require_empty(places, manifest)
-        places.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(places.home)
         self.report(f"{len(manifest.files):,} files, {manifest.size:,} bytes")
         parts = _Parts(places, manifest)
         _require_room(places, manifest)

@@ -19,6 +19,7 @@ from k2_cli import maven_download
 from k2_cli.download_progress import DownloadProgress, Progress
 from k2_cli.java_lock import LOCK_FILE, Artifact, JavaArtifactError, read_lock
 from k2_cli.verified_files import is_verified, mark_verified, sha256_of
+from k2_resources.private_directories import make_private
 
 PARALLEL_DOWNLOADS = 4
 _UNPACKED_FACTOR = 3
@@ -112,7 +113,7 @@ class JavaArtifacts:
                     "Try again; if it stays so, something between here and the repository changes what it serves."
                 )
             place = self._place(artifact)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            make_private(place.parent)
             fetched.replace(place)
             mark_verified(place, artifact.sha256)
         except OSError as error:
@@ -182,7 +183,7 @@ def _unpack(archive: Path, target: Path, artifact: Artifact) -> None:
 def _staging(directory: Path) -> Iterator[Path]:
     staging = directory / "staging"
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    make_private(staging)
     try:
         yield staging
     finally:
@@ -192,7 +193,7 @@ def _staging(directory: Path) -> Iterator[Path]:
 @contextmanager
 def _only_one_at_a_time(directory: Path) -> Iterator[None]:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
         lock = (directory / ".lock").open("w")
     except OSError as error:
         raise JavaArtifactError(

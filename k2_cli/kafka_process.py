@@ -12,6 +12,7 @@ from k2_cli.health_probes import kafka_answers
 from k2_cli.java_artifacts import JavaArtifacts, java_executable
 from k2_cli.port_owners import is_taken
 from k2_cli.process_supervision import Command, Port, ServiceError
+from k2_resources.private_directories import make_private
 
 _TEMPLATES = Path(__file__).resolve().parent.parent / "deploy" / "local"
 _FORMAT_TIMEOUT_SECONDS = 60
@@ -53,7 +54,7 @@ class LocalKafka:
             JavaArtifactError: Kafka's archives can't be had.
             ServiceError: The data directory can't be formatted.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.directory)
         data = self.directory / "data"
         if not (data / "meta.properties").exists():
             self._format(data)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from k2_resources.private_directories import make_private
+
 _LIES_AT = "record"
 """The name under which a record holds the path of its own file."""
 
@@ -57,7 +59,7 @@ class ProcessRecord:
 
     def save(self, path: Path) -> None:
         """Write the record to a file, whole or not at all; it says where it lies, so that a copy is known as one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_text(json.dumps({**asdict(self), _LIES_AT: os.path.realpath(path)}), encoding="utf-8")
         unfinished.replace(path)

@@ -23,6 +23,7 @@ import psutil
 from k2_cli.port_owners import owner_of
 from k2_cli.process_records import ProcessRecord, read_record
 from k2_market.errors import K2Error
+from k2_resources.private_directories import make_private
 
 _POLL_SECONDS = 0.1
 _KILL_GRACE_SECONDS = 5.0
@@ -228,13 +229,13 @@ class Supervisor:
 
     def _spawn(self, service: Service, command: Command) -> ProcessRecord:
         log = self.log_path(service)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_private(log.parent)
         if log.exists() and log.stat().st_size > _LOG_ROTATE_BYTES:
             log.replace(log.with_suffix(".log.1"))
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("fresh_process.py"))]
         if self.until_parent_ends:
             launcher += ["--until-parent-ends", str(os.getpid())]
-        self.record_directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.record_directory)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [*launcher, *command.arguments],

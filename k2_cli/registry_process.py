@@ -12,6 +12,7 @@ from pathlib import Path
 from k2_cli.health_probes import http_answers, refuses_other_hosts
 from k2_cli.java_artifacts import JavaArtifacts, java_executable, java_path
 from k2_cli.process_supervision import Command, Port, ServiceError
+from k2_resources.private_directories import make_private
 
 USER = "k2"
 """The one user that the registry knows: its guard."""
@@ -72,10 +73,10 @@ class LocalRegistry:
         for path in (self.directory, self.artifacts.directory):
             if unusable := sorted(_NOT_IN_A_PATH & set(str(path))):
                 raise ServiceError(
-                    f"registry: {path}: it and its H2 can't run below a path with {' or '.join(unusable)}; set K2_HOME to "
-                    "one without, or K2_REGISTRY_URL to a registry that runs elsewhere"
+                    f"registry: {path}: it and its H2 can't run below a path with {' or '.join(unusable)}; set K2_HOME "
+                    "to one without, or K2_REGISTRY_URL to a registry that runs elsewhere"
                 )
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.directory)
         guard = [sys.executable, "-m", "k2_cli.registry_guard", "--port", str(self.port)]
         record = ["--record", str(self.directory / "process.json")]
         return Command([*guard, *record, "--", *self._registry()], self.environment, self.directory)

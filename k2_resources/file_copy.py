@@ -18,6 +18,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from k2_market.backup_manifest import BackupError, BackupFile
+from k2_resources.private_directories import make_private
 
 _CHUNK = 1 << 20
 _FICLONE = 0x40049409
@@ -98,7 +99,7 @@ class CopiedFiles:
     def _target(self, path: str) -> Path:
         target = self.directory / path
         with _in_words(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_private(target.parent)
         return target
 
 
@@ -141,7 +142,7 @@ def copy_verified(file: BackupFile, source: Path, target: Path) -> None:
         BackupError: It is not there, or not as it was; or there is no room.
     """
     with _in_words(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_private(target.parent)
         try:
             with source.open("rb") as stream, target.open("xb") as written:
                 digest, size = _copy(stream, written)

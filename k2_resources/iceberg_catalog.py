@@ -22,6 +22,7 @@ from k2_market.table_schemas import (
 )
 from k2_resources.catalog_identity import sqlite_file
 from k2_resources.owned_catalog import OwnedCatalog, require_own
+from k2_resources.private_directories import make_private
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import CatalogUnavailable, database_said, in_words
 
@@ -81,7 +82,7 @@ def open_catalog(uri: str, warehouse: str) -> OwnedCatalog:
     try:
         file = sqlite_file(make_url(uri))
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_private(file.parent)
         # pool_pre_ping finds a connection that a database restart has cut.
         return OwnedCatalog("k2", uri=with_time_limits(uri), warehouse=warehouse, pool_pre_ping="true")
     except (SQLAlchemyError, OSError, ImportError) as error:
