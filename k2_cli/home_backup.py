@@ -71,13 +71,13 @@ class HomePlaces:
             raise BackupError(
                 f"the catalog is in {url.get_backend_name()} (K2_CATALOG_URI), which is backed up by its own means: "
                 "take `pg_dump` of its database first, then copy the warehouse, then the broker's and the registry's "
-                "data; docs/operating.md, Backup, has the steps"
+                "data; docs/operating.md has the steps"
             )
         if warehouse is None:
             raise BackupError(
                 f"the warehouse {settings.iceberg_warehouse} is not on this machine: it is backed up by the object "
                 "store's own means (versions, or a copy of the bucket), after a copy of the catalog; "
-                "docs/operating.md, Backup, has the steps"
+                "docs/operating.md has the steps"
             )
         return cls(settings.home, catalog, warehouse)
 

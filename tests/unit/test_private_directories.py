@@ -38,7 +38,7 @@ def test_a_file_in_the_way_is_an_error(tmp_path: Path, inside: str) -> None:
         make_private(Path(f"{tmp_path}/file{inside}"))
 
 
-@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["catch-up", "--feed", "sim"], ["status"]])
+@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["status"]])
 def test_a_home_that_a_command_makes_is_its_owners_alone(tmp_path: Path, command: list[str]) -> None:
     settings = Settings(home=tmp_path / "home", kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
     CliRunner().invoke(app, command, env=settings.environment_variables())
