@@ -21,11 +21,11 @@ def backup(
 
     Example: k2 backup /mnt/backups/k2-2026-11-30
     """
+    from k2_cli.existing_home import settings_of_home
     from k2_cli.home_backup import HomeBackup
-    from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
-    settings = Settings.load()
+    settings = settings_of_home()
     configure_logging("backup", settings)
     taken = HomeBackup(settings, lambda what: typer.echo(f"copying {what}", err=True)).take(directory.absolute())
     _print(directory, taken, as_json)

@@ -14,7 +14,7 @@ from pathlib import Path
 from k2_cli.dagster_storage import alone_in, initialise
 from k2_cli.health_probes import code_server_serves, graphql, http_answers, refuses_other_hosts
 from k2_cli.port_owners import is_taken
-from k2_cli.process_supervision import Command, Port
+from k2_cli.process_supervision import Command, Port, ServiceError
 from k2_resources.private_directories import make_private
 
 _DAGSTER_YAML = Path(__file__).resolve().parent.parent / "deploy" / "local" / "dagster.yaml"
@@ -69,7 +69,15 @@ class DagsterHome:
 
         Args:
             into: Where they go; into the directory itself unless given.
+
+        Raises:
+            ServiceError: Dagster's storage can't lie there.
         """
+        if "?" in str(self.directory):
+            raise ServiceError(
+                f"dagster: {self.directory}: Dagster's SQLite files can't lie below a path with ?; set K2_HOME to one "
+                "without"
+            )
         place = self.directory if into is None else into
         make_private(place)
         shipped = _DAGSTER_YAML.read_text(encoding="utf-8")

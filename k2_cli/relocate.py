@@ -23,13 +23,13 @@ def relocate(
 
     Example: k2 relocate --dry-run
     """
+    from k2_cli.existing_home import settings_of_home
     from k2_market.relocation_plan import Action
     from k2_resources.home_relocation import HomeRelocation
     from k2_resources.iceberg_catalog import open_catalog
-    from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
-    settings = Settings.load()
+    settings = settings_of_home()
     configure_logging("relocate", settings)
     relocation = HomeRelocation(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse))
     plan = relocation.plan(take_over=take_over) if dry_run else relocation.carry_out(take_over=take_over)

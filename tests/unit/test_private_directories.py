@@ -1,14 +1,18 @@
 """Directories of a home are their owner's alone."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from k2_cli.main import app
+from k2_cli.dagster_processes import DagsterHome
+from k2_cli.process_supervision import ServiceError
+from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.private_directories import make_private
 from k2_resources.settings import Settings
+from k2_resources.structured_logging import configure_logging
 
 
 def mode(path: Path) -> int:
@@ -38,10 +42,21 @@ def test_a_file_in_the_way_is_an_error(tmp_path: Path, inside: str) -> None:
         make_private(Path(f"{tmp_path}/file{inside}"))
 
 
-@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["status"]])
-def test_a_home_that_a_command_makes_is_its_owners_alone(tmp_path: Path, command: list[str]) -> None:
-    settings = Settings(home=tmp_path / "home", kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
-    CliRunner().invoke(app, command, env=settings.environment_variables())
-    if settings.home.exists():
+def test_a_home_that_k2_makes_is_its_owners_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    makers: list[Callable[[], object]] = [
+        lambda: open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse),
+        lambda: DagsterHome(settings.dagster_home, settings.code_server_port, {}).write(),
+        lambda: configure_logging("test", settings),
+    ]
+    for make in makers:
+        make()
         assert mode(settings.home) == 0o700
-    assert settings.home.exists() or command == ["status"]
+        shutil.rmtree(settings.home)
+
+
+def test_a_home_below_which_dagsters_sqlite_would_write_to_another_file_is_refused(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "a?b")
+    with pytest.raises(ServiceError, match=r"dagster: .*a\?b.* can't lie below a path with \?; set K2_HOME"):
+        DagsterHome(settings.dagster_home, settings.code_server_port, {}).write()
+    assert list(tmp_path.iterdir()) == []
