@@ -12,7 +12,6 @@ from k2_cli.process_supervision import ServiceError
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.private_directories import make_private
 from k2_resources.settings import Settings
-from k2_resources.structured_logging import configure_logging
 
 
 def mode(path: Path) -> int:
@@ -47,7 +46,6 @@ def test_a_home_that_k2_makes_is_its_owners_alone(tmp_path: Path) -> None:
     makers: list[Callable[[], object]] = [
         lambda: open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse),
         lambda: DagsterHome(settings.dagster_home, settings.code_server_port, {}).write(),
-        lambda: configure_logging("test", settings),
     ]
     for make in makers:
         make()
