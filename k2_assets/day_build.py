@@ -100,7 +100,8 @@ class Gate:
             self._log_published(each, published[each.staged.day])
         return {
             each.staged.day: MadeDay(
-                _described(each, published[each.staged.day], files[each.staged.day]), each.built.made_from
+                _described(each, published[each.staged.day], files[each.staged.day]),
+                None if published[each.staged.day].superseded else each.built.made_from,
             )
             for each in ready
         }
@@ -143,7 +144,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class MadeDay:
-    """Describes a day that a run made: the metadata of its materialization, and what it was made from."""
+    """Describes a day that a run made: the metadata of its materialization, and what it was made from.
+
+    Where a build of newer rows stayed published, both are about that one: nothing is known of what it was made from.
+    """
 
     metadata: Mapping[str, Any]
     made_from: DayBuild | None
@@ -168,8 +172,9 @@ class _Ready:
 
 
 def _described(ready: _Ready, published: Published, files: DayFiles) -> dict[str, Any]:
+    of_this_build = {} if published.superseded else ready.built.metadata
     return {
-        "dagster/row_count": ready.staged.rows,
+        "dagster/row_count": files.rows if published.superseded else ready.staged.rows,
         "bytes": files.bytes,
         "files": files.files,
         "snapshot_id": str(published.snapshot_id),
@@ -177,7 +182,7 @@ def _described(ready: _Ready, published: Published, files: DayFiles) -> dict[str
         "write_seconds": published.write_seconds,
         "commit_seconds": published.commit_seconds,
         "build_seconds": ready.build_seconds,
-        **ready.built.metadata,
+        **of_this_build,
         **({"note": _SUPERSEDED} if published.superseded else {}),
     }
 

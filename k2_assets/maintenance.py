@@ -63,7 +63,7 @@ def maintenance_figures(done: Maintained) -> dict[str, Any]:
 
     Keys: ``files_before`` and ``files_after``, the same of ``bytes``, ``manifests`` and ``snapshots``;
     ``compacted_days``, ``files_replaced``, ``files_written``, ``rows_rewritten``, ``compaction_commits``,
-    ``file_groups_left``;
+    ``file_groups_left``; ``properties_set`` by table, of tables of an earlier version;
     ``tags_set`` and ``tags_removed`` by table; of all tables ``files_removed``, ``bytes_removed``,
     ``metadata_files_removed`` among them, and ``files_resting`` until a later maintenance.
     """
@@ -84,6 +84,7 @@ def maintenance_figures(done: Maintained) -> dict[str, Any]:
         "rows_rewritten": sum(each.rows for each in done.compactions),
         "compaction_commits": len(done.compactions),
         "file_groups_left": done.compactions[-1].groups_left if done.compactions else 0,
+        "properties_set": done.properties,
         "tags_set": {name: plan.added for name, plan in done.tags.items() if plan.added},
         "tags_removed": {name: list(plan.removed) for name, plan in done.tags.items() if plan.removed},
         "files_removed": len(removed),

@@ -61,7 +61,7 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
         yield from materialized(
             context,
             key,
-            {day: {**each.metadata, **made_from} for day, each in made.items()},
+            {day: {**each.metadata, **(made_from if each.made_from else {})} for day, each in made.items()},
             data_versions(made),
         )
         gate.close()

@@ -52,6 +52,7 @@ def bars(
     Example: k2 bars BHP --feed asx --date 2014-03-11 --interval 15m
     """
     from k2_cli.existing_home import settings_of_home
+    from k2_cli.foreign_notice import warn_of_foreign_tables
     from k2_resources.iceberg_catalog import open_catalog
     from k2_resources.query_answer import Answer
 
@@ -61,6 +62,7 @@ def bars(
     settings = settings_of_home()
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     check_feed(feed, catalog, settings)
+    warn_of_foreign_tables(catalog, [feed])
     found = _find(catalog, settings, feed, interval, symbol, first, last)
     if form is AnswerFormat.TABLE and output is None:
         _show(found, f"{symbol} · {feed} · {interval}", interval is Interval.ONE_DAY, rows)

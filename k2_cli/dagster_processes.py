@@ -14,16 +14,18 @@ from pathlib import Path
 from k2_cli.dagster_storage import alone_in, initialise
 from k2_cli.health_probes import code_server_serves, graphql, http_answers, refuses_other_hosts
 from k2_cli.port_owners import is_taken
-from k2_cli.process_supervision import Command, Port
+from k2_cli.process_supervision import Command, Port, ServiceError
+from k2_resources.private_directories import make_private
 
 _DAGSTER_YAML = Path(__file__).resolve().parent.parent / "deploy" / "local" / "dagster.yaml"
-_EVENT_STORAGE = """
+_EVENT_STORAGE_CLASS = "module: k2_resources.kept_event_storage"
+_EVENT_STORAGE = f"""
 # Added by `k2 up`: where Dagster keeps its events anyway, through connections that are kept.
 event_log_storage:
-  module: k2_resources.kept_event_storage
+  {_EVENT_STORAGE_CLASS}
   class: KeptEventStorage
   config:
-    base_dir: {base_dir}
+    base_dir: {{base_dir}}
 """
 _LOG_AS_JSON = ("--log-format", "json")
 _DAEMONS_QUERY = "{instance{daemonHealth{allDaemonStatuses{required healthy lastHeartbeatTime}}}}"
@@ -53,13 +55,38 @@ class DagsterHome:
         """The file that tells webserver and daemon where the code server is."""
         return self.directory / "workspace.yaml"
 
-    def write(self) -> None:
-        """Write both files; the settings are the ones that ship, and where events lie, whatever was there."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        events = _EVENT_STORAGE.format(base_dir=json.dumps(str(self.directory / "history" / "runs")))
+    @property
+    def is_written(self) -> bool:
+        """Whether its settings are there and are its own: those of a copied home name the original's events."""
+        try:
+            settings = (self.directory / "dagster.yaml").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return False
+        return _EVENT_STORAGE_CLASS not in settings or self._events in settings
+
+    def write(self, into: Path | None = None) -> None:
+        """Write both files; the settings are the ones that ship, and where events lie, whatever was there.
+
+        Args:
+            into: Where they go; into the directory itself unless given.
+
+        Raises:
+            ServiceError: Dagster's storage can't lie there.
+        """
+        if "?" in str(self.directory):
+            raise ServiceError(
+                f"dagster: {self.directory}: Dagster's SQLite files can't lie below a path with ?; set K2_HOME to one "
+                "without"
+            )
+        place = self.directory if into is None else into
+        make_private(place)
         shipped = _DAGSTER_YAML.read_text(encoding="utf-8")
-        (self.directory / "dagster.yaml").write_text(shipped + events, encoding="utf-8")
-        self.workspace.write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
+        (place / "dagster.yaml").write_text(shipped + self._events, encoding="utf-8")
+        (place / self.workspace.name).write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
+
+    @property
+    def _events(self) -> str:
+        return _EVENT_STORAGE.format(base_dir=json.dumps(str(self.directory / "history" / "runs")))
 
     def command(self, module: str, *arguments: str) -> Command:
         """A Python module, to be run on this home."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from k2_market.feed import load_feeds
+from k2_resources.private_directories import make_private
 from k2_resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def alone_in(directory: Path) -> Iterator[None]:
 
     The system lets go of it when the process ends, however it ends.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private(directory)
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

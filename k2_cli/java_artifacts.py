@@ -19,6 +19,7 @@ from k2_cli import maven_download
 from k2_cli.download_progress import DownloadProgress, Progress
 from k2_cli.java_lock import LOCK_FILE, Artifact, JavaArtifactError, read_lock
 from k2_cli.verified_files import is_verified, mark_verified, sha256_of
+from k2_resources.private_directories import make_private
 
 PARALLEL_DOWNLOADS = 4
 _UNPACKED_FACTOR = 3
@@ -50,16 +51,19 @@ class JavaArtifacts:
     lock_file: Path = LOCK_FILE
     download: Download = maven_download.download
 
-    def kafka_classpath(self) -> str:
+    def kafka_classpath(self, directory: Path | None = None) -> str:
         """Kafka's archives, as ``java -cp`` takes them.
 
+        Args:
+            directory: Where Java is to run, for paths that it can't be given in full.
+
         Raises:
-            JavaArtifactError: They are not there and can't be fetched.
+            JavaArtifactError: They are not there and can't be fetched, or lie below a path that Java can't be given.
         """
         artifacts = read_lock(self.lock_file)["kafka"]
         with _only_one_at_a_time(self.directory):
             self._fetch("Kafka", artifacts)
-        return os.pathsep.join(str(self._place(artifact)) for artifact in artifacts)
+        return os.pathsep.join(java_path(self._place(artifact), directory) for artifact in artifacts)
 
     def registry_directory(self) -> Path:
         """The unpacked schema registry.
@@ -109,7 +113,7 @@ class JavaArtifacts:
                     "Try again; if it stays so, something between here and the repository changes what it serves."
                 )
             place = self._place(artifact)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            make_private(place.parent)
             fetched.replace(place)
             mark_verified(place, artifact.sha256)
         except OSError as error:
@@ -123,6 +127,23 @@ class JavaArtifacts:
             return False
         mark_verified(place, artifact.sha256)
         return True
+
+
+def java_path(path: Path, directory: Path | None) -> str:
+    """Name a file for a class path, in which ``:`` ends a name; such a path is given from where Java runs.
+
+    Raises:
+        JavaArtifactError: It has one from there, too.
+    """
+    if os.pathsep not in str(path):
+        return str(path)
+    named = str(path) if directory is None else os.path.relpath(path.resolve(), directory.resolve())
+    if os.pathsep in named:
+        raise JavaArtifactError(
+            f"{path}: found {os.pathsep!r} in the path, which Java takes for the end of it; expected a K2_HOME that "
+            "holds its java directory itself, or a path without it"
+        )
+    return named
 
 
 def _explained(error: OSError, artifact: Artifact, directory: Path) -> JavaArtifactError:
@@ -162,7 +183,7 @@ def _unpack(archive: Path, target: Path, artifact: Artifact) -> None:
 def _staging(directory: Path) -> Iterator[Path]:
     staging = directory / "staging"
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    make_private(staging)
     try:
         yield staging
     finally:
@@ -172,7 +193,7 @@ def _staging(directory: Path) -> Iterator[Path]:
 @contextmanager
 def _only_one_at_a_time(directory: Path) -> Iterator[None]:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
         lock = (directory / ".lock").open("w")
     except OSError as error:
         raise JavaArtifactError(

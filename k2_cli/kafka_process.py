@@ -12,6 +12,7 @@ from k2_cli.health_probes import kafka_answers
 from k2_cli.java_artifacts import JavaArtifacts, java_executable
 from k2_cli.port_owners import is_taken
 from k2_cli.process_supervision import Command, Port, ServiceError
+from k2_resources.private_directories import make_private
 
 _TEMPLATES = Path(__file__).resolve().parent.parent / "deploy" / "local"
 _FORMAT_TIMEOUT_SECONDS = 60
@@ -53,13 +54,12 @@ class LocalKafka:
             JavaArtifactError: Kafka's archives can't be had.
             ServiceError: The data directory can't be formatted.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.directory)
         data = self.directory / "data"
         if not (data / "meta.properties").exists():
             self._format(data)
-        return Command(
-            self._java("kafka.Kafka", str(self._write_properties("server.properties", data)), self.heap_mebibytes)
-        )
+        properties = self._write_properties("server.properties", data)
+        return Command(self._java("kafka.Kafka", str(properties), self.heap_mebibytes), directory=self.directory)
 
     def is_healthy(self, _since: datetime, /) -> bool:
         """Whether the broker answers a client."""
@@ -73,7 +73,14 @@ class LocalKafka:
         properties = self._write_properties("format.properties", unfinished)
         command = self._java("kafka.tools.StorageTool", "format", 256)
         command += ["--standalone", "--cluster-id", _new_cluster_id(), "--config", str(properties)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=_FORMAT_TIMEOUT_SECONDS,
+            check=False,
+        )
         if done.returncode != 0:
             raise ServiceError(f"kafka: {data} can't be formatted:\n{done.stdout}{done.stderr}")
         unfinished.rename(data)
@@ -85,14 +92,15 @@ class LocalKafka:
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j.configurationFile={_TEMPLATES / 'log4j2.properties'}",
             "-cp",
-            self.artifacts.kafka_classpath(),
+            self.artifacts.kafka_classpath(self.directory),
             main_class,
             argument,
         ]
 
     def _write_properties(self, name: str, data: Path) -> Path:
         template = (_TEMPLATES / "server.properties").read_text(encoding="utf-8")
-        values = {"port": self.port, "controller_port": self.controller_port, "log_directory": data}
+        # By its name alone, from where Kafka runs: a comma or a backslash in the path would be taken for more.
+        values = {"port": self.port, "controller_port": self.controller_port, "log_directory": data.name}
         settings = "\n".join(line for line in template.splitlines() if not line.startswith("#"))
         path = self.directory / name
         path.write_text(settings.format_map(values) + "\n", encoding="utf-8")

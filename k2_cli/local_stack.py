@@ -25,6 +25,7 @@ from k2_cli.process_supervision import (
 from k2_cli.registry_process import LocalRegistry
 from k2_cli.started_feeds import READERS, changes_since_start, forget_started_feeds, note_started_feeds
 from k2_resources.automation_owner import other_automator
+from k2_resources.private_directories import make_private
 from k2_resources.settings import Settings
 
 Report = Callable[[str], None]
@@ -164,7 +165,7 @@ class LocalStack:
     def _one_command_at_a_time(self) -> Iterator[None]:
         directory = self.supervisor.record_directory
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_private(directory)
             lock = (directory / ".lock").open("w")
         except OSError as error:
             raise ServiceError(

@@ -22,6 +22,8 @@ def maintain(
 ) -> None:
     """Put small files of closed days together, tag the day's end, and remove files that nothing refers to.
 
+    Tables of an earlier version get the properties that they lack first.
+
     The daemon does the same after each close. It may run beside ingestion, builds and readers, at any time. A day that
     is not the latest to have closed gets no tag, since the tables are not as they were at its end.
 
@@ -52,6 +54,7 @@ def _print_plan(feed: str, day: "date", plan: "MaintenancePlan", as_json: bool) 
             "feed": feed,
             "date": str(day),
             "dry_run": True,
+            "properties_to_set": {name: dict(each) for name, each in plan.properties.items() if each},
             "days_to_compact": [str(each) for each in plan.compaction.days],
             "files_to_replace": sum(len(each.files) for each in groups),
             "files_to_write": len(groups),
@@ -84,7 +87,13 @@ def _print(said: dict[str, object], as_json: bool) -> None:
 
 def _listed(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {each if isinstance(each, str) else ' '.join(each)}" for name, each in value.items())
+        return ", ".join(f"{name}: {_words(each)}" for name, each in value.items())
     if isinstance(value, list):
         return ", ".join(value[:10]) + (f" and {len(value) - 10} more" if len(value) > 10 else "")
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={each}" for name, each in value.items())
+    return " ".join(value) if isinstance(value, list) else str(value)

@@ -100,7 +100,7 @@ def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     home = DagsterHome(settings.dagster_home, settings.code_server_port, {})
     try:
         with alone_in(settings.dagster_home):
-            if not (settings.dagster_home / "dagster.yaml").exists():
+            if not home.is_written:
                 home.write()
                 initialise(settings.dagster_home, pools_of_feeds(settings))
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:

@@ -2,12 +2,18 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+
+from k2_resources.private_directories import make_private
+
+_LIES_AT = "record"
+"""The name under which a record holds the path of its own file."""
 
 _CREATION_TOLERANCE_SECONDS = 2.0
 """A process's start time is reckoned from the boot time, which moves a little when the clock is corrected."""
@@ -52,16 +58,22 @@ class ProcessRecord:
             return False  # ours run as ourselves
 
     def save(self, path: Path) -> None:
-        """Write the record to a file, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the record to a file, whole or not at all; it says where it lies, so that a copy is known as one."""
+        make_private(path.parent)
         unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        unfinished.write_text(json.dumps({**asdict(self), _LIES_AT: os.path.realpath(path)}), encoding="utf-8")
         unfinished.replace(path)
 
 
 def read_record(path: Path) -> ProcessRecord | None:
-    """The record in a file; ``None`` if there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    """The record in a file; ``None`` if there is none that can be read, or if it is a copy of another home's.
+
+    The process of a copied record is not ours: whoever stopped it would stop the other home's.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         fields = json.loads(path.read_text(encoding="utf-8"))
+        written_at = fields.get(_LIES_AT, path)
+        if os.path.realpath(path) != os.path.realpath(written_at) and os.path.exists(written_at):
+            return None
         return ProcessRecord(int(fields["pid"]), float(fields["created"]), tuple(fields["command"]))
     return None

@@ -23,6 +23,7 @@ import psutil
 from k2_cli.port_owners import owner_of
 from k2_cli.process_records import ProcessRecord, read_record
 from k2_market.errors import K2Error
+from k2_resources.private_directories import make_private
 
 _POLL_SECONDS = 0.1
 _KILL_GRACE_SECONDS = 5.0
@@ -50,10 +51,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: program and arguments, and the environment's additions."""
+    """What to run: program and arguments, the environment's additions, and in which directory (any, if None)."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path | None = None
 
 
 class Service(Protocol):
@@ -227,13 +229,13 @@ class Supervisor:
 
     def _spawn(self, service: Service, command: Command) -> ProcessRecord:
         log = self.log_path(service)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_private(log.parent)
         if log.exists() and log.stat().st_size > _LOG_ROTATE_BYTES:
             log.replace(log.with_suffix(".log.1"))
         launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("fresh_process.py"))]
         if self.until_parent_ends:
             launcher += ["--until-parent-ends", str(os.getpid())]
-        self.record_directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.record_directory)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [*launcher, *command.arguments],
@@ -241,7 +243,7 @@ class Supervisor:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | command.environment | {_MARK: self._mark(service)},
-                cwd=self.record_directory,
+                cwd=command.directory or self.record_directory,
                 start_new_session=True,
             )
         process.returncode = 0  # the record stands for it from here on; unset, Popen would warn that it is left running

@@ -10,11 +10,15 @@ from datetime import datetime
 from pathlib import Path
 
 from k2_cli.health_probes import http_answers, refuses_other_hosts
-from k2_cli.java_artifacts import JavaArtifacts, java_executable
-from k2_cli.process_supervision import Command, Port
+from k2_cli.java_artifacts import JavaArtifacts, java_executable, java_path
+from k2_cli.process_supervision import Command, Port, ServiceError
+from k2_resources.private_directories import make_private
 
 USER = "k2"
 """The one user that the registry knows: its guard."""
+
+_NOT_IN_A_PATH = frozenset("?[]\\")
+"""Characters that the registry takes for a part of a URI, and H2 for a slash."""
 
 FOR_ITS_GUARD_ALONE = {
     # Whatever is asked of it, the password is asked for.
@@ -63,13 +67,19 @@ class LocalRegistry:
         """Say how to run it, with schemas that outlive the process.
 
         Raises:
+            ServiceError: It can't run below such a path.
             JavaArtifactError: Its programs can't be had.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        for path in (self.directory, self.artifacts.directory):
+            if unusable := sorted(_NOT_IN_A_PATH & set(str(path))):
+                raise ServiceError(
+                    f"registry: {path}: it and its H2 can't run below a path with {' or '.join(unusable)}; set K2_HOME "
+                    "to one without, or K2_REGISTRY_URL to a registry that runs elsewhere"
+                )
+        make_private(self.directory)
         guard = [sys.executable, "-m", "k2_cli.registry_guard", "--port", str(self.port)]
-        return Command(
-            [*guard, "--record", str(self.directory / "process.json"), "--", *self._registry()], self.environment
-        )
+        record = ["--record", str(self.directory / "process.json")]
+        return Command([*guard, *record, "--", *self._registry()], self.environment, self.directory)
 
     def is_healthy(self, _since: datetime, /) -> bool:
         """Whether its API answers, and answers nobody who asks by a name that is not its own."""
@@ -85,7 +95,8 @@ class LocalRegistry:
             "apicurio.storage.sql.kind": "h2",
             # Written before it is answered: a schema that a killed registry forgot would leave its messages unreadable,
             # and its id to another schema.
-            "apicurio.datasource.url": f"jdbc:h2:file:{self.directory / 'schemas'};WRITE_DELAY=0",
+            # Named from where the registry runs: a semicolon in the path would end it.
+            "apicurio.datasource.url": "jdbc:h2:file:./schemas;WRITE_DELAY=0",
             "apicurio.datasource.jdbc.initial-size": 1,
             "apicurio.datasource.jdbc.min-size": 1,
             "apicurio.datasource.jdbc.max-size": 8,
@@ -99,5 +110,5 @@ class LocalRegistry:
             "-XX:TieredStopAtLevel=1",
             *(f"-D{name}={value}" for name, value in options.items()),
             "-jar",
-            str(self.artifacts.registry_directory() / "quarkus-run.jar"),
+            java_path(self.artifacts.registry_directory() / "quarkus-run.jar", self.directory),
         ]

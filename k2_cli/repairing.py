@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
 from k2_assets.raw_trades import RAW_TRADES
+from k2_cli.pending_work import local_instance
 from k2_market.block_decoder import DayWindow
 from k2_market.day_difference import DayDifference
 from k2_market.dead_letter_repair import Revival, dead_letters_of
@@ -155,11 +156,10 @@ class Repairs:
 
         The Kafka sensor tells of the days too, should this not be reached; it checks nothing.
         """
-        home = self.settings.dagster_home
-        if not (home / "dagster.yaml").exists():
+        if not (self.settings.dagster_home / "dagster.yaml").exists():
             return
         view = self._rewriter.view()
-        with dg.DagsterInstance.from_config(str(home)) as instance:
+        with local_instance(self.settings) as instance:
             report_unreported(self.feed, view, instance)
             blocked = blocked_days(instance, dg.AssetKey([self.feed.name, RAW_TRADES]))
             recheck(self.feed, view, instance, sorted({*written, *blocked}))

@@ -46,6 +46,7 @@ def sql(
     """
     from k2_cli.declared_feeds import warn_of_refused
     from k2_cli.existing_home import settings_of_home
+    from k2_cli.foreign_notice import warn_of_foreign_tables
     from k2_market.feed import load_feeds
     from k2_resources.iceberg_catalog import open_catalog
     from k2_resources.query_answer import run_statement
@@ -60,6 +61,7 @@ def sql(
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     declared = load_feeds(settings.feed_directories)
     warn_of_refused(declared.refused)
+    warn_of_foreign_tables(catalog, declared)
     with open_query_connection(
         catalog,
         declared,

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from k2_resources.feed_files import Contents, changes_between, contents_of
+from k2_resources.private_directories import make_private
 
 READERS = ("code-server", "webserver", "daemon", "exporter")
 """The services that have to be restarted to know feed files that changed, in the order in which they start."""
@@ -18,7 +19,7 @@ READERS = ("code-server", "webserver", "daemon", "exporter")
 def note_started_feeds(home: Path, directories: Iterable[Path]) -> None:
     """Write down the feed files as they are, when the code server starts."""
     path = _path(home)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(contents_of(directories)), encoding="utf-8")
     unfinished.replace(path)

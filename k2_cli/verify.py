@@ -95,8 +95,10 @@ def verify_ledger(settings: Settings, feed: Feed, day: date | None, offline: boo
 
 def verify_bars(settings: Settings, feed: Feed, day: date | None, progress: Progress) -> Verification:
     """Verify the trades and bars of a trading day, or of all that have closed, against their raw rows."""
+    from k2_cli.foreign_notice import warn_of_foreign_tables
     from k2_resources.bars_proof import prove_bars
     from k2_resources.iceberg_catalog import open_catalog
 
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
+    warn_of_foreign_tables(catalog, [feed.name])
     return prove_bars(catalog, feed, None if day is None else [day], datetime.now(UTC), progress)

@@ -19,6 +19,7 @@ class Invariant(StrEnum):
     READABLE = "I6"
     BARS = "I7"
     NOTHING_SILENT = "I8"
+    OWNED = "I9"
 
 
 STATEMENTS: Mapping[Invariant, str] = {
@@ -30,6 +31,7 @@ STATEMENTS: Mapping[Invariant, str] = {
     Invariant.READABLE: "all files of all snapshots are whole",
     Invariant.BARS: "trades and bars are what the messages amount to",
     Invariant.NOTHING_SILENT: "holes, losses and dead letters are told",
+    Invariant.OWNED: "the table is this home's, and no other's",
 }
 
 

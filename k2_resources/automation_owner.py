@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from k2_resources.private_directories import make_private
+
 _CREATION_TOLERANCE_SECONDS = 2.0
 
 
@@ -63,7 +65,7 @@ def claim(home: Path, own: Automator) -> Automator | None:
         The other instance's process that automates the home; None where it is ours now.
     """
     path = _path(home)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         holder = other_automator(home, own.instance)

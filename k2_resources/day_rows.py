@@ -5,6 +5,7 @@ apart, a file of several days.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
@@ -32,7 +33,10 @@ def read_compactly(table: Table, day: date, tasks: Sequence[FileScanTask], schem
     files = _own_files(table, tasks, schema)
     if files is None:
         return _by_pyiceberg(table, day, schema).cast(compact)
-    parts = [_opened(table, file, compact).read(schema.names, use_threads=True).cast(compact) for file in files]
+    parts = []
+    for file in files:
+        with _opened(table, file, compact) as opened:
+            parts.append(opened.read(schema.names, use_threads=True).cast(compact))
     return pa.concat_tables([compact.empty_table(), *parts]).unify_dictionaries()
 
 
@@ -50,8 +54,9 @@ def row_batches(table: Table, day: date, tasks: Sequence[FileScanTask], schema: 
         yield _by_pyiceberg(table, day, schema)
         return
     for file in files:
-        for batch in _opened(table, file, schema).iter_batches(_BATCH_ROWS, columns=schema.names):
-            yield pa.Table.from_batches([batch]).cast(schema)
+        with _opened(table, file, schema) as opened:
+            for batch in opened.iter_batches(_BATCH_ROWS, columns=schema.names):
+                yield pa.Table.from_batches([batch]).cast(schema)
 
 
 def compacted(schema: pa.Schema) -> pa.Schema:
@@ -100,10 +105,14 @@ def _field_ids(footer: pq.FileMetaData, wanted: dict[str, bytes]) -> dict[str, b
     return {name: (field.metadata or {}).get(_FIELD_ID) for name, field in fields.items()}
 
 
-def _opened(table: Table, file: _File, schema: pa.Schema) -> pq.ParquetFile:
+@contextmanager
+def _opened(table: Table, file: _File, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     dictionaries = [field.name for field in schema if pa.types.is_dictionary(field.type)]
-    stream = table.io.new_input(file.path).open()
-    return pq.ParquetFile(stream, metadata=file.footer, read_dictionary=dictionaries)
+    with (
+        table.io.new_input(file.path).open() as stream,
+        pq.ParquetFile(stream, metadata=file.footer, read_dictionary=dictionaries) as opened,
+    ):
+        yield opened
 
 
 def _compact(field: pa.Field) -> pa.Field:

@@ -132,6 +132,7 @@ class DayTable:
         """Stages some trading days, one after the other.
 
         Raises:
+            ForeignTable: The table is another home's.
             CatalogUnavailable: The catalog does not answer.
         """
         table = ensure_table(self._catalog, self._feed, self._name)
@@ -157,6 +158,8 @@ class DayTable:
             rules: The rules that ``made_from`` names, by fingerprint, where the table is to keep them.
 
         Raises:
+            FilesGone: A staged file is not there any more; its day has to be built anew.
+            ForeignTable: The table is another home's.
             CatalogUnavailable: The catalog does not answer, or others commit first each time.
             WarehouseUnavailable: A file of the table can't be read or written.
         """
@@ -205,6 +208,8 @@ class DayTable:
         record = _recorded(table, recorded | {day: made_from[day] for day in made_from if day not in older}, rules)
         if new:
             with in_words(self.identifier, f"publishing {named} in"):
+                for staged in new:
+                    staged.fit(table)
                 there = [staged.day for staged in new if now[staged.day]]
                 replaced = self._replaced(table, new, there, run_id, record)
             done |= {staged.day: replaced for staged in new}

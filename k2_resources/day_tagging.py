@@ -1,23 +1,21 @@
 """Tagging a table's state at the end of a trading day, so that it stays readable however many commits follow.
 
-A tag changes no row and no ledger. It is set by a commit without a snapshot, which another writer's commit only delays:
-it is tried again, on the snapshot that is current by then.
+A tag changes no row and no ledger. Where another writer commits first it is tried again, on the snapshot that is
+current by then.
 """
 
 from datetime import date
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update.snapshot import ManageSnapshots
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from k2_market.day_tags import TagPlan, plan_tags
-from k2_resources.iceberg_catalog import absent_properties, find_table
-from k2_resources.table_errors import CatalogUnavailable, in_words
-
-_ATTEMPTS = 10
+from k2_resources.iceberg_catalog import find_table
+from k2_resources.settled_commit import until_committed
+from k2_resources.table_errors import in_words
+from k2_resources.table_transaction import TableTransaction
 
 
 def tags_to_set(table: Table | None, day: date | None) -> TagPlan:
@@ -41,18 +39,9 @@ def tag_day(catalog: Catalog, feed: str, name: str, day: date | None) -> TagPlan
         CatalogUnavailable: The catalog does not answer, or others commit first each time.
         WarehouseUnavailable: The table's metadata can't be read or written.
     """
-    retrying = Retrying(
-        retry=retry_if_exception_type(CommitFailedException),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.05, max=2),
-        reraise=True,
+    return until_committed(
+        lambda: _attempt(catalog, feed, name, day), f"{feed}.{name}: the end of {day} was not tagged"
     )
-    try:
-        return retrying(_attempt, catalog, feed, name, day)
-    except CommitFailedException as conflict:
-        raise CatalogUnavailable(
-            f"{feed}.{name}: the end of {day} was not tagged: other writers committed first each time: {conflict}"
-        ) from conflict
 
 
 def _attempt(catalog: Catalog, feed: str, name: str, day: date | None) -> TagPlan:
@@ -61,17 +50,15 @@ def _attempt(catalog: Catalog, feed: str, name: str, day: date | None) -> TagPla
     snapshot = None if table is None else table.current_snapshot()
     if table is None or snapshot is None:
         return plan
-    properties = absent_properties(table)
-    if not (plan.added or plan.removed or properties):
+    if not (plan.added or plan.removed):
         return plan
     with in_words(f"{feed}.{name}", "tagging"):
-        transaction = table.transaction()
+        transaction = TableTransaction(table)
         tags = ManageSnapshots(transaction)
         if plan.added is not None:
             tags.create_tag(snapshot.snapshot_id, plan.added)
         for each in plan.removed:
             tags.remove_tag(each)
         tags.commit()
-        transaction.set_properties(properties)
         transaction.commit_transaction()
     return plan

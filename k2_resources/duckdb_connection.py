@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from k2_market.errors import K2Error
+from k2_resources.private_directories import make_private
 
 MEMORY_LIMIT = "2GB"
 """What DuckDB's buffers may take; a query that needs more spills to disk. A laptop of 8 GB runs Kafka beside it."""
@@ -56,7 +57,7 @@ def make_ready(connection: duckdb.DuckDBPyConnection, spill_directory: Path) -> 
     """
     # In another zone a timestamp's date would be another day.
     connection.execute("SET TimeZone = 'UTC'")
-    spill_directory.mkdir(parents=True, exist_ok=True)
+    make_private(spill_directory)
     # Each connection has a directory of its own, which DuckDB makes when needed and removes when it closes.
     own = spill_directory / f"duckdb-{uuid.uuid4().hex}"
     connection.execute(f"SET temp_directory = {literal(str(own))}")

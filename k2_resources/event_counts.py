@@ -16,6 +16,7 @@ from typing import TypeVar
 from k2_market.errors import K2Error
 from k2_resources.figures import CounterFigure, Counts, Figures, Histogram, HistogramFigure
 from k2_resources.metrics_registry import METRICS, Kind, MetricError, Source
+from k2_resources.private_directories import make_private
 from k2_resources.settings import Settings
 from k2_resources.structured_logging import get_logger
 
@@ -118,7 +119,7 @@ class CountsFile:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self._path.parent)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_SECONDS)) as connection, connection:
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS counts (metric TEXT, labels TEXT, part TEXT, value REAL NOT NULL, "

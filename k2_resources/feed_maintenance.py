@@ -20,6 +20,7 @@ from k2_resources.day_tagging import tag_day, tags_to_set
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.orphan_cleaner import OrphanCleaner
 from k2_resources.raw_compaction import Compaction, RawCompactor, TableFiles
+from k2_resources.table_properties import complete_properties, properties_to_set
 from k2_resources.table_storage import TableStorage
 
 MOST_COMMITS = 10
@@ -32,8 +33,9 @@ ORPHANS_REST = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class MaintenancePlan:
-    """What a maintenance would do: the first compaction commit, and each table's tags and files."""
+    """What a maintenance would do: each table's properties, tags and files, and the first compaction commit."""
 
+    properties: Mapping[str, Mapping[str, str]]
     compaction: CompactionPlan
     tags: Mapping[str, TagPlan]
     swept: Mapping[str, Sweep]
@@ -46,6 +48,7 @@ class Maintained:
     Attributes:
         before: The raw table's files before it.
         after: Those after it.
+        properties: Each table's properties that it lacked, as a table of an earlier version, and that were set.
         compactions: The commits by which files were put together.
         tags: Each table's tags that were set and removed.
         swept: Each table's files that nothing referred to.
@@ -53,6 +56,7 @@ class Maintained:
 
     before: TableFiles
     after: TableFiles = field(default_factory=TableFiles)
+    properties: dict[str, dict[str, str]] = field(default_factory=dict)
     compactions: list[Compaction] = field(default_factory=list)
     tags: dict[str, TagPlan] = field(default_factory=dict)
     swept: dict[str, Sweep] = field(default_factory=dict)
@@ -73,7 +77,7 @@ class FeedMaintenance:
         catalog: Catalog,
         feed: Feed,
         clock: Callable[[], datetime],
-        storage_clock: Callable[[TableStorage], datetime] = TableStorage.now,
+        storage_clock: Callable[[TableStorage], datetime] | None = None,
     ) -> None:
         self._catalog = catalog
         self._feed = feed
@@ -85,16 +89,18 @@ class FeedMaintenance:
     def look(self, day: date) -> MaintenancePlan:
         """What a maintenance after a day's close would do; raises like ``carry_out``."""
         ended = self._ended(day)
+        found = {name: find_table(self._catalog, self._feed.name, name) for name in self._tables}
         return MaintenancePlan(
+            properties={name: properties_to_set(table) for name, table in found.items()},
             compaction=self._compactor.look(),
-            tags={name: tags_to_set(find_table(self._catalog, self._feed.name, name), ended) for name in self._tables},
+            tags={name: tags_to_set(table, ended) for name, table in found.items()},
             swept={
                 name: sweep for name in self._tables if (sweep := self._cleaner.look(self._feed.name, name)) is not None
             },
         )
 
     def carry_out(self, day: date) -> Maintained:
-        """Put small files together, then tag the end of the day, then remove what nothing refers to.
+        """Complete properties, put small files together, tag the end of the day, remove what nothing refers to.
 
         Args:
             day: The trading day that has closed. If a later one has, the tables are not as they were at its end, and
@@ -103,6 +109,7 @@ class FeedMaintenance:
         Raises:
             LedgerError: The raw table's ledger can't be trusted.
             RowsChanged: A file that was written does not hold the rows that were read; it was not committed.
+            ForeignTable: A table is another home's; nothing was done to it.
             FileMissing: A table refers to a file that is not there; nothing of it was deleted.
             LocationShared: Another table lies under a table's location; nothing of it was deleted.
             CatalogUnavailable: The catalog does not answer.
@@ -110,6 +117,11 @@ class FeedMaintenance:
             CommitOutcomeUnknown: The catalog gave no answer to a compaction.
         """
         done = Maintained(before=self._compactor.files())
+        done.properties = {
+            name: completed
+            for name in self._tables
+            if (completed := complete_properties(self._catalog, self._feed.name, name))
+        }
         done.compactions = list(self._compactions())
         ended = self._ended(day)
         done.tags = {name: tag_day(self._catalog, self._feed.name, name, ended) for name in self._tables}

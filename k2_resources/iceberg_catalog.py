@@ -1,12 +1,9 @@
 """The Iceberg catalog and the tables K2 keeps in it."""
 
 from contextlib import suppress
-from pathlib import Path
-from urllib.parse import urlparse
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
@@ -23,6 +20,9 @@ from k2_market.table_schemas import (
     RAW_TRADES,
     TRADES,
 )
+from k2_resources.catalog_identity import sqlite_file
+from k2_resources.owned_catalog import OwnedCatalog, require_own
+from k2_resources.private_directories import make_private
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import CatalogUnavailable, database_said, in_words
 
@@ -63,7 +63,7 @@ class TableMismatch(K2Error):
     """A table's columns are not those that this K2 writes."""
 
 
-def open_catalog(uri: str, warehouse: str) -> Catalog:
+def open_catalog(uri: str, warehouse: str) -> OwnedCatalog:
     """The catalog behind a URI.
 
     Args:
@@ -74,17 +74,17 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
         CatalogUnavailable: The database can't be reached or opened.
     """
     shown = _without_credentials(uri)
-    parsed = urlparse(uri)
-    if parsed.scheme in ("http", "https", "rest"):
+    if make_url(uri).drivername in ("http", "https", "rest"):
         raise CatalogUnavailable(
             f"Iceberg catalog {shown}: this K2 commits to SQL catalogs alone, as sqlite:///… and "
             "postgresql+psycopg2://…; a REST catalog's commits are not proven yet"
         )
     try:
-        if parsed.scheme.startswith("sqlite"):
-            Path(parsed.path).parent.mkdir(parents=True, exist_ok=True)
+        file = sqlite_file(make_url(uri))
+        if file is not None:
+            make_private(file.parent)
         # pool_pre_ping finds a connection that a database restart has cut.
-        return SqlCatalog("k2", uri=with_time_limits(uri), warehouse=warehouse, pool_pre_ping="true")
+        return OwnedCatalog("k2", uri=with_time_limits(uri), warehouse=warehouse, pool_pre_ping="true")
     except (SQLAlchemyError, OSError, ImportError) as error:
         said = database_said(error) if isinstance(error, SQLAlchemyError) else str(error)
         raise CatalogUnavailable(f"Iceberg catalog {shown}: {said}") from error
@@ -98,6 +98,8 @@ def _without_credentials(uri: str) -> str:
     """
     try:
         url = make_url(uri)
+        if "@" in (url.host or ""):
+            raise ValueError("a password's @ begins the host")
     except (ArgumentError, ValueError):
         raise CatalogUnavailable(
             "K2_CATALOG_URI is not a SQLAlchemy URL; expected driver://user:password@host:port/database, with the "
@@ -138,9 +140,17 @@ def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
 
 
 def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
-    """A feed's table, created when it is absent: partitioned by trading day, its own commit retry off (#002)."""
+    """A feed's table to be written to, created when it is absent: partitioned by trading day, its own retry off (#002).
+
+    Raises:
+        ForeignTable: It is another home's, or would lie elsewhere than in this warehouse.
+        TableMismatch: Its columns are not those that this K2 writes.
+        CatalogUnavailable: The catalog does not answer.
+        WarehouseUnavailable: The metadata file that the catalog names can't be read.
+    """
     found = find_table(catalog, feed, table)
     if found is not None:
+        require_own(found)
         found = _with_columns(found, TABLE_SCHEMAS[table])
         _require_columns(found, TABLE_SCHEMAS[table])
         return found
@@ -152,9 +162,14 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
             transaction = catalog.create_table_transaction((feed, table), TABLE_SCHEMAS[table], properties=_PROPERTIES)
             with transaction.update_spec() as spec:
                 spec.add_field(PARTITION_COLUMN, DayTransform(), PARTITION_FIELD)
-            return transaction.commit_transaction()
+            transaction.commit_transaction()
         except (TableAlreadyExistsError, CommitFailedException):
-            return catalog.load_table((feed, table))
+            pass
+        # What the transaction returns is the table as it was staged, which can't be read from.
+        created = find_table(catalog, feed, table)
+    if created is None:
+        raise CatalogUnavailable(f"{feed}.{table}: it was dropped right after it had been made; run it again")
+    return created
 
 
 def absent_properties(table: Table) -> dict[str, str]:

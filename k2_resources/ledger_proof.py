@@ -19,8 +19,10 @@ from k2_market.ledger_verification import LogAccount, RowAccount, offset_violati
 from k2_market.message_comparison import Comparison
 from k2_market.offset_accounts import offsets_in, ranges
 from k2_market.snapshot_verification import TableHistory, history_violations
+from k2_market.table_ownership import notice
 from k2_resources.kept_files import KeptFiles, kept_files
 from k2_resources.log_reading import LogReading
+from k2_resources.owned_catalog import why_foreign
 from k2_resources.row_chunks import RowChunks
 from k2_resources.table_history import history_of, with_earlier_ledgers
 
@@ -36,10 +38,11 @@ def prove_ledger(table: Table, reading: LogReading | None, day: date | None = No
         day: Rows and messages of this trading day alone; None for all.
     """
     history = with_earlier_ledgers(history_of(table), table)
+    foreign = _of_owner(table)
     try:
         claims = ledger_claims(history.ledger)
     except LedgerError as error:
-        return Verification(_subject(table, day), {}, (violation(Invariant.HISTORY, str(error), ()),))
+        return Verification(_subject(table, day), {}, (violation(Invariant.HISTORY, str(error), ()), *foreign))
     kept = kept_files(table, day)
     chunks = RowChunks.of(table, kept.readable)
     account = _rows(chunks, day)
@@ -54,6 +57,7 @@ def prove_ledger(table: Table, reading: LogReading | None, day: date | None = No
             *row_count_violations(history, claims, kept.rows),
             *_of_rows(history, claims, kept, account, answer.log),
             *_of_content(answer.comparison),
+            *foreign,
         ),
         told=tuple(told(claims, account, answer.log)),
         not_looked_at=(*_out_of_sight(kept, reading, day), *answer.not_looked_at),
@@ -94,6 +98,11 @@ def _of_rows(
     return () if kept.current is None else offset_violations(claims, account, log, history.chain)
 
 
+def _of_owner(table: Table) -> Sequence[Violation]:
+    reason = why_foreign(table)
+    return () if reason is None else (violation(Invariant.OWNED, notice(reason), (table.location(),)),)
+
+
 def _of_content(comparison: Comparison | None) -> Sequence[Violation]:
     if comparison is None or not comparison.differing:
         return ()
@@ -112,6 +121,7 @@ def _looked_at(
         Invariant.ROWS_AND_OFFSETS: f"{rows:,} rows, {commits} commits kept",
         Invariant.READABLE: f"{len(files):,} files of {snapshots} snapshots",
         Invariant.NOTHING_SILENT: f"{rows:,} rows, the ledger",
+        Invariant.OWNED: "its place and its mark",
     }
     if answer.log is not None and answer.comparison is not None:
         seen[Invariant.NOTHING_LOST] = f"{offsets_in(answer.log.given):,} messages of the broker"

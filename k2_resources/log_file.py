@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from k2_resources.private_directories import make_private
+
 
 class SharedLogFile(logging.Handler):
     """Appends each record as one line by one ``write`` to a file opened with ``O_APPEND``.
@@ -66,7 +68,7 @@ class SharedLogFile(logging.Handler):
         identity, self._size = _identity(self._path)
         if self._descriptor is None or identity != self._identity:
             self._forget()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self._path.parent)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._identity, self._size = _identity(self._path)
         return self._descriptor

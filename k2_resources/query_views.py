@@ -128,7 +128,15 @@ def scan_sql(table: Table, snapshot_id: int | None = None) -> str:
     Args:
         table: The table, as the catalog has it now.
         snapshot_id: The snapshot to read, with the schema of its time; the current one if absent.
+
+    Raises:
+        K2Error: DuckDB can't be given its path.
     """
+    if '"' in table.metadata_location:
+        raise K2Error(
+            f"{'.'.join(table.name())}: DuckDB reads no table below a path with a double quote; found "
+            f"{table.metadata_location}. Move the home or the warehouse, and `k2 relocate`"
+        )
     at = "" if snapshot_id is None else f", snapshot_from_id = {snapshot_id}"
     return f"iceberg_scan({literal(table.metadata_location)}{at})"
 

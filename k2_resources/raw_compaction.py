@@ -1,8 +1,7 @@
 """Compaction of a raw table: small files of closed days become one sorted file each, in one commit, no row changed.
 
 Like ingestion's commit it is refused when anyone else committed since the table was loaded, and is then planned and
-written anew on the table as it is by then: no file that was written before another writer's commit is ever committed
-after it, which is what the orphan cleaner counts on. The ledger keeps its ranges and gets the commit's batch id.
+written anew on the table as it is by then. The ledger keeps its ranges and gets the commit's batch id.
 """
 
 import uuid
@@ -22,6 +21,7 @@ from k2_resources import crash_points
 from k2_resources.day_files import read_files, require_parted_by_day, write_day_files
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.kept_files import Placed, day_of_file
+from k2_resources.owned_catalog import require_own
 from k2_resources.raw_view import BATCH_ID, ledger_of
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
@@ -127,6 +127,7 @@ class RawCompactor:
 
         Raises:
             LedgerError: The table's ledger can't be trusted, or the table was rolled back behind it.
+            ForeignTable: The table is another home's.
             TableMismatch: Somebody gave the table other partitions than trading days.
             RowsChanged: A file that was written does not hold the rows that were read.
             CatalogUnavailable: The catalog does not answer.
@@ -144,6 +145,7 @@ class RawCompactor:
         table = find_table(self._catalog, self._feed, self._name)
         if table is None:
             return None
+        require_own(table)
         require_parted_by_day(table)
         ledger = ledger_of(table)
         placed = live_files(table)

@@ -16,6 +16,8 @@ from k2_market.errors import K2Error
 from k2_market.ledger import Batch
 from k2_market.offset_ranges import RangeSet
 from k2_resources import day_files
+from k2_resources.table_layout import Layout
+from k2_resources.whole_files import require_whole
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class WrittenDelivery:
     """
 
     files: tuple[DataFile, ...]
-    layout: "Layout"
+    layout: Layout
     batch: Batch
     by_day: Mapping[date, DayReport]
     topic_names: Mapping[str, str]
@@ -100,8 +102,10 @@ class WrittenDelivery:
             schema: That of the rows.
 
         Raises:
+            FilesGone: A file is not there, or not as it was written.
             K2Error: The files have more or fewer rows than were written.
         """
+        require_whole(".".join(table.name()), table.io, self.files)
         rows = day_files.read_files(table, self.files, schema)
         if rows.num_rows != self.batch.messages:
             raise K2Error(
@@ -119,22 +123,6 @@ class WrittenDelivery:
             published_days=self.published_days,
             batch_id=self.batch.batch_id,
         )
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What files of a table depend on: the table itself, where it lies, its columns and its partitions."""
-
-    table_uuid: uuid.UUID
-    location: str
-    schema_id: int
-    spec_id: int
-
-    @classmethod
-    def of(cls, table: Table) -> "Layout":
-        """A table's, as it is."""
-        metadata = table.metadata
-        return cls(metadata.table_uuid, metadata.location, metadata.current_schema_id, metadata.default_spec_id)
 
 
 def written(delivery: Delivery, table: Table) -> WrittenDelivery:

@@ -18,6 +18,7 @@ from k2_resources import crash_points
 from k2_resources.day_files import append_files
 from k2_resources.day_planning import day_files, of_day, of_other_days
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
+from k2_resources.owned_catalog import require_own
 from k2_resources.raw_view import BATCH_ID, DAYS, RUN_ID, RawView, with_new_rows
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
@@ -75,6 +76,7 @@ class RawRewriter:
 
         Raises:
             LedgerError: The table's ledger can't be trusted, or the table was rolled back behind it.
+            ForeignTable: The table is another home's.
             CommitOutcomeUnknown: The catalog gave no answer, and does not show the repair.
         """
         try:
@@ -120,11 +122,12 @@ class RawRewriter:
 
     def _attempt(self, decide: Callable[[RawView], Rewrite | None]) -> Rewritten | None:
         view = self.view()
+        assert view.table is not None
+        require_own(view.table)
         ledger = view.ledger
         rewrite = decide(view)
         if rewrite is None:
             return None
-        assert view.table is not None
         batch_id = str(uuid.uuid4())
         other_dead = view.offsets_where(f"{of_other_days(rewrite.day)} AND {DEAD}")
         decoded = decoded_offsets(rewrite) if ledger.set_aside else None

@@ -20,12 +20,13 @@ from k2_market.offset_ranges import RangeSet
 from k2_resources import crash_points
 from k2_resources.day_files import append_files
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
-from k2_resources.raw_delivery import Delivery, Layout, WrittenDelivery, written
+from k2_resources.raw_delivery import Delivery, WrittenDelivery, written
 from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView, ledger_of, with_new_rows
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import in_words
+from k2_resources.table_layout import Layout
 from k2_resources.table_transaction import TableTransaction
 
 _STILL_PENDING = "its offsets are still pending and will be planned again"
@@ -105,6 +106,8 @@ class RawTable:
             LedgerError: The table's ledger can't be trusted, or two deliveries stand for the same offset.
             CatalogUnavailable: The catalog does not answer.
             WarehouseUnavailable: A file can't be read or written.
+            FilesGone: A file that was written is not there any more; its offsets are still pending.
+            ForeignTable: The table is another home's.
             CommitOutcomeUnknown: The catalog gave no answer, and does not show the batch.
         """
         try:

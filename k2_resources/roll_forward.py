@@ -15,6 +15,7 @@ from k2_resources.raw_rewrite import RawRewriter, repair_run_id
 from k2_resources.raw_view import BATCH_ID, DAYS, RANGES, RUN_ID, batch_ids, with_new_rows
 from k2_resources.settled_commit import settled, until_first
 from k2_resources.structured_logging import get_logger
+from k2_resources.table_transaction import TableTransaction
 
 _log = get_logger("repair")
 
@@ -93,7 +94,7 @@ def _attempt(rewriter: RawRewriter, catalog: Catalog) -> WayForward | None:
     forward = way_forward(view.table)
     if forward is None:
         return None
-    transaction = view.table.transaction()
+    transaction = TableTransaction(view.table)
     ManageSnapshots(transaction).set_current_snapshot(snapshot_id=forward.snapshot_id)
     summary = {RUN_ID: repair_run_id(), DAYS: " ".join(map(str, forward.days))}
     transaction.append(view.schema.empty_table(), snapshot_properties=summary)

@@ -138,6 +138,21 @@ class SchemaRegistry:
         """Tell whether something is to be said of an id; not of one that is unknown."""
         return 0 <= schema_id <= _LARGEST_SCHEMA_ID and schema_id not in self._unknown_since
 
+    def known_ids(self) -> frozenset[int]:
+        """List the ids of all schemas that are registered under any subject.
+
+        Raises:
+            RegistryUnavailable: Not reached, or not a registry.
+        """
+        try:
+            return frozenset(
+                int(self._retry.call(self._client.get_version, subject, version).schema_id or 0)
+                for subject in self._retry.call(self._client.get_subjects)
+                for version in self._retry.call(self._client.get_versions, subject)
+            )
+        except (SchemaRegistryError, httpx2.HTTPError, ValueError) as error:
+            raise self._unavailable(error) from error
+
     def _writer_schema(self, schema_id: int) -> WriterSchema | None:
         """Ask what the registry has under an id; None where it has nothing."""
         try:

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2_market.browser_requests import OwnHosts
 from k2_market.errors import K2Error
+from k2_resources.path_names import directory_location, sqlite_uri
 from k2_resources.secret_redaction import SecretRedaction
 
 _SHIPPED_FEEDS = Path(__file__).resolve().parent.parent / "feeds"
@@ -136,12 +137,12 @@ class Settings(BaseSettings):
     @property
     def iceberg_catalog_uri(self) -> str:
         """The Iceberg SQL catalog, as SQLAlchemy names it."""
-        return self.catalog_uri or f"sqlite:///{self.home / 'catalog.db'}"
+        return self.catalog_uri or sqlite_uri(self.home / "catalog.db")
 
     @property
     def iceberg_warehouse(self) -> str:
         """The URI under which Iceberg tables lie."""
-        return self.warehouse or f"file://{self.home / 'warehouse'}"
+        return self.warehouse or directory_location(self.home / "warehouse")
 
     @property
     def feed_directories(self) -> list[Path]:

@@ -22,6 +22,7 @@ from tenacity import (
 from k2_market.errors import K2Error
 from k2_resources.raw_view import batch_ids
 from k2_resources.structured_logging import get_logger
+from k2_resources.table_errors import CatalogUnavailable
 
 ATTEMPTS = 10
 _ASKING_SECONDS = 60.0
@@ -54,6 +55,28 @@ def until_first(attempt: Callable[[], _T]) -> _T:
     return retrying(attempt)
 
 
+def until_committed(attempt: Callable[[], _T], if_not: str) -> _T:
+    """What an attempt returns once no other writer commits before it; for commits that may be made twice.
+
+    Args:
+        attempt: Loads the table anew each time, and commits at most once.
+        if_not: What holds should others come first each time, for the message.
+
+    Raises:
+        CatalogUnavailable: Others came first ``ATTEMPTS`` times.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception_type(CommitFailedException),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        reraise=True,
+    )
+    try:
+        return retrying(attempt)
+    except CommitFailedException as conflict:
+        raise CatalogUnavailable(f"{if_not}: other writers committed first each time: {conflict}") from conflict
+
+
 def settled(transaction: Transaction, catalog: Catalog, identifier: str, batch_id: str, if_not_landed: str) -> Table:
     """Commit a transaction, once; the table after it.
 
@@ -66,12 +89,15 @@ def settled(transaction: Transaction, catalog: Catalog, identifier: str, batch_i
 
     Raises:
         Conflict: Another writer committed first; nothing was written.
+        K2Error: It was not sent at all: a file of it is gone, or the table is another home's.
         CommitOutcomeUnknown: The catalog gave no answer, and does not show the batch.
     """
     try:
         return transaction.commit_transaction()
     except CommitFailedException as conflict:
         raise Conflict(f"{identifier}: another writer committed first: {conflict}") from conflict
+    except K2Error:
+        raise
     except Exception as unknown:
         # Anything but a refusal may have landed. The batch id in the table's history settles it.
         table = _asked_again(catalog, identifier, batch_id, unknown, if_not_landed)

@@ -10,6 +10,8 @@ from pyiceberg.table import Table
 
 from k2_resources.day_reader import DayReader
 from k2_resources.staged_file import StagedFile
+from k2_resources.table_layout import Layout
+from k2_resources.whole_files import require_whole
 
 
 class StagedDay:
@@ -42,6 +44,7 @@ class StagedDay:
         self._same_as_published = False
         self._ended = False
         self.file = StagedFile(table, day)
+        self._layout = Layout.of(table)
         self._schema = schema
         self._before = _Before(DayReader(table, schema, [day]).day_batches(day) if published else iter(()), schema)
         self._writing = writing
@@ -74,6 +77,26 @@ class StagedDay:
         if not paths and self.data_file is None:
             return True
         return paths == self.published and self._same_as_published
+
+    def fit(self, table: Table) -> None:
+        """See that the rows, which have ended, lie in a file that the table can take as it lies now.
+
+        Args:
+            table: The table as it is about to be committed to. Where it lies otherwise than when the file was begun, or
+                files of it were cleaned away since, the rows are written to a new file.
+
+        Raises:
+            FilesGone: The file is not there any more, or not as it was written.
+        """
+        if self.data_file is None or self._layout == Layout.of(table):
+            return
+        require_whole(".".join(table.name()), table.io, [self.data_file])
+        written, self.file = self.file, StagedFile(table, self.day)
+        self.file.write_from(written.path)
+        self.data_file = self.file.close()
+        self._layout = Layout.of(table)
+        # Whatever made the table lie otherwise was a commit, so that an earlier attempt with this file can't land.
+        written.discard()
 
     def keep(self) -> None:
         """Say that the file is the table's now, or may be."""

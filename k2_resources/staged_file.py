@@ -5,6 +5,7 @@ writes whole tables at once, in groups for readers of whole days. Columns of few
 """
 
 import uuid
+from contextlib import suppress
 from datetime import date
 
 import pyarrow as pa
@@ -68,11 +69,18 @@ class StagedFile:
         self._stream.close()
         return parquet_file_to_data_file(self._table.io, self._table.metadata, self.path)
 
+    def write_from(self, path: str) -> None:
+        """Write the rows of another file of the table, in the row groups that they have there."""
+        with self._table.io.new_input(path).open() as stream, pq.ParquetFile(stream) as written:
+            for number in range(written.num_row_groups):
+                self.write(written.read_row_group(number))
+
     def discard(self) -> None:
-        """Take the file away, ended or not."""
+        """Take the file away, ended or not; it may be gone already."""
         self._writer.close()
         self._stream.close()
-        self._table.io.delete(self.path)
+        with suppress(FileNotFoundError):
+            self._table.io.delete(self.path)
 
 
 def _place(table: Table, day: date) -> str:

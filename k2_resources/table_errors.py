@@ -45,7 +45,8 @@ def in_words(table: str, doing: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise WarehouseUnavailable(
             f"{doing} {table}: {error}. The catalog or the table's metadata names a file that is not there: is the "
-            "warehouse mounted, was the catalog restored from an old backup, or were files deleted by hand?"
+            "warehouse mounted, was this home moved (then `k2 relocate`), was the catalog restored from an old backup, "
+            "or were files deleted by hand?"
         ) from error
     except ValidationError as error:
         raise WarehouseUnavailable(

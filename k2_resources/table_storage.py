@@ -8,14 +8,19 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
 from k2_market.orphan_files import StoredFile
+from k2_resources.owned_catalog import require_own
 
 _PROBE = "metadata/k2-clock-"
 
 
 class TableStorage:
-    """Lists, reads and deletes a table's files; paths are within its location."""
+    """Lists, reads, writes and deletes a table's files; paths are within its location.
+
+    What writes or deletes raises ``ForeignTable`` where the table is another home's.
+    """
 
     def __init__(self, table: Table) -> None:
+        self._table = table
         io = PyArrowFileIO(table.io.properties)
         scheme, netloc, path = io.parse_location(table.location(), io.properties)
         self._filesystem: pafs.FileSystem = io.fs_by_scheme(scheme, netloc)
@@ -45,7 +50,10 @@ class TableStorage:
         return bool(self._filesystem.get_file_info(f"{self._root}/{path}").type == pafs.FileType.File)
 
     def now(self) -> datetime:
-        """The time by the clock that files' times are of, which in an object store is not this machine's."""
+        """The time by the clock that files' times are of, which in an object store is not this machine's.
+
+        A small file is written to see what time it gets, and deleted again.
+        """
         probe = f"{_PROBE}{uuid.uuid4()}"
         self.write(probe, "")
         written: datetime = self._filesystem.get_file_info(f"{self._root}/{probe}").mtime
@@ -62,11 +70,13 @@ class TableStorage:
 
     def write(self, path: str, text: str) -> None:
         """Write a file anew."""
+        require_own(self._table)
         with self._filesystem.open_output_stream(f"{self._root}/{path}") as stream:
             stream.write(text.encode())
 
     def delete(self, path: str) -> None:
         """Delete a file, if it is there."""
+        require_own(self._table)
         try:
             self._filesystem.delete_file(f"{self._root}/{path}")
         except FileNotFoundError:

@@ -21,6 +21,8 @@ from simulated_turns import Turns
 from simulated_weather import Weather
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from k2_resources import owned_catalog
+
 SWAP = "compares and swaps"
 ANSWER = "takes the answer"
 
@@ -29,7 +31,8 @@ class SimulatedCatalog(MetastoreCatalog, NoopCatalog):
     """Tables by name: where each one's metadata is.
 
     A writer loads the table, stages its metadata and swaps the pointer, each in a step of its own; between them another
-    writer can commit, and the writer, the catalog or the answer can be lost.
+    writer can commit, and the writer, the catalog or the answer can be lost. As K2's own catalog it refuses a commit to
+    a table that has changed since its writer loaded it.
 
     Attributes:
         committed: The metadata of every commit to the table that landed, in order; of the table as it is since when.
@@ -61,6 +64,8 @@ class SimulatedCatalog(MetastoreCatalog, NoopCatalog):
         self.turns.step("loads the table to commit")
         self._answer_or_not()
         current = self._table(name) if name in self._locations else None
+        if current is not None and not isinstance(table, StagedTable):
+            owned_catalog.require_unchanged(name, table.metadata_location, current.metadata_location)
         staged = self._update_and_stage_table(current, table.name(), requirements, updates)
         self.files.content[staged.metadata_location] = staged.metadata
         base = None if current is None else current.metadata_location
@@ -93,6 +98,12 @@ class SimulatedCatalog(MetastoreCatalog, NoopCatalog):
 
     def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
         return {}
+
+    def list_namespaces(self, namespace: str | Identifier = ()) -> list[Identifier]:
+        return [(name,) for name in sorted(self._namespaces)]
+
+    def list_tables(self, namespace: str | Identifier) -> list[Identifier]:
+        return [tuple(name.split(".")) for name in self._locations if name.startswith(f"{_name(namespace)}.")]
 
     def adopt(self, identifier: str, metadata: TableMetadata) -> None:
         """Have a table that was created before all this."""

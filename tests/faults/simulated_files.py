@@ -22,12 +22,14 @@ class SimulatedFiles(FileIO):
 
     Attributes:
         content: What each location holds: bytes, a table's metadata or rows.
+        written: When each was written, in simulated seconds.
     """
 
     def __init__(self, turns: Turns) -> None:
         super().__init__({})
         self.turns = turns
         self.content: dict[str, Any] = {}
+        self.written: dict[str, float] = {}
 
     def new_input(self, location: str) -> InputFile:
         return _Input(location, self)
@@ -47,6 +49,20 @@ class SimulatedFiles(FileIO):
         if what:
             self.turns.step(f"writes {what}")
         self.content[location] = content
+        self.written[location] = self.turns.now
+
+    def size(self, location: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        content = self.content.get(location)
+        if content is None:
+            raise FileNotFoundError(location)
+        if isinstance(content, pa.Table):
+            return int(content.nbytes)
+        return len(content) if isinstance(content, bytes) else 1
 
 
 class _Input(InputFile):
@@ -55,7 +71,7 @@ class _Input(InputFile):
         self._files = files
 
     def __len__(self) -> int:
-        return len(self._files.content[self.location])
+        return self._files.size(self.location)
 
     def exists(self) -> bool:
         return self.location in self._files.content
@@ -72,7 +88,7 @@ class _Output(OutputFile):
         self._files = files
 
     def __len__(self) -> int:
-        return len(self._files.content[self.location])
+        return self._files.size(self.location)
 
     def exists(self) -> bool:
         return self.location in self._files.content

@@ -47,7 +47,7 @@ def simulated_surroundings(turns: Turns, epoch: float, *, real_files: bool = Fal
         stack.enter_context(
             patch.object(uuid, "uuid4", lambda: uuid.UUID(int=turns.random.getrandbits(128), version=4))
         )
-        stack.enter_context(patch.object(ExecutorFactory, "get_or_create", _InPlace))
+        stack.enter_context(patch.object(ExecutorFactory, "get_or_create", InPlace))
         # Turns are what interleaves here: no thread of the reader's own, and one collector for all processes.
         for module in (topic_reader, ingestion):
             stack.enter_context(patch.object(module, "read_ahead", contextlib.closing))
@@ -72,7 +72,7 @@ def simulated_surroundings(turns: Turns, epoch: float, *, real_files: bool = Fal
             random.setstate(state)
 
 
-class _InPlace(Executor):
+class InPlace(Executor):
     """Runs what it is given where it is given."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":

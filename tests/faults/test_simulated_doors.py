@@ -50,12 +50,20 @@ def test_a_commit_on_a_table_that_has_changed_since_is_refused_and_changes_nothi
     assert catalog.load_table("feed.raw_trades").metadata == table.metadata
 
 
-def test_properties_alone_are_committed_without_a_guard(catalog: Catalog) -> None:
+def test_properties_alone_are_refused_on_a_table_that_has_changed_since(catalog: Catalog) -> None:
     stale, table = ensure_table(catalog, "feed", "raw_trades"), catalog.load_table("feed.raw_trades")
-    for each, value in ((table, "first"), (stale, "second")):
-        with each.transaction() as transaction:
-            transaction.set_properties({"note": value})
-    assert catalog.load_table("feed.raw_trades").properties["note"] == "second"
+    table.transaction().set_properties({"note": "first"}).commit_transaction()
+    with pytest.raises(CommitFailedException):
+        stale.transaction().set_properties({"note": "second"}).commit_transaction()
+    assert catalog.load_table("feed.raw_trades").properties["note"] == "first"
+
+
+def test_rows_are_refused_on_a_table_whose_properties_have_changed_since(catalog: Catalog) -> None:
+    stale, table = ensure_table(catalog, "feed", "raw_trades"), catalog.load_table("feed.raw_trades")
+    table.transaction().set_properties({"note": "first"}).commit_transaction()
+    with pytest.raises(CommitFailedException):
+        stale.append(table.schema().as_arrow().empty_table())
+    assert catalog.load_table("feed.raw_trades").metadata.snapshots == []
 
 
 def test_a_table_is_created_once(catalog: Catalog) -> None:

@@ -16,6 +16,7 @@ from raw_deliveries import DAY, raw_row
 
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources.day_files import append_files, write_day_files
+from k2_resources.day_rows import read_compactly, row_batches
 from k2_resources.iceberg_catalog import ensure_table, open_catalog
 
 
@@ -117,3 +118,30 @@ def test_what_grows_is_written_as_differences_and_nearly_unique_texts_apart_from
     for name in ("message_id", "trade_id", "payload"):
         assert encodings[name] == {"DELTA_LENGTH_BYTE_ARRAY"}
     assert "RLE_DICTIONARY" in encodings["symbol"]
+
+
+@pytest.mark.parametrize("read_by", ["a whole day", "batches"])
+def test_files_that_were_read_are_closed_though_reading_failed_and_nothing_is_collected(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, read_by: str
+) -> None:
+    table = appended(catalog, "asx", pa.Table.from_pylist([raw_row(n) for n in range(3)], schema=RAW_TRADES))
+    tasks = list(table.scan().plan_files())
+
+    def failing(*_: object, **__: object) -> object:
+        raise OSError("the disk went away")
+
+    for way in ("read", "iter_batches"):
+        monkeypatch.setattr(pq.ParquetFile, way, failing)
+    opened = Path("/proc/self/fd")
+    before = len(list(opened.iterdir()))
+    kept = []  # as a run's log keeps the last exception, and with it every frame
+    for _ in range(20):
+        try:
+            if read_by == "batches":
+                next(row_batches(table, DAY, tasks, RAW_TRADES))
+            else:
+                read_compactly(table, DAY, tasks, RAW_TRADES)
+        except OSError as error:
+            kept.append(error)
+    assert len(kept) == 20
+    assert len(list(opened.iterdir())) == before

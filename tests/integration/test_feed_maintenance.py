@@ -1,6 +1,7 @@
 """The maintenance of a feed's tables: day after day, with tags that stay readable, by command and by Dagster's job."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from raw_deliveries import delivered
 from typer.testing import CliRunner
 
 from k2_assets.definitions import build_defs
+from k2_assets.maintenance import maintenance_figures
 from k2_cli.main import app
 from k2_market.build_plan import GRACE
 from k2_market.feed import Feed, load_feeds
@@ -123,7 +125,7 @@ def test_a_day_that_is_not_the_latest_to_have_closed_is_compacted_and_not_tagged
     assert done.tags["raw_trades"].added is None
 
 
-def test_an_ingest_between_looking_and_tagging_is_in_the_tables_history_and_the_tag_holds(
+def test_an_ingest_between_looking_and_tagging_is_in_the_state_that_is_tagged(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(catalog, 0)
@@ -137,7 +139,7 @@ def test_an_ingest_between_looking_and_tagging_is_in_the_tables_history_and_the_
     monkeypatch.setattr(Transaction, "commit_transaction", overtaken)
     tag_day(catalog, "asx", "raw_trades", MONDAY)
     table = catalog.load_table(TABLE)
-    assert rows_of(catalog, snapshot_of_day(table, MONDAY)) == 3
+    assert rows_of(catalog, snapshot_of_day(table, MONDAY)) == 6
     assert RawTable(catalog, "asx").view().rows == RawTable(catalog, "asx").ledger().messages == 6
     assert prove_ledger(table, None, None).holds
 
@@ -149,7 +151,7 @@ def test_a_tag_that_others_overtake_again_and_again_says_so(catalog: Catalog, mo
     def refused(_: Transaction) -> None:
         raise CommitFailedException("updated by another process")
 
-    monkeypatch.setattr(day_tagging.Table, "transaction", lambda table: _Refused(table, refused))
+    monkeypatch.setattr(day_tagging, "TableTransaction", lambda table: _Refused(table, refused))
     with pytest.raises(CatalogUnavailable, match=r"asx\.raw_trades: the end of 2014-03-10 was not tagged"):
         tag_day(catalog, "asx", "raw_trades", MONDAY)
 
@@ -172,7 +174,9 @@ def test_a_table_of_an_earlier_version_gets_the_properties_that_it_lacks_and_kee
     with catalog.load_table(TABLE).transaction() as earlier:
         earlier.remove_properties("commit.manifest.target-size-bytes")
         earlier.set_properties({"write.metadata.previous-versions-max": "20"})
-    maintained(catalog, feed, MONDAY)
+    said = maintenance_figures(maintained(catalog, feed, MONDAY))
+    assert said["properties_set"] == {"raw_trades": {"commit.manifest.target-size-bytes": "65536"}}
+    assert maintenance_figures(maintained(catalog, feed, MONDAY))["properties_set"] == {}
     properties = catalog.load_table(TABLE).properties
     assert properties["commit.manifest.target-size-bytes"] == "65536"
     assert properties["write.metadata.previous-versions-max"] == "20"
@@ -187,7 +191,7 @@ def test_the_command_shows_what_there_is_to_do_and_then_does_it(settings: Settin
     done = json.loads(k2(settings, *ask).stdout)
     assert (done["files_before"], done["files_after"], done["rows_rewritten"]) == (3, 1, 9)
     shown = k2(settings, *ask[:-1], "--dry-run").stdout
-    assert "files to replace  0" in shown
+    assert re.search(r"files to replace +0\n", shown)
 
 
 def test_sql_shows_the_tables_as_they_were_at_the_end_of_a_day(

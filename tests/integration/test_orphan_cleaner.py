@@ -175,10 +175,14 @@ def test_a_look_changes_nothing(catalog: Catalog) -> None:
     commit(catalog, 0, 3)
     uncommitted(catalog, 3, 6)
     before = files(catalog)
+    root = Path(catalog.load_table(TABLE).location().removeprefix("file://"))
+    changed = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
     found = OrphanCleaner(catalog, FLOOR).look(*TABLE)
     assert found is not None
     assert found.resting
     assert files(catalog) == before
+    # A directory's time tells of a file that was made and deleted again.
+    assert {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]} == changed
     assert not TableStorage(catalog.load_table(TABLE)).exists(MARKS)
 
 

@@ -366,3 +366,25 @@ def test_a_table_of_another_version_is_refused_by_its_column(catalog: Catalog) -
     catalog.create_table(("asx", "raw_trades"), older)
     with pytest.raises(TableMismatch, match=r"asx\.raw_trades, column price: found decimal128\(18, 8\)"):
         RawTable(catalog, "asx").commit(delivery(0, 3))
+
+
+def test_a_table_that_was_dropped_between_write_and_commit_is_made_anew_with_the_rows(catalog: Catalog) -> None:
+    table = RawTable(catalog, "asx")
+    table.commit(delivery(0, 3))
+    written = table.write(delivery(3, 6))
+    catalog.drop_table(("asx", "raw_trades"))
+    commit = table.commit_written([written])
+    assert offsets(table) == [3, 4, 5]
+    assert list(commit.batch.covered) == list(table.ledger().covered) == [OffsetRange("t", 0, 3, 6)]
+
+
+def test_a_table_that_was_dropped_and_made_anew_by_another_between_write_and_commit_has_the_rows_of_both(
+    catalog: Catalog,
+) -> None:
+    table, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    table.commit(delivery(0, 3))
+    written = table.write(delivery(3, 6))
+    catalog.drop_table(("asx", "raw_trades"))
+    other.commit(delivery(10, 12))
+    table.commit_written([written])
+    assert offsets(table) == [3, 4, 5, 10, 11]

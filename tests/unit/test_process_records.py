@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -51,3 +52,18 @@ def test_a_process_that_ended_is_not_running_even_before_it_is_reaped() -> None:
     assert not record.is_running()
     process.wait()
     assert not record.is_running()
+
+
+def test_a_copied_record_is_not_taken_for_a_process_of_the_copy(tmp_path: Path) -> None:
+    record = ProcessRecord.of(os.getpid(), ["k2", "up"])
+    record.save(tmp_path / "original" / "run" / "kafka.json")
+    shutil.copytree(tmp_path / "original", tmp_path / "copy")
+    assert read_record(tmp_path / "copy" / "run" / "kafka.json") is None
+    assert read_record(tmp_path / "original" / "run" / "kafka.json") == record
+
+
+def test_a_record_of_a_home_that_was_moved_is_still_its_own(tmp_path: Path) -> None:
+    record = ProcessRecord.of(os.getpid(), ["k2", "up"])
+    record.save(tmp_path / "original" / "run" / "kafka.json")
+    (tmp_path / "original").rename(tmp_path / "moved")
+    assert read_record(tmp_path / "moved" / "run" / "kafka.json") == record
