@@ -13,7 +13,7 @@ CLEANINGS = "k2.cleanings"
 """The table property that counts how often files were deleted.
 
 It is raised before they are, by a commit that is refused if anyone else committed since the look. So whoever is about
-to commit files that were written earlier is refused, or sees the new count and writes them anew (#055): the cleaner and
+to commit files that were written earlier is refused, or sees the new count and writes them anew (#054): the cleaner and
 a commit need no clock to agree.
 """
 

@@ -1,4 +1,4 @@
-"""Decides what becomes of a catalog's tables when their home has been moved or copied to another place (#056)."""
+"""Decides what becomes of a catalog's tables when their home has been moved or copied to another place (#055)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

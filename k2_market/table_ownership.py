@@ -1,4 +1,4 @@
-"""Decides which tables a catalog may write to: those that lie in its warehouse and bear no other catalog's mark (#054).
+"""Decides which tables a catalog may write to: those that lie in its warehouse and bear no other catalog's mark (#053).
 
 Two catalogs that name the same files destroy each other's: each expires, compacts and deletes what the other still
 needs. A copied home is the usual case, since a catalog holds absolute paths.

@@ -4,7 +4,7 @@ Safe beside ingestion, builds and readers, however long any of them stands still
 (``k2_market.orphan_files``). Files are listed before the table is loaded, so that what a commit in between brought is
 known to be referred to. Before it deletes, a look commits that it is about to, on the very table that it has looked at.
 Whoever has loaded the table before that can't commit any more; whoever loads it later sees that its files may be gone,
-and writes them anew (``table_layout``). No clock has to be right for that, but for readers of expired snapshots (#055).
+and writes them anew (``table_layout``). No clock has to be right for that, but for readers of expired snapshots (#054).
 """
 
 from collections.abc import Callable
