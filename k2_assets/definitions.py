@@ -22,7 +22,7 @@ from k2_resources.alert_sink import AlertSinkResource  # noqa: E402
 from k2_resources.disk_use import data_paths  # noqa: E402
 from k2_resources.iceberg_resource import IcebergCatalogResource  # noqa: E402
 from k2_resources.kafka_resource import KafkaResource  # noqa: E402
-from k2_resources.schema_registry import SchemaRegistryResource  # noqa: E402
+from k2_resources.registry_resource import SchemaRegistryResource  # noqa: E402
 from k2_resources.settings import Settings  # noqa: E402
 from k2_sensors.alerts import build_alert_sensors  # noqa: E402
 from k2_sensors.awaited_day_sensor import awaited_day_sensor  # noqa: E402

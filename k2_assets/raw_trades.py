@@ -34,7 +34,7 @@ from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import RawView
-from k2_resources.schema_registry import SchemaRegistryResource
+from k2_resources.registry_resource import SchemaRegistryResource
 from k2_resources.structured_logging import correlation
 from k2_resources.topic_reader import OffsetsGone
 

@@ -4,8 +4,8 @@ import dagster as dg
 from pyiceberg.catalog import Catalog
 
 from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.raw_table import RawTable
+from k2_resources.shared_clients import shared_catalog
 
 
 class IcebergCatalogResource(dg.ConfigurableResource[Catalog]):
@@ -15,8 +15,8 @@ class IcebergCatalogResource(dg.ConfigurableResource[Catalog]):
     warehouse: str
 
     def catalog(self) -> Catalog:
-        """The catalog itself."""
-        return open_catalog(self.uri, self.warehouse)
+        """Give the process's catalog itself."""
+        return shared_catalog(self.uri, self.warehouse)
 
     def raw_table(self, feed: str, name: str = "raw_trades") -> RawTable:
         """A raw table, with its ledger."""

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from k2_resources.kafka_topics import KafkaTopics
+from k2_resources.shared_clients import shared_topics
 from k2_resources.topic_reader import TopicReader
 
 
@@ -12,8 +13,8 @@ class KafkaResource(dg.ConfigurableResource[KafkaTopics]):
     bootstrap_servers: str
 
     def topics(self) -> KafkaTopics:
-        """A client that asks about topics."""
-        return KafkaTopics(self.bootstrap_servers)
+        """Give the process's client that asks about topics."""
+        return shared_topics(self.bootstrap_servers)
 
     def reader(self, topic: str, group: str) -> TopicReader:
         """A reader of one topic's offset ranges; ``group`` is named to the broker for monitoring alone."""

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import dagster as dg
 import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -253,16 +252,6 @@ def _avro(answer: Schema) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _Unusable(f"is not JSON that can be read ({type(error).__name__})") from error
-
-
-class SchemaRegistryResource(dg.ConfigurableResource[SchemaRegistry]):
-    """Hands out the schema registry at ``url``."""
-
-    url: str
-
-    def registry(self) -> SchemaRegistry:
-        """A new client of the registry."""
-        return SchemaRegistry(self.url)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -29,7 +29,8 @@ from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import TableRolledBack
-from k2_resources.schema_registry import SchemaRegistry, SchemaRegistryResource, SchemaUnavailable
+from k2_resources.registry_resource import SchemaRegistryResource
+from k2_resources.schema_registry import SchemaRegistry, SchemaUnavailable
 from k2_resources.structured_logging import get_logger
 from k2_sensors.bounded_questions import Door
 from k2_sensors.run_records import carried, failed_ingests, ingests_in_flight

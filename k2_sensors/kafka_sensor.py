@@ -32,7 +32,7 @@ from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_view import RawView
-from k2_resources.schema_registry import SchemaRegistryResource
+from k2_resources.registry_resource import SchemaRegistryResource
 from k2_sensors.day_records import rows_reported
 from k2_sensors.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, not_run_yet, plan_tags
 from k2_sensors.unreported_commits import ReportedDays, report_unreported

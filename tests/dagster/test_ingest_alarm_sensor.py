@@ -44,7 +44,8 @@ from k2_resources.kafka_resource import KafkaResource
 from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
 from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import RegistryUnavailable, SchemaRegistry, SchemaRegistryResource
+from k2_resources.registry_resource import SchemaRegistryResource
+from k2_resources.schema_registry import RegistryUnavailable, SchemaRegistry
 from k2_resources.settings import Settings
 from k2_sensors import ingest_alarms
 from k2_sensors.ingest_alarms import build_ingest_alarm_sensor

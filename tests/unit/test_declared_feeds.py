@@ -19,6 +19,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A home, and feeds of which one has no calendar and one is no TOML."""
     feeds = tmp_path / "feeds"
     feeds.mkdir()
+    (tmp_path / "home").mkdir()
     tase = SIM.replace('"sim"', '"tase"', 1).replace(".sim", ".tase").replace("XNYS", "XTAE")
     (feeds / "tase.toml").write_text(tase, encoding="utf-8")
     (feeds / "broken.toml").write_text("name = ", encoding="utf-8")
