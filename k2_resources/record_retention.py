@@ -1,4 +1,4 @@
-"""Removes Dagster's records of runs that ended long ago: the run, its events, its captured output.
+"""Removes Dagster's records of runs that ended long ago (#057): the run, its events, its captured output.
 
 Kept whatever their age are runs under way, and the runs that made or checked a day last: the UI reads them, and so do
 the checks that hold a day against others.
