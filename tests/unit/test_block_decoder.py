@@ -71,6 +71,15 @@ def reason(value: bytes | None, writers: dict[int, Any] = WRITERS) -> str:
     return dead["reject_reason"]
 
 
+def test_ids_and_symbols_come_without_white_space_and_condition_codes_one_by_one():
+    said = {"trade_id": " y1\u00a0", "symbol": "\u3000币安 ", "corrects_trade_id": "\ty0\ufeff", "exchange": " ASX\n"}
+    plain, spaced = rows([message(trade()), message(trade(**said, conditions=["12, 37|XT", " ", "Z"]))])
+
+    found = [spaced[name] for name in ("trade_id", "symbol", "corrects_trade_id", "exchange")]
+    assert found == ["y1", "币安", "y0", "ASX"]
+    assert (plain["conditions"], spaced["conditions"]) == (["XT"], ["12", "37", "XT", "Z"])
+
+
 def test_a_trade_becomes_a_row_with_every_column():
     (row,) = rows([message(trade(corrects_trade_id="t-0", action="CORRECT"))])
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from market_rows import MIDNIGHT, Row, at, message, raw_table
 
@@ -60,6 +60,7 @@ def test_the_check_of_prices_looks_at_quantities_alone_where_prices_may_be_any()
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 4), st.integers(0, 200)), min_size=1, max_size=12))
+@example([(-1, 1, 0), (0, 1, 0)])  # a half of the last place below zero
 def test_bars_of_prices_of_any_sign_are_those_of_the_recomputation(drawn: list[tuple[int, int, int]]) -> None:
     rows = [
         message(n, exchange_timestamp=at(seconds), price=Decimal(price) / 10**10, quantity=Decimal(quantity))
