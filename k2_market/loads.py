@@ -177,12 +177,18 @@ def judge(files: Iterable[LoadedFile], loads: Sequence[Load]) -> Judgement:
     refusals: list[str] = []
     remarks: list[str] = []
     before = [(load, file) for load in loads if _stands(load) for file in load.files if file.rows]
+    contents: dict[str, tuple[Load, LoadedFile]] = {}
+    days_before: _DaysBefore = {}
+    for number, (load, earlier) in enumerate(before):
+        contents.setdefault(earlier.content_hash, (load, earlier))
+        for each in earlier.days:
+            days_before.setdefault((each.day, each.rows_hash), []).append((number, each.ids_hash))
     for file in files:
-        same = next((found for found in before if found[1].content_hash == file.content_hash), None)
+        same = contents.get(file.content_hash)
         if same is not None and file.rows:
             refusals.append(f"{file.name}: has the content of {_named(*same)}")
             continue
-        doubled, alike = _days_before(file, before)
+        doubled, alike = _days_loaded_before(file, before, days_before)
         for (load, other), days in doubled:
             refusals.append(
                 f"{file.name}: its {sum(day.rows for day in days):,} rows of {_listed(days)} are those of "
@@ -196,21 +202,21 @@ def judge(files: Iterable[LoadedFile], loads: Sequence[Load]) -> Judgement:
     return Judgement(tuple(refusals), tuple(remarks))
 
 
+_DaysBefore = dict[tuple[date, str], list[tuple[int, str]]]
+"""Which files, by their place among those before, had a day's rows, and the hash of the ids that they had there."""
+
 _FilesBefore = list[tuple[tuple[Load, LoadedFile], list[DayOfRows]]]
 
 
-def _days_before(file: LoadedFile, before: Sequence[tuple[Load, LoadedFile]]) -> tuple[_FilesBefore, _FilesBefore]:
+def _days_loaded_before(
+    file: LoadedFile, before: Sequence[tuple[Load, LoadedFile]], days_before: _DaysBefore
+) -> tuple[_FilesBefore, _FilesBefore]:
     """The days of a file whose rows are there under other ids, and those that are there under the same."""
     doubled: dict[int, list[DayOfRows]] = {}
     alike: dict[int, list[DayOfRows]] = {}
     for day in file.days:
-        found = [
-            (number, other)
-            for number, (_, earlier) in enumerate(before)
-            for other in earlier.days
-            if (other.day, other.rows_hash) == (day.day, day.rows_hash)
-        ]
-        same = [number for number, other in found if other.ids_hash == day.ids_hash]
+        found = days_before.get((day.day, day.rows_hash), [])
+        same = [number for number, ids_hash in found if ids_hash == day.ids_hash]
         if same:
             alike.setdefault(same[0], []).append(day)
         elif found:
