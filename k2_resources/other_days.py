@@ -14,6 +14,8 @@ from k2_market.cross_day import Settled, TradeKey, settle
 from k2_market.day_builds import AMENDMENT_REACH
 from k2_market.feed import IdScope
 from k2_market.id_scopes import columns_with_scope, ids_as_sent, named_by_symbol, once_in_feed
+from k2_market.ledger import PROPERTY
+from k2_market.ledger_claims import ledger_claims
 from k2_market.symbol_parts import symbol_parts
 from k2_market.table_schemas import PARTITION_COLUMN
 from k2_market.trade_cleaning import COLUMNS_READ, unmatched_amendments
@@ -39,7 +41,7 @@ def settled_parts(
     other_days = OtherDays(view, scope)
     reaching = other_days.reaching(day, later)
     read = named_by_symbol(reader.read_day_compactly(day, *columns_with_scope(COLUMNS_READ, scope)), scope)
-    once = once_in_feed(read.select(COLUMNS_READ), scope, tuple(view.ledger.topic_names))
+    once = once_in_feed(read.select(COLUMNS_READ), scope, _topics_of(view))
     left_out, ids = once.left_out, once.ids
     for messages, *others in symbol_parts(once.rows, *beside):
         settled = settle(messages, reaching, partial(other_days.holders, day))
@@ -117,7 +119,7 @@ class OtherDays:
             COLUMNS_READ,
         )
         together = pa.concat_tables([amendments, own])
-        unmatched = unmatched_amendments(together, tuple(self._view.ledger.topic_names))
+        unmatched = unmatched_amendments(together, _topics_of(self._view))
         held = self.holders(later, set(unmatched.named))
         about = [row for row, named in zip(unmatched.rows, unmatched.named, strict=True) if held.get(named) == day]
         return together.take(pa.array(about, pa.int64()))
@@ -132,6 +134,11 @@ class OtherDays:
         with in_words(".".join(table.name()), "reading cancels and corrections of"):
             found = table.scan(row_filter=live, selected_fields=read).to_arrow()
         return named_by_symbol(found.select(schema.names).cast(schema), self._scope).select(list(columns))
+
+
+def _topics_of(view: RawView) -> tuple[str, ...]:
+    """The ids of the topics that fed a table, the oldest first; also at a snapshot that its ledger has gone beyond."""
+    return () if view.table is None else tuple(ledger_claims(view.table.properties.get(PROPERTY)).topic_names)
 
 
 def _all_of(*filters: BooleanExpression) -> BooleanExpression:
