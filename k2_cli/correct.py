@@ -28,13 +28,13 @@ def correct(
 
     from k2_cli.amendment_request import decimal_of, named_trade, sent_line
     from k2_cli.declared_feeds import usable_feed
+    from k2_cli.existing_home import settings_of_home
     from k2_cli.loading import Loading
     from k2_resources.event_counts import keep_counts
-    from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
     values = {name: decimal_of(name, text) for name, text in (("price", price), ("quantity", quantity))}
-    settings = Settings.load()
+    settings = settings_of_home()
     configure_logging("correct", settings)
     keep_counts(settings)
     named = named_trade(symbol, trade_id, day, exchange)

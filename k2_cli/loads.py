@@ -19,12 +19,12 @@ def loads(
     import json
 
     from k2_cli.declared_feeds import usable_feed
+    from k2_cli.existing_home import settings_of_home
     from k2_cli.load_table import as_plain, load_table
     from k2_resources.load_records import LoadRecords
-    from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
-    settings = Settings.load()
+    settings = settings_of_home()
     configure_logging("loads", settings)
     found = LoadRecords(settings.bootstrap_servers, usable_feed(settings, feed)).read()
     if as_json:

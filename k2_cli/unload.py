@@ -21,12 +21,12 @@ def unload(
     from datetime import UTC, datetime
 
     from k2_cli.declared_feeds import usable_feed
+    from k2_cli.existing_home import settings_of_home
     from k2_cli.loading import Loading
     from k2_resources.event_counts import keep_counts
-    from k2_resources.settings import Settings
     from k2_resources.structured_logging import configure_logging
 
-    settings = Settings.load()
+    settings = settings_of_home()
     configure_logging("unload", settings)
     keep_counts(settings)
     taken_back = Loading(settings, usable_feed(settings, feed)).unload(load_id, datetime.now(UTC))
