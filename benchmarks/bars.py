@@ -125,7 +125,7 @@ def k2_bars_checks(directory: str) -> int:
     """The checks of all published bars."""
     trades = _reader(directory, "trades")
     for interval in BAR_INTERVALS:
-        found = bar_findings(interval, _reader(directory, interval.table), trades, TRADING_DAY)
+        found = bar_findings(simulated_feed(), interval, _reader(directory, interval.table), trades, TRADING_DAY)
         assert all(finding.passed for finding in found), found
     return len(BAR_INTERVALS)
 

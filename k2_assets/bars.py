@@ -141,21 +141,22 @@ def build_minute_bars(source: BarsSource, day: date, staged: StagedDay) -> Built
     bars = minute_bars(read, TradingCalendar.of(feed).grid_start(day), kept_back.append)
     staged.add(bars)
     metadata = _described(source, MINUTE, bars, day, kept_back)
-    return BuiltDay((bar_invariants(bars),), metadata, source.builds.get(day))
+    return BuiltDay((bar_invariants(bars, feed.price.may_be),), metadata, source.builds.get(day))
 
 
 def build_rolled_up(
     source: BarsSource, trades: DayReader, interval: BarInterval, day: date, staged: StagedDay
 ) -> BuiltDay:
     """Make a day's bars of an interval from its published one-minute bars; 1d is held to the trades themselves."""
-    calendar = TradingCalendar.of(source.feed_of(day))
+    feed = source.feed_of(day)
+    calendar = TradingCalendar.of(feed)
     read = source.reader.read_day_compactly(day)
     start = calendar.day_start(day) if interval is DAY else calendar.grid_start(day)
     kept_back: list[BarOverflowError] = []
     bars = roll_up(read, interval, start, calendar.day_end(day), kept_back.append)
     staged.add(bars)
     identity = (roll_up_identity(bars, trades.read_day_compactly(day, *COMPARED_TRADES)),) if interval is DAY else ()
-    findings = (bar_invariants(bars), *identity)
+    findings = (bar_invariants(bars, feed.price.may_be), *identity)
     return BuiltDay(findings, _described(source, interval, bars, day, kept_back), source.builds.get(day))
 
 

@@ -31,13 +31,13 @@ from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
 from k2_market.trade_rules import (
     COLUMNS_JUDGED,
     COMPLETE_AGAINST_RAW,
-    PRICES_POSITIVE,
     TRADES_IN_ORDER,
     UNIQUE_TRADES,
     UNMATCHED_AMENDMENTS,
     Judgement,
     TradeRule,
     inside_session_rule,
+    prices_positive_rule,
 )
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.arrow_memory import arrow_from_system
@@ -61,7 +61,7 @@ TRADE_CHECKS = {
     "complete_against_raw": "Every live trade of the raw rows is there, and nothing else.",
     "unmatched_amendments": "Every cancel and correction names a trade that the day, or a day before it, reports.",
     "trades_in_order": "The order of each symbol's trades, which decides open and close, is that of the market.",
-    "prices_positive": "No trade has a price of zero or less, or a quantity below zero.",
+    "prices_positive": "No trade has a price that its feed may not have, or a quantity below zero.",
     "inside_session": "Trades that set prices lie in the exchange's session.",
     "price_jumps": "No price leaves those around it and comes back.",
     "price_band": "Prices are of the scale of the day before.",
@@ -138,7 +138,9 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
         run_days = days_materialized(context, asset)
         made_from = said_of_days(context, asset, run_days, RAW_SNAPSHOT)
         raw = _raw_days(iceberg.raw_table(feed.name, RAW_TRADES).view(), made_from)
-        trades, builds = iceberg.day_table(feed.name, TRADES).reader_and_builds(run_days)
+        table = iceberg.day_table(feed.name, TRADES)
+        trades, builds = table.reader_and_builds(run_days)
+        rules = table.rules()
         daily = iceberg.day_table(feed.name, DAY.table)
         shares: dict[date, float] = {}
         findings = {}
@@ -146,7 +148,7 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
             of_day = TradesOfDay(
                 raw[day], trades, builds.get(day), closes_before(daily, day), _usual(context, asset, day, shares)
             )
-            findings[day] = trade_findings(feed, of_day, day)
+            findings[day] = trade_findings(feed_of_build(feed, of_day.build, rules), of_day, day)
             shares[day] = _share(findings[day])
         yield from checked(context, asset, findings, BLOCKING)
 
@@ -218,7 +220,7 @@ def _bar_checks_of(feed: Feed, days: dg.DailyPartitionsDefinition, interval: Bar
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         run_days = days_materialized(context, asset)
         bars, trades = (iceberg.day_table(feed.name, name).reader(run_days) for name in (interval.table, TRADES))
-        findings = {day: bar_findings(interval, bars, trades, day) for day in run_days}
+        findings = {day: bar_findings(feed, interval, bars, trades, day) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
 
     return bars_checks
@@ -240,7 +242,7 @@ def raw_findings(feed: Feed, view: RawView, reader: DayReader, day: date) -> tup
             verified,
             offsets_reconcile(day, rows, view.rows, view.ledger, view.all_offsets),
             dead_letters(rows),
-            duplicate_messages(rows),
+            duplicate_messages(rows, scope=feed.ids.unique_within),
             sequence_gaps(rows, feed.sequence.scope),
         )
     except (K2Error, OSError, pa.ArrowException) as error:
@@ -294,12 +296,18 @@ class TradesOfDay:
     usual_shares: Sequence[float] = ()
 
 
+def feed_of_build(feed: Feed, build: DayBuild | None, rules: Mapping[str, BuildRules]) -> Feed:
+    """Give a feed as its file was when a day was built, where that is known: the day is held against those rules."""
+    kept = None if build is None else rules.get(build.rules)
+    return feed if kept is None else kept.applied_to(feed)
+
+
 def trade_findings(feed: Feed, found: TradesOfDay, day: date) -> tuple[Finding, ...]:
     """Apply the rules to a day's published trades."""
     judgement = Judgement(trade_rules(feed, day, found.closes, found.usual_shares))
     later = [] if found.build is None else [other for other in found.build.others if other > day]
     published = found.trades.read_day_compactly(day, *COLUMNS_JUDGED)
-    for settled, rows in settled_parts(*found.raw, day, later, published):
+    for settled, rows in settled_parts(*found.raw, day, later, feed.ids.unique_within, published):
         judgement.see(settled.messages, rows)
     return judgement.findings()
 
@@ -313,7 +321,7 @@ def trade_rules(
         COMPLETE_AGAINST_RAW,
         UNMATCHED_AMENDMENTS,
         TRADES_IN_ORDER,
-        PRICES_POSITIVE,
+        prices_positive_rule(feed.price.may_be),
         _in_session(feed, day),
         PRICE_JUMPS,
         price_band_rule(closes),
@@ -321,10 +329,15 @@ def trade_rules(
     )
 
 
-def bar_findings(interval: BarInterval, bars: DayReader, trades: DayReader, day: date) -> tuple[Finding, ...]:
+def bar_findings(
+    feed: Feed, interval: BarInterval, bars: DayReader, trades: DayReader, day: date
+) -> tuple[Finding, ...]:
     """What the rules say of a day's published bars."""
     rows = bars.read_day(day)
-    of_all = (bar_invariants(rows), bars_complete(interval, rows, partial(trades.read_day_compactly, day)))
+    of_all = (
+        bar_invariants(rows, feed.price.may_be),
+        bars_complete(interval, rows, partial(trades.read_day_compactly, day)),
+    )
     if interval is DAY:
         return *of_all, roll_up_identity(rows, trades.read_day_compactly(day, *COMPARED_TRADES))
     return of_all

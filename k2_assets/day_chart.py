@@ -92,7 +92,7 @@ def _draw_busiest(figure: Figure, bars: pl.DataFrame, zone: tzinfo) -> None:
     for symbol, colour in zip(busiest, _LINES, strict=False):
         own = bars.filter(pl.col("symbol") == symbol)
         first = own["open"][0]
-        change = [0.0, *((own["close"] / first - 1) * 100)]
+        change = [0.0, *(_change(close, first) for close in own["close"])]
         # A price stands until the next one.
         times, standing = [own["start"][0], *own["end"], day_end], [*change, change[-1]]
         above.plot(times, standing, drawstyle="steps-post", color=colour, linewidth=1.2)
@@ -135,7 +135,7 @@ def _draw_symbols(figure: Figure, bars: pl.DataFrame) -> None:
     for row, symbol in enumerate(shown):
         own = bars.filter(pl.col("symbol") == symbol)
         first, last = own["open"][0], own["close"][-1]
-        lowest, highest, change = ((value / first - 1) * 100 for value in (own["low"].min(), own["high"].max(), last))
+        lowest, highest, change = (_change(value, first) for value in (min(own["low"]), max(own["high"]), last))
         colour = _UP if change >= 0 else _DOWN
         axes.plot([lowest, highest], [row, row], color=colour, linewidth=1.2, solid_capstyle="butt")
         axes.barh(row, change, height=0.55, color=colour)
@@ -157,6 +157,14 @@ def _draw_symbols(figure: Figure, bars: pl.DataFrame) -> None:
     _dress(axes, grid="x")
     which = f"the {len(shown)} busiest of {len(symbols):,} symbols" if len(symbols) > len(shown) else "every symbol"
     _note(axes, f"change from open, {which}; beside it the last price and the turnover")
+
+
+def _change(price: float, first: float) -> float:
+    """Give the change since the first price in per cent of its size: a rise from below zero is a rise.
+
+    Where the first price is zero it is in hundredths of a unit.
+    """
+    return (price - first) / (abs(first) or 1.0) * 100
 
 
 def _two_panels(figure: Figure, zone: tzinfo) -> tuple[Axes, Axes]:

@@ -17,7 +17,7 @@ from k2_market.build_rules import BuildRules, rules_of_build
 from k2_market.day_builds import DayBuild, Versions, days_naming
 from k2_market.feed import Feed
 from k2_market.trade_cleaning import clean_day
-from k2_market.trade_rules import COMPLETE_AGAINST_RAW, PRICES_POSITIVE, TRADES_IN_ORDER, UNIQUE_TRADES, Judgement
+from k2_market.trade_rules import COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, UNIQUE_TRADES, Judgement, prices_positive_rule
 from k2_resources.day_reader import DayReader
 from k2_resources.day_table import DayTable
 from k2_resources.iceberg_resource import IcebergCatalogResource
@@ -120,16 +120,19 @@ def build_trades(source: TradesSource, day: date, staged: StagedDay) -> BuiltDay
         staged: Takes the trades.
     """
     rules = source.rules[day]
-    conditions = rules.applied_to(source.feed).conditions
+    feed = rules.applied_to(source.feed)
     topics = tuple(source.raw.ledger.topic_names)
     later = source.naming.get(day, frozenset())
-    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, PRICES_POSITIVE))
+    judgement = Judgement(
+        (UNIQUE_TRADES, COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, prices_positive_rule(feed.price.may_be))
+    )
     parts, about, arrived, sought = [], Counter[date](), Counter[date](), False
-    for (settled,) in settled_parts(source.raw, source.reader, day, later):
-        clean = clean_day(settled.messages, conditions, topic_order=topics)
+    for (settled,) in settled_parts(source.raw, source.reader, day, later, feed.ids.unique_within):
+        clean = clean_day(settled.messages, feed.conditions, topic_order=topics, price_may_be=feed.price.may_be)
         staged.add(clean.trades)
         judgement.see(settled.messages, clean.trades)
-        parts.append((clean.counts, Extent.of(clean.trades, "exchange_timestamp")))
+        counts_of_part = clean.counts.with_repeated(settled.repeated_elsewhere, settled.ids_elsewhere)
+        parts.append((counts_of_part, Extent.of(clean.trades, "exchange_timestamp")))
         about.update(settled.about_other_days)
         arrived.update(settled.from_other_days)
         sought |= settled.sought_in_vain

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from k2_cli.loading import Loading
 from k2_market import source_asx_tickdata, source_csv, source_hitbtc
 from k2_market.avro_schemas import MessageKind
 from k2_market.feed import Feed
@@ -15,7 +16,7 @@ from k2_market.outgoing_messages import trade_messages
 from k2_market.simulated_faults import Fault, PlantedFault, damaged, plant
 from k2_market.source_format import SourceFormat
 from k2_market.source_limits import LONGEST_AHEAD
-from k2_market.source_trade import SourceRows, in_time_order
+from k2_market.source_trade import SourceRows
 from k2_market.trading_calendar import TradingCalendar
 from k2_resources.kafka_topic_creation import ensure_topic
 from k2_resources.schema_registry import SchemaRegistry
@@ -66,9 +67,16 @@ class Produced:
 
 
 def produce_files(
-    settings: Settings, feed: Feed, names: Sequence[str], source_format: SourceFormat, now: datetime
+    settings: Settings,
+    feed: Feed,
+    names: Sequence[str],
+    source_format: SourceFormat,
+    now: datetime,
+    again: bool = False,
 ) -> Produced:
     """Send the trades of some files, merged in time order; none if a row of any file must not be sent.
+
+    The load is recorded (``k2 loads``).
 
     Args:
         settings: Where broker and registry are.
@@ -76,9 +84,12 @@ def produce_files(
         names: Files, directories, patterns.
         source_format: The files' shape.
         now: The present.
+        again: Load files whose content, or rows, were loaded before.
 
     Raises:
         SourceFileError: A file can't be read, or a row of it; nothing was sent.
+        LoadedBefore: A file was loaded before; nothing was sent.
+        LoadError: The load can't be recorded.
         KafkaUnavailable: No broker answered; nothing was sent.
         RegistryUnavailable: The registry did not answer; nothing was sent.
         ProduceError: Some messages were not confirmed.
@@ -87,12 +98,10 @@ def produce_files(
     with correlation(correlation_id):
         paths = find_source_files(names)
         files = [read_file(path, source_format, feed, now) for path in paths]
-        trades = in_time_order(files)
-        _LOGGER.info("files read", feed=feed.name, files=len(files), rows=trades.height)
-        topic = ensure_topic(settings.bootstrap_servers, feed.topics.trades, feed.topics)
-        sent = _producer(settings, feed).send_trades(trades, correlation_id)
         read = tuple((each.file, each.rows.height) for each in files)
-        return _produced(feed, topic.partitions, topic.differences, sent, correlation_id, files=read)
+        _LOGGER.info("files read", feed=feed.name, files=len(files), rows=sum(rows for _, rows in read))
+        loaded = Loading(settings, feed).send_files(files, correlation_id, now, again)
+        return _produced(feed, loaded.partitions, loaded.remarks, loaded.sent, correlation_id, files=read)
 
 
 def produce_simulated_day(

@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2_market.feed import PriceRange
 from k2_market.finding import MAX_EXAMPLES, Finding, Severity
 from k2_market.statements import run_statement
 from k2_market.table_schemas import BarInterval
@@ -15,7 +16,7 @@ COMPARED_TRADES = ("symbol", "trade_order", "price", "quantity", "price_eligible
 """The columns of ``TRADES`` that daily bars are held against."""
 
 
-def bar_invariants(bars: pa.Table) -> Finding:
+def bar_invariants(bars: pa.Table, may_be: PriceRange = PriceRange.POSITIVE) -> Finding:
     """Whether every bar is possible, and no two of a symbol share time.
 
     Numbers: ``bars``, ``broken`` bars, and for each invariant how many bars break it. Examples: a broken bar each,
@@ -23,10 +24,12 @@ def bar_invariants(bars: pa.Table) -> Finding:
 
     Args:
         bars: ``BARS`` of one interval and trading day, in any order.
+        may_be: Which prices the feed may have.
     """
     frame = pl.from_arrow(bars)
     assert isinstance(frame, pl.DataFrame)
-    broken = {name: ~holds.fill_null(False) for name, holds in _INVARIANTS.items()}
+    invariants = _INVARIANTS | (_OF_ANY_PRICE if may_be is PriceRange.ANY else {})
+    broken = {name: ~holds.fill_null(False) for name, holds in invariants.items()}
     judged = frame.sort("symbol", "bar_start", "bar_end").with_columns(**broken)
     wrong = judged.filter(pl.any_horizontal(*broken))
     return Finding(
@@ -167,3 +170,9 @@ _INVARIANTS = {
     "of_one_day": pl.col("trade_date") == pl.col("trade_date").min(),
 }
 """What holds of every bar, by name; of bars sorted by symbol and time."""
+
+_OF_ANY_PRICE = {
+    "prices_positive": pl.lit(True),
+    "sums_not_negative": pl.all_horizontal(pl.col(column) >= 0 for column in _SUMS if column != "notional"),
+}
+"""What holds in their place where prices may be zero or less."""

@@ -160,7 +160,9 @@ def _bars(sums: pl.LazyFrame, width: timedelta, name: str, keep_back: KeepBack |
     # NOTIONAL has the digits of PRICE and QUANTITY together, so units divide into units
     notional, volume = pl.col("notional"), pl.col("priced_volume")
     down, rest = notional // volume, notional % volume
-    half_up = (down + (rest >= volume - rest).cast(pl.Int128)).cast(pl.Int64)
+    # a half goes away from zero, as Decimal's ROUND_HALF_UP has it; the rest of a division is never negative
+    up = pl.when(notional >= 0).then(rest >= volume - rest).otherwise(rest > volume - rest)
+    half_up = (down + up.cast(pl.Int128)).cast(pl.Int64)
     bars = _without_overflow(sums.collect(), name, keep_back).with_columns(
         (pl.col("bar_start") + width).alias("bar_end"),
         pl.when(volume > 0).then(half_up).alias("vwap"),

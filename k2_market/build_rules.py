@@ -28,6 +28,8 @@ _BUILD_KEYS: Mapping[str, Any] = {
     "timezone": True,
     "calendar": True,
     "conditions": True,
+    "price": True,
+    "ids": True,
     "session": {"day_starts": True},
 }
 """The keys of a feed's file that trades and bars depend on, as pydantic names them."""

@@ -30,12 +30,17 @@ class Settled:
         about_other_days: For each earlier day how many cancels and corrections are about trades of it.
         from_other_days: For each later day how many of its cancels and corrections are about trades of this day.
         sought_in_vain: Whether a cancel or correction names a trade that no day within reach reports.
+        repeated_elsewhere: Messages that were left out before, as their ids stand for trades of other symbols
+            (``id_scopes``): of the whole day, in its first part.
+        ids_elsewhere: How many ids those are.
     """
 
     messages: pa.Table
     about_other_days: Mapping[date, int]
     from_other_days: Mapping[date, int]
     sought_in_vain: bool
+    repeated_elsewhere: int = 0
+    ids_elsewhere: int = 0
 
 
 def settle(messages: pa.Table, reaching: Mapping[date, pa.Table], holders: Holders) -> Settled:

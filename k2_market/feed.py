@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from k2_market.errors import FeedFileError, UnknownFeedError
 from k2_market.feed_file_errors import EXPECTED, problems_in_words
 from k2_market.feed_names import is_reserved
+from k2_market.plain_texts import code_fault, split_codes
 
 ALWAYS_OPEN = "24/7"
 """The calendar of an exchange that never closes."""
@@ -67,6 +68,16 @@ def _hours_and_minutes(found: Any) -> time:
     raise ValueError(f"found {found!r}; expected {EXPECTED['session.day_starts']}")
 
 
+def _one_code(code: str) -> str:
+    if split_codes(code) != [code]:
+        raise ValueError(f"{code!r} is not one condition code; expected {EXPECTED['conditions.no_price']}, a code each")
+    fault = code_fault(code)
+    if fault is not None:
+        raise ValueError(fault)
+    return code
+
+
+_Code = Annotated[str, AfterValidator(_one_code)]
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$"), AfterValidator(_not_reserved)]
 _Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 _Model = ConfigDict(frozen=True, extra="forbid")
@@ -97,8 +108,41 @@ class Conditions(BaseModel):
     """
 
     model_config = _Model
-    no_price: frozenset[str] = frozenset()
-    no_volume: frozenset[str] = frozenset()
+    no_price: frozenset[_Code] = frozenset()
+    no_volume: frozenset[_Code] = frozenset()
+
+
+class IdScope(StrEnum):
+    """What a trade id is unique within."""
+
+    SYMBOL = "symbol"
+    VENUE = "venue"
+    FEED = "feed"
+    DAY = "day"
+
+
+class Ids(BaseModel):
+    """How the feed's trades are known."""
+
+    model_config = _Model
+    unique_within: IdScope = IdScope.SYMBOL
+    """``symbol``: a symbol. ``venue``: a symbol and the ``exchange`` of the message. ``feed``: all symbols. ``day``: a
+    symbol and trading day, so that a cancel names no trade of another day."""
+
+
+class PriceRange(StrEnum):
+    """Which prices the feed's trades may have."""
+
+    POSITIVE = "positive"
+    ANY = "any"
+
+
+class Price(BaseModel):
+    """What prices of the feed may be."""
+
+    model_config = _Model
+    may_be: PriceRange = PriceRange.POSITIVE
+    """``any`` where prices of zero and less are real: spreads, power, crude oil of 2020-04-20."""
 
 
 class FeedSession(BaseModel):
@@ -140,6 +184,8 @@ class Feed(BaseModel):
     topics: Topics
     sequence: Sequence = Sequence()
     conditions: Conditions = Conditions()
+    price: Price = Price()
+    ids: Ids = Ids()
     session: FeedSession = FeedSession()
     silence: Silence = Silence()
 

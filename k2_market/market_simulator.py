@@ -233,6 +233,7 @@ def _told(rng: np.random.Generator, messages: pl.DataFrame, trade_date: date, sy
             .otherwise(pl.concat_list("condition")),
             received_timestamp_us=pl.col("time_us") + latency_us,
             attributes=pl.lit(None),
+            exchange=pl.lit(None),
         )
         .select(pl.col(name).cast(dtype) for name, dtype in SOURCE_TRADE.items())
     )

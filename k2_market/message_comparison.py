@@ -6,6 +6,7 @@ own bytes. ``attributes`` are left out for writers that have fields which K2 doe
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,8 @@ _END_OF_TIME_MS = 9_214_646_400_000
 """2262-01-01: a record timestamp from there on is not kept."""
 
 _TEXTS = ("message_id", "trade_id", "symbol", "exchange", "asset_class", "currency", "action", "corrects_trade_id")
+_WITHOUT_SPACE = frozenset({"trade_id", "symbol", "exchange", "currency", "corrects_trade_id"})
+"""The texts that rows have without the white space around them."""
 _NUMBERS = ("exchange_timestamp", "received_timestamp", "trade_date", "sequence_number")
 _PLACES = {"price": 10, "quantity": 8}
 """Decimal places of the raw table's columns."""
@@ -324,13 +327,14 @@ class _Writer:
     def columns(self, records: list[dict[str, Any]]) -> Iterator[tuple[str, pl.Series]]:
         """What the rows of some messages must hold, column by column, in ``_plain`` numbers."""
         for name in _TEXTS:
-            yield name, self._column(name, records, pl.String)
+            made = _without_space_around if name in _WITHOUT_SPACE else None
+            yield name, self._column(name, records, pl.String, made)
         for name in _NUMBERS:
             yield name, self._column(name, records, pl.Int64)
         for name in _PLACES:
             yield name, self._column(name, records, pl.Int64, self._units(name))
         yield "side", self._column("side", records, pl.String, _known_side)
-        yield "conditions", self._column("conditions", records, pl.List(pl.String))
+        yield "conditions", self._column("conditions", records, pl.List(pl.String), _codes)
 
     def attributes(self, records: list[dict[str, Any]]) -> list[dict[str, str] | None]:
         """The attributes that the messages say."""
@@ -356,6 +360,19 @@ class _Writer:
         return lambda digits: int.from_bytes(digits, "big", signed=True) * factor
 
 
+def _codes(said: list[str] | None) -> list[str] | None:
+    """Take condition codes apart as rows have them."""
+    return None if said is None else [code for each in said for code in _BETWEEN_CODES.split(each) if code]
+
+
+def _without_space_around(said: str) -> str:
+    return said.strip(_SPACE)
+
+
+_SPACE = "".join(map(chr, (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200C)))) + (
+    "\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+)
+_BETWEEN_CODES = re.compile("[" + re.escape(_SPACE + ",;|/\\:+&\uff0c\u3001\uff1b\uff5c") + "]+")
 _DEFAULTS: Mapping[str, Any] = {each["name"]: each.get("default") for each in TRADE["fields"]}
 _SIDES = frozenset({"BUY", "SELL", "SELL_SHORT", "UNKNOWN"})
 

@@ -73,11 +73,12 @@ def trade_messages(trades: pl.DataFrame, feed: Feed, schema_id: int) -> Outgoing
 
 def _records(trades: pl.DataFrame, feed: Feed) -> Iterator[dict[str, Any]]:
     """A record a trade, its values as they stand on the wire; all fields of ``TRADE``, in its order."""
-    same = {"exchange": feed.exchange, "asset_class": feed.asset_class.value, "currency": feed.currency}
+    same = {"asset_class": feed.asset_class.value, "currency": feed.currency}
     columns = {
         "message_id": _message_ids(trades, feed),
         "trade_id": trades["trade_id"].to_list(),
         "symbol": trades["symbol"].to_list(),
+        "exchange": trades["exchange"].fill_null(feed.exchange).to_list(),
         "exchange_timestamp": trades["exchange_timestamp_us"].to_list(),
         "trade_date": trades["trade_date"].to_physical().to_list(),
         "price": _decimal_bytes(trades["price"]),
@@ -99,7 +100,9 @@ def _records(trades: pl.DataFrame, feed: Feed) -> Iterator[dict[str, Any]]:
 
 def _message_ids(trades: pl.DataFrame, feed: Feed) -> list[str]:
     parts = [pl.col(name).cast(pl.String).fill_null("") for name in _MESSAGE_IDENTITY]
-    texts = trades.select(pl.concat_str(pl.lit(feed.name), *parts, separator="\x1f")).to_series().to_list()
+    venue = pl.concat_str(pl.lit("\x1f"), "exchange").fill_null("")
+    whole = pl.concat_str(pl.concat_str(pl.lit(feed.name), *parts, separator="\x1f"), venue)
+    texts = trades.select(whole).to_series().to_list()
     return [blake2b(text.encode(), digest_size=_MESSAGE_ID_BYTES).hexdigest() for text in texts]
 
 

@@ -6,10 +6,12 @@ and what was found, so that the memory does not grow with the day as its rows do
 None of them makes bars wrong, since cleaning deals with what they find; all of them are reason to look at the feed.
 """
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from k2_market.day_batches import DayBatches, compact_frames, frames, plain
-from k2_market.feed import SequenceScope
+from k2_market.feed import IdScope, SequenceScope
 from k2_market.finding import MAX_EXAMPLES, Example, Finding, Severity
 from k2_market.repeated_keys import any_repeated, digest, rows_sharing_a_key
 from k2_market.sequences import missing_ranges
@@ -24,7 +26,13 @@ ROWS_AT_ONCE = 500_000
 _PLACE = ("kafka_topic_id", "kafka_partition", "kafka_offset")
 _CONTENT = ("exchange_timestamp", "price", "quantity", "side", "conditions", "currency")
 _REPORTED = ("symbol", "trade_id", "action", "reject_reason")
-_KEY = ("symbol", "trade_id")
+_KEYS = {
+    IdScope.SYMBOL: ("symbol", "trade_id"),
+    IdScope.VENUE: ("symbol", "exchange", "trade_id"),
+    IdScope.FEED: ("trade_id",),
+    IdScope.DAY: ("symbol", "trade_id"),
+}
+"""The columns by which messages of one day are known to report one trade."""
 
 
 def dead_letters(day: DayBatches) -> Finding:
@@ -56,11 +64,12 @@ def dead_letters(day: DayBatches) -> Finding:
     )
 
 
-def duplicate_messages(day: DayBatches, rows_at_once: int = ROWS_AT_ONCE) -> Finding:
+def duplicate_messages(day: DayBatches, rows_at_once: int = ROWS_AT_ONCE, scope: IdScope = IdScope.SYMBOL) -> Finding:
     """Whether every trade was reported once.
 
     Args:
         day: The day's rows; first their keys are read, then all of the rows that may repeat one another.
+        scope: What trade ids are unique within.
         rows_at_once: Of so many such rows about are compared at once.
 
     Only ``NEW`` messages with a trade_id can be told to repeat one another.
@@ -68,9 +77,10 @@ def duplicate_messages(day: DayBatches, rows_at_once: int = ROWS_AT_ONCE) -> Fin
     with differing content). Examples: an id each, conflicting ones first, with the places of its first and last
     message.
     """
-    suspects = _repeated_digests(day)
+    key = _KEYS[scope]
+    suspects = _repeated_digests(day, key)
     parts = 1 + len(suspects) // rows_at_once
-    found = [_repeated_in(day, suspects.filter(suspects % parts == part).unique()) for part in range(parts)]
+    found = [_repeated_in(day, key, suspects.filter(suspects % parts == part).unique()) for part in range(parts)]
     ids = pl.concat(each for each, _ in found).sort(
         [pl.col("conflicting"), pl.col("symbol"), pl.col("trade_id")], descending=[True, False, False]
     )
@@ -81,7 +91,12 @@ def duplicate_messages(day: DayBatches, rows_at_once: int = ROWS_AT_ONCE) -> Fin
         passed=ids.is_empty(),
         severity=Severity.WARN,
         description=f"{repeated - ids.height} messages repeat {ids.height} trades; "
-        f"{conflicting} ids stand for differing trades.",
+        f"{conflicting} ids stand for differing trades, of which one is kept"
+        + (
+            f"; the feed's file says that ids are unique within a {scope} ([ids] unique_within)."
+            if conflicting
+            else "."
+        ),
         numbers={
             "duplicates": repeated - ids.height,
             "repeated_ids": ids.height,
@@ -137,39 +152,45 @@ def sequence_gaps(day: DayBatches, scope: SequenceScope) -> Finding:
     )
 
 
-def _repeated_digests(day: DayBatches) -> pl.Series:
+def _repeated_digests(day: DayBatches, key: Sequence[str]) -> pl.Series:
     """The digests of keys, as often as messages have them, that more than one message has.
 
     Digests have 64 bits. Messages with distinct ones have distinct keys; what shares one is still to be compared.
     """
-    digests = pl.concat([_NO_DIGESTS, *(_reported(rows)["digest"] for rows in compact_frames(day, _REPORTED))])
+    digests = pl.concat([_NO_DIGESTS, *(_reported(rows, key)["digest"] for rows in compact_frames(day, _columns(key)))])
     return digests.filter(digests.is_duplicated()) if any_repeated(digests) else digests.clear()
 
 
-def _reported(rows: pl.DataFrame) -> pl.DataFrame:
+def _columns(key: Sequence[str], *more: str) -> list[str]:
+    return list(dict.fromkeys([*_REPORTED, *key, *more]))
+
+
+def _reported(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """The messages that report a trade by its id, each with its key's digest."""
     reports = pl.col("reject_reason").is_null() & (pl.col("action") == "NEW") & (pl.col("trade_id") != "")
-    return rows.filter(reports).with_columns(digest(_KEY).alias("digest"))
+    return rows.filter(reports).with_columns(digest(key).alias("digest"))
 
 
-def _repeated_in(day: DayBatches, digests: pl.Series) -> tuple[pl.DataFrame, int]:
+def _repeated_in(day: DayBatches, key: Sequence[str], digests: pl.Series) -> tuple[pl.DataFrame, int]:
     """The trade ids, among keys of some digests, that several messages report, and how many messages those are."""
     found = [_NO_MESSAGES]
     if len(digests):
-        columns = (*_REPORTED, *_PLACE, *_CONTENT)
+        columns = _columns(key, *_PLACE, *_CONTENT)
         same = pl.col("digest").is_in(digests.implode())
-        found += [plain(_reported(rows).filter(same)) for rows in compact_frames(day, columns)]
-    repeated = rows_sharing_a_key(pl.concat(each.select(*_KEY, *_PLACE, *_CONTENT) for each in found), _KEY)
-    return _repeated_ids(repeated), repeated.height
+        found += [plain(_reported(rows, key).filter(same)) for rows in compact_frames(day, columns)]
+    columns = [*dict.fromkeys([*_KEYS[IdScope.SYMBOL], *key]), *_PLACE, *_CONTENT]
+    repeated = rows_sharing_a_key(pl.concat(each.select(columns) for each in found), key)
+    return _repeated_ids(repeated, key), repeated.height
 
 
-def _repeated_ids(repeated: pl.DataFrame) -> pl.DataFrame:
-    differs = pl.any_horizontal(pl.col(column).n_unique() > 1 for column in _CONTENT)
+def _repeated_ids(repeated: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    differs = pl.any_horizontal(pl.col(column).n_unique() > 1 for column in ("symbol", *_CONTENT))
     return (
         repeated.with_columns(pl.struct(_PLACE).alias("place"))
         .sort(_PLACE)
-        .group_by(_KEY)
+        .group_by(key)
         .agg(
+            *(pl.col(column).first() for column in _KEYS[IdScope.SYMBOL] if column not in key),
             pl.len().alias("messages"),
             differs.alias("conflicting"),
             pl.col("place").first().alias("first"),
@@ -190,4 +211,4 @@ def _no_rows(*columns: str) -> pl.DataFrame:
 
 _NO_DIGESTS = pl.Series("digest", dtype=pl.UInt64)
 _NO_DEAD_LETTERS = _no_rows("reject_reason", *_PLACE)
-_NO_MESSAGES = _no_rows(*_KEY, *_PLACE, *_CONTENT)
+_NO_MESSAGES = _no_rows("symbol", "exchange", "trade_id", *_PLACE, *_CONTENT)

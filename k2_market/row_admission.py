@@ -4,7 +4,8 @@ A row that breaks one of these rules would harm whatever comes after it, however
 exist, a timestamp that no library can show, a symbol that is not one. It becomes a dead letter. What is merely
 doubtful (a price of zero, a trade outside the session) is let in; checks find it later.
 
-- ``symbol`` is one (``symbols``); the other identifiers and each condition have at most 256 characters.
+- ``symbol`` is one (``symbols``); the other identifiers and each condition have at most 256 characters; each condition
+  may be a code (``plain_texts``).
 - ``exchange_timestamp`` and ``received_timestamp`` lie after 1970-01-01 and before 2262, where nanoseconds end.
 - ``trade_date`` lies in the feed's window, and within 13 days of ``exchange_timestamp``: a session that starts the
   evening before a long holiday is that far from its trading day, milliseconds written as microseconds are not.
@@ -23,8 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2_market.day_window import DayWindow
+from k2_market.plain_texts import code_faults
 from k2_market.row_resolution import Faults, int64_values, note_faults
-from k2_market.symbols import MAX_SYMBOL_CHARACTERS, SYMBOL_PATTERN, symbol_fault
+from k2_market.symbols import ASCII_SYMBOL_PATTERN, MAX_SYMBOL_CHARACTERS, symbol_fault
+from k2_market.time_units import LARGEST_US, SMALLEST_US, other_unit
 from k2_market.trading_calendar import LONGEST_CLOSURE
 
 MAX_TEXT_CHARACTERS = 256
@@ -63,6 +66,7 @@ def refusals(columns: Mapping[str, pa.Array], days: DayWindow) -> Faults:
             _refuse_long_texts(name, columns[name], faults)
     if "conditions" in columns:
         _refuse_long_conditions(columns["conditions"], faults)
+        _refuse_no_codes(columns["conditions"], faults)
     return faults
 
 
@@ -88,22 +92,37 @@ def claimed_names(columns: Mapping[str, pa.Array], topic_id: str, place_of: Call
 
 def _refuse_symbols(symbols: pa.Array, faults: Faults) -> None:
     encoded = symbols.dictionary_encode()
-    allowed = pc.and_(
-        pc.match_substring_regex(encoded.dictionary, SYMBOL_PATTERN),
+    usual = pc.and_(
+        pc.match_substring_regex(encoded.dictionary, ASCII_SYMBOL_PATTERN),
         pc.and_(
             pc.less_equal(pc.binary_length(encoded.dictionary), MAX_SYMBOL_CHARACTERS),
             pc.invert(pc.match_substring(encoded.dictionary, "..")),
         ),
     ).to_numpy(zero_copy_only=False)
-    if allowed.all():
+    if usual.all():
         return
-    refused = ~allowed[encoded.indices.fill_null(0).to_numpy()]
-    note_faults(faults, refused, lambda row: symbol_fault(symbols[row].as_py()) or "symbol is not allowed", symbols)
+    reasons = [
+        None if is_usual else symbol_fault(symbol)
+        for symbol, is_usual in zip(encoded.dictionary.to_pylist(), usual, strict=True)
+    ]
+    codes = encoded.indices.fill_null(0).to_numpy()
+    refused = np.array([reason is not None for reason in reasons])[codes]
+    note_faults(faults, refused, lambda row: str(reasons[codes[row]]), symbols)
 
 
 def _refuse_timestamps(name: str, instants: pa.Array, faults: Faults) -> None:
     values = int64_values(instants)
     refused = (values <= 0) | (values >= _END_OF_TIME_US)
+    small = (values > 0) & (values < SMALLEST_US)
+    if small.any() or (values >= LARGEST_US).any():
+        units = {int(value): other_unit(int(value)) for value in np.unique(values[small | (values >= LARGEST_US)])}
+        in_other_unit = np.array([units.get(int(value)) is not None for value in values])
+        note_faults(
+            faults,
+            in_other_unit,
+            lambda row: f"{name} {values[row]} looks like {units[int(values[row])]}, expected microseconds",
+            instants,
+        )
     note_faults(faults, refused, lambda row: f"{name} {values[row]} outside 1970..2262", instants)
 
 
@@ -164,6 +183,14 @@ def _refuse_long_conditions(conditions: pa.Array, faults: Faults) -> None:
     np.maximum.at(longest, rows, lengths)
     refused = longest > MAX_TEXT_CHARACTERS
     note_faults(faults, refused, lambda row: f"a condition of {longest[row]} characters, at most {MAX_TEXT_CHARACTERS}")
+
+
+def _refuse_no_codes(conditions: pa.Array, faults: Faults) -> None:
+    reasons = code_faults(conditions)
+    if not reasons:
+        return
+    first = [next((reasons[item] for item in items or () if item in reasons), None) for items in conditions.to_pylist()]
+    note_faults(faults, np.array([reason is not None for reason in first]), lambda row: str(first[row]))
 
 
 def _longest_bytes(texts: pa.Array) -> int:

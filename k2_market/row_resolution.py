@@ -1,5 +1,7 @@
 """From the rows that a writer wrote to K2's own fields: symbols of enums, decimal places, defaults, attributes.
 
+Ids and symbols come without white space around them, condition codes one by one (``plain_texts``).
+
 Works on columns. A row that can't be resolved gets a fault, in the words of a dead letter, and its values are not to
 be used.
 """
@@ -17,6 +19,7 @@ import pyarrow.compute as pc
 
 from k2_market.avro_schemas import MessageKind
 from k2_market.field_types import Form
+from k2_market.plain_texts import STRIPPED, single_codes, stripped
 from k2_market.schema_resolution import ReadingPlan, WireField
 from k2_market.table_schemas import MESSAGE_DECIMALS, RAW_QUOTES, RAW_TRADES
 
@@ -58,6 +61,9 @@ def resolve(wire: pa.RecordBatch, plan: ReadingPlan) -> ResolvedRows:
     """
     faults: Faults = {}
     columns = {field.name: _column(field, wire, plan, faults) for field in message_fields(plan.kind)}
+    columns |= {name: stripped(columns[name]) for name in STRIPPED if name in columns}
+    if "conditions" in columns:
+        columns["conditions"] = single_codes(columns["conditions"])
     if plan.extra:
         extra = {storable(each.name): _as_text(each, wire.column(each.key), faults) for each in plan.extra}
         columns["attributes"] = _merged(columns["attributes"], extra)

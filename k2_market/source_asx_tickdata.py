@@ -15,7 +15,7 @@ from k2_market.feed import Feed
 from k2_market.source_columns import decimals, local_instants_us
 from k2_market.source_limits import refuse_unsendable
 from k2_market.source_table import SourceTable
-from k2_market.source_trade import SourceRows, as_source_trades, ids_from_rows
+from k2_market.source_trade import SourceRows, as_source_trades, content_hash, ids_from_rows
 from k2_market.table_schemas import PRICE, QUANTITY
 
 COLUMNS = ("date", "time", "price", "volume", "condition", "exclude_flag", "filtered_price")
@@ -86,7 +86,7 @@ def read_trades(content: bytes, file: str, feed: Feed, now: datetime, companies:
                 "symbol": _symbols(table, days, companies),
                 "exchange_timestamp_us": local_instants_us(table, _local_times(table, days), feed.zone, "time"),
                 "trade_date": days,
-                "trade_id": ids_from_rows(file, days),
+                "trade_id": ids_from_rows(content, days),
                 "price": decimals(table, "price", PRICE),
                 "quantity": decimals(table, "volume", QUANTITY),
                 "conditions": _conditions(table),
@@ -95,8 +95,8 @@ def read_trades(content: bytes, file: str, feed: Feed, now: datetime, companies:
         ),
         received=now,
     )
-    refuse_unsendable(table, rows, feed, now, "time")
-    return SourceRows(file, rows, ids_from_rows=True)
+    refuse_unsendable(table, rows, feed, now, "time", quantity_column="volume")
+    return SourceRows(file, rows, ids_from_rows=True, content_hash=content_hash(content))
 
 
 def _dates(table: SourceTable, column: str) -> pl.Series:

@@ -1,14 +1,22 @@
 """From columns of text to numbers and instants, exactly: a text that can't be read as such names its row."""
 
+import re
 from zoneinfo import ZoneInfo
 
 import polars as pl
 import pyarrow as pa
 
 from k2_market.source_table import SourceTable
+from k2_market.time_units import other_unit
 
 _DECIMAL = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"
+_MICROSECONDS = r"^[+-]?(?:[0-9]{1,8}|[0-9]{15,16})$"
+_NUMBER = r"^[+]?[0-9]{1,25}(?:\.[0-9]+)?$"
+_DIGITS_OF_CALENDAR = re.compile(
+    r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]"
+    r"(?:[0-9]{3}|[0-9]{6})?"
+)
 _INSTANT = (
     r"^(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?"
     r"(?P<zone>[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$"
@@ -69,9 +77,10 @@ def instants_us(table: SourceTable, column: str) -> pl.Series:
 
     Raises:
         SourceFileError: A time without offset, alone or mixed with others; a zone that is a name; more than
-            microseconds; no such date or time of day.
+            microseconds; no such date or time of day; a count in another unit than microseconds.
     """
     text = table.columns[column].str.strip_chars()
+    _refuse_other_units(table, text, column)
     counted = text.str.contains(_INTEGER)
     parts = text.str.extract_groups(_INSTANT).struct.unnest()
     naive = text.str.contains(_WITHOUT_ZONE)
@@ -106,6 +115,29 @@ def local_instants_us(table: SourceTable, local: pl.Series, zone: ZoneInfo, colu
     located = local.dt.replace_time_zone(zone.key, ambiguous="null", non_existent="null")
     table.refuse_unless(located.is_not_null(), column, f"a time that {zone.key} had once; its clocks changed there")
     return located.dt.convert_time_zone("UTC").cast(pl.Int64)
+
+
+def _refuse_other_units(table: SourceTable, text: pl.Series, column: str) -> None:
+    """Raise on the first number that is no count of microseconds by its size or form, and say what it looks like."""
+    usual = text.str.contains(_MICROSECONDS) | ~text.str.contains(_NUMBER)
+    for index in (~usual).arg_true():
+        found = text[int(index)]
+        looks = _unit_of(found)
+        if looks is not None:
+            wrong = pl.Series([row != index for row in range(len(text))])
+            table.refuse_unless(
+                wrong, column, f"{_INSTANT_EXPECTED}; it looks like {looks}, and microseconds are expected"
+            )
+
+
+def _unit_of(number: str) -> str | None:
+    whole, _, decimals = number.lstrip("+").partition(".")
+    if _DIGITS_OF_CALENDAR.fullmatch(whole):
+        return f"a date and time written in digits ({whole[:4]}-{whole[4:6]}-{whole[6:8]})"
+    unit = other_unit(int(whole or 0))
+    if unit is None and decimals and other_unit(int(whole or 0) // 1_000) is not None:
+        return "microseconds with decimals"
+    return unit if unit is None or not decimals else unit.replace(" (", " with decimals (", 1)
 
 
 def _offset_minutes(zone: pl.Series) -> pl.Series:

@@ -5,10 +5,11 @@ from datetime import datetime
 import polars as pl
 
 from k2_market.feed import Feed
+from k2_market.plain_texts import code_fault, split_codes
 from k2_market.source_columns import dates, decimals, instants_us, integers
 from k2_market.source_limits import refuse_unsendable, trading_days
 from k2_market.source_table import SourceTable
-from k2_market.source_trade import SourceRows, as_source_trades, ids_from_rows
+from k2_market.source_trade import SourceRows, as_source_trades, content_hash, ids_from_rows
 from k2_market.table_schemas import PRICE, QUANTITY
 
 REQUIRED = ("symbol", "exchange_timestamp", "price", "quantity")
@@ -20,21 +21,23 @@ OPTIONAL = (
     "trade_date",
     "action",
     "corrects_trade_id",
+    "exchange",
 )
 SIDES = ("BUY", "SELL", "SELL_SHORT", "UNKNOWN")
 ACTIONS = ("NEW", "CORRECT", "CANCEL")
+_CODES: dict[str, pl.DataType] = {"codes": pl.List(pl.String)}
 
 
 def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceRows:
     """The trades of a CSV file.
 
     ``exchange_timestamp`` is ISO 8601 with an offset, or whole microseconds since 1970 UTC. ``trade_date`` is, where
-    the file has no such column, the trading day by the feed's calendar; ``conditions`` have ``|`` between them; a trade
-    without ``trade_id`` column gets one made of file, day and row.
+    the file has no such column, the trading day by the feed's calendar; ``conditions`` have ``|``, a comma or the like
+    between them; a trade without ``trade_id`` column gets one made of the file's content, day and row.
 
     Args:
         content: The file, not compressed.
-        file: Its name, for errors and trade ids.
+        file: Its name, for errors.
         feed: Whose trades they are.
         now: The present: when the trades are received.
 
@@ -51,11 +54,11 @@ def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceR
         "quantity": decimals(table, "quantity", QUANTITY),
     }
     has_ids = "trade_id" in table
-    told["trade_id"] = present(table, "trade_id") if has_ids else ids_from_rows(file, told["trade_date"])
+    told["trade_id"] = present(table, "trade_id") if has_ids else ids_from_rows(content, told["trade_date"])
     told |= _optional_columns(table)
     rows = as_source_trades(pl.DataFrame(told), received=now)
     refuse_unsendable(table, rows, feed, now, "exchange_timestamp")
-    return SourceRows(file, rows, ids_from_rows=not has_ids)
+    return SourceRows(file, rows, ids_from_rows=not has_ids, content_hash=content_hash(content))
 
 
 def _optional_columns(table: SourceTable) -> dict[str, pl.Series]:
@@ -68,6 +71,8 @@ def _optional_columns(table: SourceTable) -> dict[str, pl.Series]:
         told["conditions"] = conditions(table, "conditions")
     if "sequence_number" in table:
         told["sequence_number"] = integers(table, "sequence_number")
+    if "exchange" in table:
+        told["exchange"] = table.columns["exchange"].replace("", None)
     if "corrects_trade_id" in table:
         told["corrects_trade_id"] = table.columns["corrects_trade_id"].replace("", None)
     return told
@@ -85,9 +90,19 @@ def one_of(table: SourceTable, column: str, words: tuple[str, ...], when_empty: 
 
 
 def conditions(table: SourceTable, column: str) -> pl.Series:
-    """A column of condition codes with ``|`` between them."""
-    codes = table.columns[column].str.split("|")
-    return codes.list.eval(pl.element().str.strip_chars()).list.eval(pl.element().filter(pl.element() != ""))
+    """Read a column of condition codes, divided by white space or any of ``plain_texts.SEPARATORS``.
+
+    Raises:
+        SourceFileError: Something in it is no code, such as a bracket.
+    """
+    texts = table.columns[column]
+    codes = {text: split_codes(text) for text in texts.unique()}
+    for text, found in codes.items():
+        fault = next((fault for code in found if (fault := code_fault(code)) is not None), None)
+        if fault is not None:
+            table.refuse_unless(texts != text, column, f"condition codes with | between them; {fault}")
+    lists = pl.DataFrame({column: list(codes), "codes": list(codes.values())}, schema=_CODES | {column: pl.String})
+    return texts.to_frame().join(lists.select(column, "codes"), on=column, how="left", maintain_order="left")["codes"]
 
 
 def present(table: SourceTable, column: str) -> pl.Series:

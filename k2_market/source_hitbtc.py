@@ -9,7 +9,7 @@ from k2_market.source_columns import decimals, instants_us
 from k2_market.source_csv import one_of, present
 from k2_market.source_limits import refuse_unsendable, trading_days
 from k2_market.source_table import SourceTable
-from k2_market.source_trade import SourceRows, as_source_trades
+from k2_market.source_trade import SourceRows, as_source_trades, content_hash
 from k2_market.table_schemas import PRICE, QUANTITY
 
 COLUMNS = ("symbol", "trade_id", "timestamp", "side", "price", "quantity")
@@ -44,4 +44,4 @@ def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceR
         received=now,
     )
     refuse_unsendable(table, rows, feed, now, "timestamp")
-    return SourceRows(file, rows, ids_from_rows=False)
+    return SourceRows(file, rows, ids_from_rows=False, content_hash=content_hash(content))

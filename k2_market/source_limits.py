@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from k2_market.day_window import DayWindow
-from k2_market.feed import Feed
+from k2_market.feed import Feed, PriceRange
 from k2_market.source_table import SourceTable
 from k2_market.symbols import symbol_fault
 from k2_market.trading_calendar import LONGEST_CLOSURE, TradingCalendar
@@ -24,7 +24,14 @@ _LONGEST_DAY_SHIFT = LONGEST_CLOSURE.days
 """Days that a trading day may lie from the local date of the trade: evening sessions, over holidays."""
 
 
-def refuse_unsendable(table: SourceTable, rows: pl.DataFrame, feed: Feed, now: datetime, time_column: str) -> None:
+def refuse_unsendable(
+    table: SourceTable,
+    rows: pl.DataFrame,
+    feed: Feed,
+    now: datetime,
+    time_column: str,
+    quantity_column: str = "quantity",
+) -> None:
     """Raise on the first row of a file that must not be sent.
 
     Args:
@@ -33,10 +40,12 @@ def refuse_unsendable(table: SourceTable, rows: pl.DataFrame, feed: Feed, now: d
         feed: Where they are to go.
         now: The present, for times ahead of it.
         time_column: The file's column that holds the time.
+        quantity_column: The one that holds the quantity.
 
     Raises:
         SourceFileError: A time not after 1970, beyond 2262 or more than an hour ahead; a trading day before the
-            feed's first, after the session that comes next or away from its time; something that is no symbol.
+            feed's first, after the session that comes next or away from its time; something that is no symbol; a price
+            that the feed may not have; a quantity below zero.
     """
     time = rows["exchange_timestamp_us"]
     table.refuse_unless(time > 0, time_column, "a time after 1970-01-01")
@@ -50,6 +59,7 @@ def refuse_unsendable(table: SourceTable, rows: pl.DataFrame, feed: Feed, now: d
     )
     _refuse_days(table, rows, feed, now, time_column)
     _refuse_symbols(table, rows)
+    _refuse_amounts(table, rows, feed, quantity_column)
 
 
 def _refuse_days(table: SourceTable, rows: pl.DataFrame, feed: Feed, now: datetime, time_column: str) -> None:
@@ -73,6 +83,22 @@ def _refuse_symbols(table: SourceTable, rows: pl.DataFrame) -> None:
         fault = symbol_fault(symbol)
         if fault is not None:
             table.refuse_unless(rows["symbol"] != symbol, "symbol", f"a symbol: {fault}")
+
+
+def _refuse_amounts(table: SourceTable, rows: pl.DataFrame, feed: Feed, quantity_column: str) -> None:
+    """Raise on a price or quantity that can't be one; those of a cancel mean nothing."""
+    cancels = rows["action"] == "CANCEL"
+    table.refuse_unless(
+        cancels | (rows["quantity"] >= 0),
+        quantity_column,
+        "a quantity of zero or more. Is the sign the side? Then write SELL into a column side, and no sign",
+    )
+    if feed.price.may_be is PriceRange.POSITIVE:
+        table.refuse_unless(
+            cancels | (rows["price"] > 0),
+            "price",
+            'a price above zero. If prices of the feed may be zero or less, say so in its file: [price] may_be = "any"',
+        )
 
 
 def trading_days(time_us: pl.Series, feed: Feed) -> pl.Series:

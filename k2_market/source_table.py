@@ -10,11 +10,15 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from k2_market.errors import SourceFileError
+from k2_market.file_kinds import foreign_kind, other_separator
+from k2_market.plain_texts import WHITE_SPACE
 
 
 @dataclass(frozen=True)
 class SourceTable:
     """A file's columns, all text, nothing missing: every row has every column, if only as ``""``.
+
+    Texts and names of columns come without the white space around them.
 
     Attributes:
         file: The file's name, for errors.
@@ -36,12 +40,14 @@ class SourceTable:
             SourceFileError: A required column is absent, another one unknown or there twice, or the rows are not as
                 long as the header.
         """
-        names = _header(content, file)
+        names = [name.strip(WHITE_SPACE) for name in _header(content, file)]
+        if not set(required) <= set(names):
+            _refuse_separator(file, names, (*required, *optional))
         for name in required:
             if name not in names:
                 expected = ", ".join(required) + (f" and, if there, {', '.join(optional)}" if optional else "")
                 raise SourceFileError(
-                    f"{file}: column {name!r} is missing; found {', '.join(names)}, expected {expected}"
+                    f"{file}: column {name!r} is missing; found {_listed(names)}, expected {expected}"
                 )
         for position, name in enumerate(names):
             if name in names[:position]:
@@ -90,13 +96,34 @@ class SourceTable:
         raise IndexError(f"{self.file} has no row at index {index}")
 
 
+def _refuse_separator(file: str, texts: Sequence[str], names: Sequence[str]) -> None:
+    found = other_separator(texts, names)
+    if found is not None:
+        raise SourceFileError(f"{file}: found columns divided by {found}, expected commas between them")
+
+
+def _refuse_foreign(content: bytes, file: str) -> None:
+    kind = foreign_kind(content)
+    if kind is not None:
+        found, _, remedy = kind.partition(": ")
+        raise SourceFileError(f"{file}: this is {found}, expected delimited UTF-8 text (gzip is read too): {remedy}")
+
+
+def _listed(names: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    shown = [name if name.isprintable() and len(name) <= 60 else _shortened(name) for name in names[:most]]
+    return ", ".join(shown) + more
+
+
 def _header(content: bytes, file: str) -> list[str]:
+    _refuse_foreign(content, file)
     for _, texts in _records(content):
         return texts
     raise SourceFileError(f"{file} is empty; expected a header")
 
 
 def _columns(content: bytes, file: str, names: Sequence[str], *, has_header: bool) -> pl.DataFrame:
+    _refuse_foreign(content, file)
     if not content.strip():
         return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     try:
@@ -118,12 +145,15 @@ def _columns(content: bytes, file: str, names: Sequence[str], *, has_header: boo
     for name in columns.columns:
         # An unclosed quote would swallow the rows that follow it.
         found.refuse_unless(~columns[name].str.contains("\n", literal=True), name, "no line break in a value")
-    return columns
+    return columns.with_columns(pl.all().str.strip_chars(WHITE_SPACE))
 
 
 def _malformed(content: bytes, file: str, expected: int, error: Exception) -> SourceFileError:
     for line, texts in _records(content):
         if len(texts) != expected:
+            words = other_separator(texts, [""] * expected)
+            if words is not None:
+                return SourceFileError(f"{file}, row {line}: found columns divided by {words}, expected commas")
             return SourceFileError(f"{file}, row {line}: found {len(texts)} columns, expected {expected}")
         if any("\ufffd" in text for text in texts):
             return SourceFileError(f"{file}, row {line}: found bytes that are not UTF-8, expected UTF-8 text")

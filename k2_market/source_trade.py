@@ -1,9 +1,9 @@
 """A trade as a source tells it, before it becomes a message: the columns that readers and simulator make."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import PurePath
+from hashlib import sha256
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from k2_market.table_schemas import PRICE, QUANTITY
 SOURCE_TRADE = pl.Schema(
     {
         "symbol": pl.String(),
+        "exchange": pl.String(),
         "exchange_timestamp_us": pl.Int64(),
         "trade_date": pl.Date(),
         "trade_id": pl.String(),
@@ -30,10 +31,14 @@ SOURCE_TRADE = pl.Schema(
 """One row a trade, in the order in which the source tells them.
 
 Times are microseconds since 1970 UTC.
-``corrects_trade_id``, ``sequence_number`` and ``attributes`` may be null, nothing else.
+``exchange`` is null where it is the feed's. ``corrects_trade_id``, ``sequence_number`` and ``attributes`` may be null
+too, nothing else.
 """
 
+_HASH_DIGITS_OF_IDS = 16
+
 _UNTOLD = {
+    "exchange": pl.lit(None),
     "side": pl.lit("UNKNOWN"),
     "conditions": pl.lit([], dtype=pl.List(pl.String())),
     "action": pl.lit("NEW"),
@@ -50,12 +55,14 @@ class SourceRows:
     Attributes:
         file: Its name.
         rows: ``SOURCE_TRADE``, in file order.
-        ids_from_rows: Whether the trade ids were made from the file's name and the rows' places.
+        ids_from_rows: Whether the trade ids were made from the file's content and the rows' places.
+        content_hash: SHA-256 of its content, unpacked, in hexadecimal.
     """
 
     file: str
     rows: pl.DataFrame
     ids_from_rows: bool
+    content_hash: str
 
 
 def as_source_trades(told: pl.DataFrame, received: datetime) -> pl.DataFrame:
@@ -72,20 +79,46 @@ def as_source_trades(told: pl.DataFrame, received: datetime) -> pl.DataFrame:
     )
 
 
-def ids_from_rows(file: str, trade_dates: pl.Series) -> pl.Series:
-    """Trade ids ``<file's name>:<trading day>:<n>``, ``n`` counting that day's rows in the file from 1.
+def content_hash(content: bytes) -> str:
+    """Make the SHA-256 of a file's content, in hexadecimal."""
+    return sha256(content).hexdigest()
 
-    The same file gives the same ids whenever it is read. Another file of the same name gives the same ids to other
-    trades, so files whose trades have no ids need names that differ.
+
+def ids_from_rows(content: bytes, trade_dates: pl.Series) -> pl.Series:
+    """Make trade ids ``<content's hash>:<trading day>:<n>``, ``n`` counting that day's rows in the file from 1.
+
+    The same content gives the same ids whenever it is read, under whatever name, packed or not; other content gives
+    others, so that pieces of one name do not stand for one another.
+
+    Args:
+        content: The file, not compressed.
+        trade_dates: Its rows' trading days.
 
     Example:
         >>> from datetime import date
-        >>> ids_from_rows("trades/7078.csv.gz", pl.Series([date(2014, 3, 10), date(2014, 3, 10)])).to_list()
-        ['7078:2014-03-10:1', '7078:2014-03-10:2']
+        >>> ids_from_rows(b"...", pl.Series([date(2014, 3, 10), date(2014, 3, 10)])).to_list()
+        ['ab5df625bc76dbd4:2014-03-10:1', 'ab5df625bc76dbd4:2014-03-10:2']
     """
     days = pl.DataFrame({"day": trade_dates})
     place = pl.col("day").cum_count().over("day")
-    return days.select(pl.format("{}:{}:{}", pl.lit(_stem(file)), pl.col("day"), place)).to_series().rename("trade_id")
+    prefix = pl.lit(content_hash(content)[:_HASH_DIGITS_OF_IDS])
+    return days.select(pl.format("{}:{}:{}", prefix, pl.col("day"), place)).to_series().rename("trade_id")
+
+
+def with_ids_of_generation(file: SourceRows, unloaded: int) -> SourceRows:
+    """Give a file's trades ids of their own again where its content was loaded and taken back before.
+
+    A cancel is final, so trades under their old ids would not count. Ids that the file itself has stay.
+
+    Args:
+        file: What was read.
+        unloaded: How often its content was taken back.
+    """
+    if not (unloaded and file.ids_from_rows):
+        return file
+    prefix = file.content_hash[:_HASH_DIGITS_OF_IDS]
+    ids = pl.col("trade_id").str.replace(prefix, f"{prefix}.{unloaded + 1}", literal=True)
+    return replace(file, rows=file.rows.with_columns(ids))
 
 
 def in_time_order(files: Sequence[SourceRows]) -> pl.DataFrame:
@@ -95,9 +128,9 @@ def in_time_order(files: Sequence[SourceRows]) -> pl.DataFrame:
     order in which the exchange told them. Rows of the same time stand in the order of the files.
 
     Raises:
-        SourceFileError: Two files would give the same trade ids to different trades.
+        SourceFileError: Two files have the same content.
     """
-    _refuse_equal_ids(files)
+    _refuse_equal_content(files)
     if not files:
         return pl.DataFrame(schema=SOURCE_TRADE)
     # A row that is out of time goes where the latest row before it of its file and symbol goes.
@@ -109,20 +142,9 @@ def in_time_order(files: Sequence[SourceRows]) -> pl.DataFrame:
     )
 
 
-def _refuse_equal_ids(files: Sequence[SourceRows]) -> None:
-    seen: dict[tuple[str, object], str] = {}
+def _refuse_equal_content(files: Sequence[SourceRows]) -> None:
+    seen: dict[str, str] = {}
     for each in files:
-        if not each.ids_from_rows:
-            continue
-        for day in each.rows["trade_date"].unique():
-            earlier = seen.setdefault((_stem(each.file), day), each.file)
-            if earlier != each.file:
-                raise SourceFileError(
-                    f"{each.file}: has trades of {day} without ids, as has {earlier}; expected files whose names "
-                    f"differ, since the ids are made of them ({_stem(each.file)}:{day}:1). Rename one of them."
-                )
-
-
-def _stem(file: str) -> str:
-    name = PurePath(file).name
-    return PurePath(name.removesuffix(".gz")).stem
+        earlier = seen.setdefault(each.content_hash, each.file)
+        if earlier != each.file and each.rows.height:
+            raise SourceFileError(f"{each.file}: has the same content as {earlier}; expected each file once")

@@ -27,7 +27,7 @@ is the practice of NYSE Daily TAQ (correction indicator 01: original time, corre
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import polars as pl
 import pyarrow as pa
@@ -35,7 +35,7 @@ import pyarrow.compute as pc
 
 from k2_market.conditions import price_eligible, volume_eligible
 from k2_market.errors import K2Error
-from k2_market.feed import Conditions
+from k2_market.feed import Conditions, PriceRange
 from k2_market.repeated_keys import rows_perhaps_sharing_a_key
 from k2_market.table_schemas import TRADES
 from k2_market.trade_order import market_order
@@ -84,6 +84,15 @@ class CleaningCounts:
         """Those of two parts of a day that share no symbol."""
         return CleaningCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
+    def with_repeated(self, messages: int, ids: int) -> "CleaningCounts":
+        """Count in messages that were left out before as repetitions, of ids that stand for differing trades."""
+        return replace(
+            self,
+            raw_rows=self.raw_rows + messages,
+            duplicates=self.duplicates + messages,
+            conflicting_ids=self.conflicting_ids + ids,
+        )
+
 
 @dataclass(frozen=True)
 class CleanDay:
@@ -121,7 +130,12 @@ _TRADE_CONTENT = ("exchange_timestamp", "price", "quantity", "side", "conditions
 _AMENDMENT_CONTENT = ("symbol", "own_id", "action", "corrects_trade_id", "sequence_number", *_TRADE_CONTENT)
 
 
-def clean_day(raw: pa.Table, conditions: Conditions, topic_order: Sequence[str] = ()) -> CleanDay:
+def clean_day(
+    raw: pa.Table,
+    conditions: Conditions,
+    topic_order: Sequence[str] = (),
+    price_may_be: PriceRange = PriceRange.POSITIVE,
+) -> CleanDay:
     """The clean trades that a day's messages amount to.
 
     No symbol has to do with another: a day may be cleaned in parts (``symbol_parts``), and their trades one part after
@@ -131,6 +145,7 @@ def clean_day(raw: pa.Table, conditions: Conditions, topic_order: Sequence[str] 
         raw: Rows of ``RAW_TRADES`` of one trading day, in any order; at least ``COLUMNS_READ``.
         conditions: The feed's conditions profile, which marks eligibility.
         topic_order: Topic ids, oldest first, of a feed whose topic was made anew; others follow by id.
+        price_may_be: Which prices may set prices and count.
 
     Raises:
         IncompleteTradeError: A live row lacks a value that ``TRADES`` requires.
@@ -157,7 +172,7 @@ def clean_day(raw: pa.Table, conditions: Conditions, topic_order: Sequence[str] 
         unmatched_corrections=amended.unmatched_corrections,
         trades=amended.trades.height,
     )
-    return CleanDay(_trades_table(raw, amended.trades, conditions), counts)
+    return CleanDay(_trades_table(raw, amended.trades, conditions, price_may_be), counts)
 
 
 @dataclass(frozen=True)
@@ -356,7 +371,7 @@ def _ends(links: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str | N
     return ends
 
 
-def _trades_table(raw: pa.Table, trades: pl.DataFrame, conditions: Conditions) -> pa.Table:
+def _trades_table(raw: pa.Table, trades: pl.DataFrame, conditions: Conditions, may_be: PriceRange) -> pa.Table:
     """``TRADES``, put together from the raw rows that the trades point at."""
     order = market_order(trades, ties=["topic_rank"])
     trades = trades.select("row", "value_row", "symbol", "trade_id", "corrected")
@@ -369,7 +384,7 @@ def _trades_table(raw: pa.Table, trades: pl.DataFrame, conditions: Conditions) -
     columns["corrected"] = trades["corrected"].to_arrow()
     columns["trade_order"] = trades.select(pl.int_range(1, pl.len() + 1).over("symbol")).to_series().to_arrow()
     judged = _frame(pa.table({column: columns[column] for column in ("conditions", "price", "quantity")})).select(
-        price_eligible=price_eligible(conditions), volume_eligible=volume_eligible(conditions)
+        price_eligible=price_eligible(conditions, may_be), volume_eligible=volume_eligible(conditions, may_be)
     )
     columns["price_eligible"] = judged["price_eligible"].to_arrow()
     columns["volume_eligible"] = judged["volume_eligible"].to_arrow()

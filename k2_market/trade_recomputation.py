@@ -206,6 +206,46 @@ def messages_by_symbol(raw: pa.Table, topics: Sequence[str]) -> Iterator[tuple[s
         yield names[code], [_message(row, ages) for row in rows.to_pylist()]
 
 
+def named_in_scope(raw: pa.Table, scope: str, topics: Sequence[str]) -> pa.Table:
+    """Give raw rows in which symbol and trade_id name a trade, row by row in plain Python.
+
+    Within a venue its name is put before the ids. Within a feed, a ``NEW`` message whose id an earlier one has for
+    another symbol is left out.
+
+    Args:
+        raw: ``COLUMNS_READ`` and ``exchange``.
+        scope: ``symbol``, ``venue``, ``feed`` or ``day``.
+        topics: Topic ids, the oldest first; others follow by id.
+    """
+    if scope == "venue":
+        rows = [
+            {**row, **{name: _at_venue(row["exchange"], row[name]) for name in _ID_COLUMNS if name in row}}
+            for row in raw.to_pylist()
+        ]
+        return pa.Table.from_pylist(rows, raw.schema)
+    if scope == "feed" and {"action", *COLUMNS_READ} <= set(raw.column_names):
+        rows = raw.to_pylist()
+        ages = {topic: age for age, topic in enumerate(topics)}
+        places = {
+            number: (ages.get(row["kafka_topic_id"], len(ages)), *(row[name] for name in COLUMNS_READ[-3:]))
+            for number, row in enumerate(rows)
+            if row["action"] == "NEW" and row["trade_id"] and row["reject_reason"] is None
+        }
+        holder: dict[str, str] = {}
+        for number in sorted(places, key=places.__getitem__):
+            holder.setdefault(rows[number]["trade_id"], rows[number]["symbol"])
+        left = [n for n, row in enumerate(rows) if n not in places or holder[row["trade_id"]] == row["symbol"]]
+        return raw.take(pa.array(left, pa.int64()))
+    return raw
+
+
+_ID_COLUMNS = ("trade_id", "corrects_trade_id")
+
+
+def _at_venue(exchange: str | None, name: str | None) -> str | None:
+    return f"{(exchange or '').replace(':', '_')}:{name}" if name else name
+
+
 def _message(row: Mapping[str, Any], ages: Mapping[str, int]) -> Message:
     return Message(
         day=row["trade_date"],
@@ -233,10 +273,11 @@ class Eligibility:
 
     no_price: frozenset[str]
     no_volume: frozenset[str]
+    any_price: bool = False
 
     def of(self, trade: RecomputedTrade) -> tuple[bool, bool]:
         """Tell whether a trade sets prices, and whether it counts for volume."""
-        sound = trade.valued.price > 0 and trade.valued.quantity >= 0
+        sound = (self.any_price or trade.valued.price > 0) and trade.valued.quantity >= 0
         conditions = trade.valued.conditions
         return sound and self.no_price.isdisjoint(conditions), sound and self.no_volume.isdisjoint(conditions)
 

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 
 import polars as pl
 import pyarrow as pa
 
 from k2_market import trade_cleaning
+from k2_market.feed import PriceRange
 from k2_market.finding import MAX_EXAMPLES, Example, Finding, Severity
 from k2_market.plain_trades import without_plain_trades
 from k2_market.repeated_keys import rows_sharing_a_key
@@ -182,18 +184,25 @@ def _in_order(tally: Tally) -> Finding:
     )
 
 
-def prices_positive(trades: pa.Table) -> Finding:
-    """Whether no trade has a price of zero or less, or a quantity below zero.
+def prices_positive(trades: pa.Table, may_be: PriceRange = PriceRange.POSITIVE) -> Finding:
+    """Check that no trade has a price that its feed may not have, or a quantity below zero.
 
-    Numbers: ``nonpositive`` trades, and ``eligible_nonpositive``, those of them that are marked eligible all the
-    same: they, and only they, are in the bars.
+    Numbers: ``nonpositive`` trades (of a feed whose prices may be any: those with a quantity below zero), and
+    ``eligible_nonpositive``, those of them that are marked eligible all the same: they, and only they, are in the bars.
     """
-    return PRICES_POSITIVE.conclude(_count_nonpositive(trades))
+    rule = prices_positive_rule(may_be)
+    return rule.conclude(rule.count(trades, trades))
 
 
-def _count_nonpositive(trades: pa.Table) -> Tally:
+def prices_positive_rule(may_be: PriceRange) -> TradeRule:
+    """Make the rule of ``prices_positive`` for what prices of a feed may be."""
+    return TradeRule(lambda _, trades: _count_nonpositive(trades, may_be), partial(_positive, may_be))
+
+
+def _count_nonpositive(trades: pa.Table, may_be: PriceRange) -> Tally:
+    wrong_price = pl.lit(False) if may_be is PriceRange.ANY else pl.col("price") <= 0
     found = _frame(trades, [*_SHOWN, "price_eligible", "volume_eligible"]).filter(
-        (pl.col("price") <= 0) | (pl.col("quantity") < 0)
+        wrong_price | (pl.col("quantity") < 0)
     )
     eligible = pl.col("price_eligible") | pl.col("volume_eligible")
     in_bars, others = found.filter(eligible), found.filter(~eligible)
@@ -202,12 +211,13 @@ def _count_nonpositive(trades: pa.Table) -> Tally:
     )
 
 
-def _positive(tally: Tally) -> Finding:
+def _positive(may_be: PriceRange, tally: Tally) -> Finding:
+    wrong = "a quantity below zero" if may_be is PriceRange.ANY else "a price of zero or less or a quantity below zero"
     return Finding(
         check="prices_positive",
         passed=not tally.numbers["nonpositive"],
         severity=Severity.ERROR if tally.numbers["eligible_nonpositive"] else Severity.WARN,
-        description=f"{tally.numbers['nonpositive']} trades have a price of zero or less or a quantity below zero; "
+        description=f"{tally.numbers['nonpositive']} trades have {wrong}; "
         f"{tally.numbers['eligible_nonpositive']} of them are in the bars.",
         numbers=tally.numbers,
         examples=tally.shown,
@@ -257,7 +267,6 @@ UNMATCHED_AMENDMENTS = TradeRule(lambda raw, _: _count_unmatched(raw), _unmatche
 UNIQUE_TRADES = TradeRule(lambda _, trades: _count_repeated(trades), _unique)
 TRADES_IN_ORDER = TradeRule(lambda _, trades: _count_out_of_order(trades), _in_order)
 COMPLETE_AGAINST_RAW = TradeRule(_count_incomplete, _complete)
-PRICES_POSITIVE = TradeRule(lambda _, trades: _count_nonpositive(trades), _positive)
 
 
 def inside_session(trades: pa.Table, session: Session | None, minutes_before: int, minutes_after: int) -> Finding:

@@ -16,7 +16,7 @@ from pyiceberg.expressions import And, BooleanExpression, In, parser
 from k2_market.bar_recomputation import bar_differences, bar_violations, bars_of_symbol
 from k2_market.build_plan import is_open
 from k2_market.build_rules import BuildRules
-from k2_market.feed import Feed
+from k2_market.feed import Feed, IdScope, PriceRange
 from k2_market.invariants import Invariant, Told, Verification, Violation
 from k2_market.ledger_claims import ledger_claims
 from k2_market.table_schemas import BAR_INTERVALS, RAW_TRADES
@@ -28,6 +28,7 @@ from k2_market.trade_recomputation import (
     Reporting,
     arriving_at,
     messages_by_symbol,
+    named_in_scope,
     nearest_before,
     trade_differences,
     trade_violations,
@@ -112,7 +113,8 @@ class _Counts:
 def _violations(
     catalog: Catalog, feed: Feed, calendar: TradingCalendar, raw: "_RawRows", day: date, counts: _Counts
 ) -> list[Violation]:
-    eligibility = Eligibility(feed.conditions.no_price, feed.conditions.no_volume)
+    any_price = feed.price.may_be is PriceRange.ANY
+    eligibility = Eligibility(feed.conditions.no_price, feed.conditions.no_volume, any_price)
     start, end, grid = calendar.day_start(day), calendar.day_end(day), calendar.grid_start(day)
     rows = raw.of_day(day)
     others = raw.other_days(day, rows)
@@ -177,6 +179,7 @@ class _RawRows:
     """Reads a feed's raw table at one snapshot."""
 
     def __init__(self, catalog: Catalog, feed: Feed) -> None:
+        self._scope = feed.ids.unique_within
         self._table = find_table(catalog, feed.name, "raw_trades")
         self._name = f"{feed.name}.raw_trades"
 
@@ -201,6 +204,8 @@ class _RawRows:
             day: The day.
             rows: Its rows.
         """
+        if self._scope is IdScope.DAY:
+            return _OtherDays()
         later = self._scan(f"trade_date > '{day}' AND trade_date <= '{day + REACH}' AND {_AMENDING}")
         live = rows.filter(rows["reject_reason"].is_null())
         own = live.filter(pc.is_in(live["action"], value_set=pa.array(["CANCEL", "CORRECT"])))
@@ -211,6 +216,8 @@ class _RawRows:
         symbols = set(amending["symbol"].to_pylist())
         between = f"trade_date >= '{day - REACH}' AND trade_date <= '{day + REACH}'"
         live_new = parser.parse(f"{between} AND action = 'NEW' AND reject_reason IS NULL")
+        if self._scope is IdScope.VENUE:
+            ids = {each.split(":", 1)[1] for each in ids}
         new = self._scan(_and(live_new, _in("symbol", symbols), _in("trade_id", ids)), _NAMING)
         reporting: dict[tuple[str, str], set[date]] = defaultdict(set)
         for row in new.to_pylist():
@@ -223,9 +230,10 @@ class _RawRows:
         return _OtherDays(of_symbol, {key: tuple(days) for key, days in reporting.items()})
 
     def _scan(self, row_filter: str | BooleanExpression, columns: tuple[str, ...] = COLUMNS_READ) -> pa.Table:
+        columns = (*columns, "exchange")
         schema = pa.schema([RAW_TRADES.field(name) for name in columns])
         if self._table is None or self._table.current_snapshot() is None:
             return schema.empty_table()
         with in_words(self._name, "reading"):
             found = self._table.scan(row_filter=row_filter, selected_fields=columns).to_arrow()
-        return found.select(schema.names).cast(schema)
+        return named_in_scope(found.select(schema.names).cast(schema), self._scope, self.topics)

@@ -65,13 +65,7 @@ def ensure_topic(bootstrap_servers: str, name: str, topics: Topics) -> FeedTopic
         KafkaUnavailable: No broker answered within some seconds.
         TopicRefused: The broker does not allow it.
     """
-    logger = kafka_client_logger("kafka-admin")
-    admin_settings: dict[str, Any] = {
-        "bootstrap.servers": bootstrap_servers,
-        "socket.timeout.ms": int(TIMEOUT_SECONDS * 1_000),
-        "error_cb": kafka_error_callback(logger),
-    }
-    admin = AdminClient(admin_settings, logger=logger)
+    admin = _admin(bootstrap_servers)
     try:
         if _create(admin, name, topics):
             return FeedTopic(name, created=True, partitions=topics.partitions, differences=())
@@ -83,9 +77,37 @@ def ensure_topic(bootstrap_servers: str, name: str, topics: Topics) -> FeedTopic
     )
 
 
+def ensure_compacted_topic(bootstrap_servers: str, name: str) -> None:
+    """See that a topic of one partition is there that keeps the latest record of each key for good.
+
+    Raises:
+        KafkaUnavailable: No broker answered within some seconds.
+        TopicRefused: The broker does not allow it.
+    """
+    try:
+        topic = NewTopic(name, 1, _BROKERS_DEFAULT, config={"cleanup.policy": "compact"})
+        _create_new(_admin(bootstrap_servers), topic)
+    except KafkaException as error:
+        raise _explained(error, bootstrap_servers, name) from error
+
+
+def _admin(bootstrap_servers: str) -> AdminClient:
+    logger = kafka_client_logger("kafka-admin")
+    settings: dict[str, Any] = {
+        "bootstrap.servers": bootstrap_servers,
+        "socket.timeout.ms": int(TIMEOUT_SECONDS * 1_000),
+        "error_cb": kafka_error_callback(logger),
+    }
+    return AdminClient(settings, logger=logger)
+
+
 def _create(admin: AdminClient, name: str, topics: Topics) -> bool:
     """Whether the topic was created; it was not if it is there."""
-    topic = NewTopic(name, topics.partitions, _BROKERS_DEFAULT, config=topic_settings(topics))
+    return _create_new(admin, NewTopic(name, topics.partitions, _BROKERS_DEFAULT, config=topic_settings(topics)))
+
+
+def _create_new(admin: AdminClient, topic: NewTopic) -> bool:
+    name = topic.topic
     try:
         _answer(admin.create_topics([topic], request_timeout=TIMEOUT_SECONDS)[name])
     except KafkaException as error:

@@ -1,6 +1,7 @@
 """Finds, in a raw table, the days that a day's cancels and corrections have to do with (``k2_market.cross_day``)."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import Any, cast
@@ -11,6 +12,10 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOr
 
 from k2_market.cross_day import Settled, TradeKey, settle
 from k2_market.day_builds import AMENDMENT_REACH
+from k2_market.feed import IdScope
+from k2_market.id_scopes import columns_with_scope, ids_as_sent, named_by_symbol, once_in_feed
+from k2_market.ledger import PROPERTY
+from k2_market.ledger_claims import ledger_claims
 from k2_market.symbol_parts import symbol_parts
 from k2_market.table_schemas import PARTITION_COLUMN
 from k2_market.trade_cleaning import COLUMNS_READ, unmatched_amendments
@@ -21,7 +26,7 @@ from k2_resources.table_errors import in_words
 
 
 def settled_parts(
-    view: RawView, reader: DayReader, day: date, later: Collection[date], *beside: pa.Table
+    view: RawView, reader: DayReader, day: date, later: Collection[date], scope: IdScope, *beside: pa.Table
 ) -> Iterator[tuple[Settled, *tuple[pa.Table, ...]]]:
     """Read a day's messages in parts of whole symbols, with what cancels and corrections have to do with other days.
 
@@ -30,12 +35,18 @@ def settled_parts(
         reader: Reads the day at that snapshot.
         day: The trading day.
         later: Later days that are known to name trades of the day.
+        scope: What trade ids are unique within.
         *beside: Other tables with a column ``symbol``, cut into the same parts.
     """
-    other_days = OtherDays(view)
+    other_days = OtherDays(view, scope)
     reaching = other_days.reaching(day, later)
-    for messages, *others in symbol_parts(reader.read_day_compactly(day, *COLUMNS_READ), *beside):
-        yield settle(messages, reaching, partial(other_days.holders, day)), *others
+    read = named_by_symbol(reader.read_day_compactly(day, *columns_with_scope(COLUMNS_READ, scope)), scope)
+    once = once_in_feed(read.select(COLUMNS_READ), scope, _topics_of(view))
+    left_out, ids = once.left_out, once.ids
+    for messages, *others in symbol_parts(once.rows, *beside):
+        settled = settle(messages, reaching, partial(other_days.holders, day))
+        yield replace(settled, repeated_elsewhere=left_out, ids_elsewhere=ids), *others
+        left_out = ids = 0
 
 
 # pydantic models whose own __init__ type checkers don't agree about
@@ -53,19 +64,20 @@ class OtherDays:
     Every method raises ``WarehouseUnavailable`` where a file of the table can't be read.
     """
 
-    def __init__(self, view: RawView) -> None:
+    def __init__(self, view: RawView, scope: IdScope = IdScope.SYMBOL) -> None:
         self._view = view
+        self._scope = scope
 
     def holders(self, day: date, trades: Collection[TradeKey]) -> dict[TradeKey, date]:
         """Find for some trades the nearest day before a day, within ``AMENDMENT_REACH``, that reports each as new."""
-        if not trades:
+        if not trades or self._scope is IdScope.DAY:
             return {}
         found = self._scan(
             _all_of(
                 _days(day - AMENDMENT_REACH, day),
                 _equal_to("action", "NEW"),
                 _among("symbol", {symbol for symbol, _ in trades}),
-                _among("trade_id", {trade_id for _, trade_id in trades}),
+                _among("trade_id", ids_as_sent({trade_id for _, trade_id in trades}, self._scope)),
             ),
             (PARTITION_COLUMN, "symbol", "trade_id"),
         )
@@ -102,25 +114,31 @@ class OtherDays:
                 of_day(later),
                 _equal_to("action", "NEW"),
                 _among("symbol", set(amendments["symbol"].to_pylist())),
-                _among("trade_id", {each for each in mentioned.to_pylist() if each}),
+                _among("trade_id", ids_as_sent({each for each in mentioned.to_pylist() if each}, self._scope)),
             ),
             COLUMNS_READ,
         )
         together = pa.concat_tables([amendments, own])
-        unmatched = unmatched_amendments(together, tuple(self._view.ledger.topic_names))
+        unmatched = unmatched_amendments(together, _topics_of(self._view))
         held = self.holders(later, set(unmatched.named))
         about = [row for row, named in zip(unmatched.rows, unmatched.named, strict=True) if held.get(named) == day]
         return together.take(pa.array(about, pa.int64()))
 
     def _scan(self, row_filter: BooleanExpression, columns: Collection[str]) -> pa.Table:
         table = self._view.table
-        schema = pa.schema([self._view.schema.field(name) for name in columns])
+        read = columns_with_scope(tuple(columns), self._scope)
+        schema = pa.schema([self._view.schema.field(name) for name in read])
         if table is None or table.current_snapshot() is None:
-            return schema.empty_table()
+            return schema.empty_table().select(list(columns))
         live = _all_of(row_filter, _is_null("reject_reason"))
         with in_words(".".join(table.name()), "reading cancels and corrections of"):
-            found = table.scan(row_filter=live, selected_fields=tuple(columns)).to_arrow()
-        return found.select(schema.names).cast(schema)
+            found = table.scan(row_filter=live, selected_fields=read).to_arrow()
+        return named_by_symbol(found.select(schema.names).cast(schema), self._scope).select(list(columns))
+
+
+def _topics_of(view: RawView) -> tuple[str, ...]:
+    """The ids of the topics that fed a table, the oldest first; also at a snapshot that its ledger has gone beyond."""
+    return () if view.table is None else tuple(ledger_claims(view.table.properties.get(PROPERTY)).topic_names)
 
 
 def _all_of(*filters: BooleanExpression) -> BooleanExpression:

@@ -11,6 +11,9 @@ from k2_market.errors import SourceFileError
 SUFFIXES = (".csv", ".csv.gz")
 """Which files of a directory are taken; a file that is named is taken whatever its name."""
 
+STANDARD_INPUT = Path("/dev/stdin")
+"""What ``-`` stands for."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -18,22 +21,25 @@ def find_source_files(names: Iterable[str]) -> list[Path]:
     """The files that some names stand for, in that order, each once.
 
     Args:
-        names: Files, directories (their CSV files, sorted by name) and patterns (``trades/*.csv.gz``).
+        names: Files, directories (their CSV files, sorted by name) and patterns (``trades/*.csv.gz``); ``-`` is
+            standard input.
 
     Raises:
         SourceFileError: A name stands for nothing.
     """
     found: dict[Path, Path] = {}
     for name in names:
-        path = Path(name).expanduser()
+        path = STANDARD_INPUT if name == "-" else Path(name).expanduser()
         if path.is_dir():
             files = sorted(each for each in path.iterdir() if each.name.endswith(SUFFIXES))
-            what = f"a directory with files that end in {' or '.join(SUFFIXES)}"
+            if not files:
+                held = sorted(each.name for each in path.iterdir())
+                holds = f"but {', '.join(map(ascii, held[:3]))}".replace("'", "") if held else "and nothing else"
+                raise SourceFileError(f"{name}: holds no file that ends in {' or '.join(SUFFIXES)}, {holds}")
         else:
             files = [path] if path.exists() else [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]
-            what = "a file, a directory or a pattern that fits some"
         if not files:
-            raise SourceFileError(f"{name}: found nothing, expected {what}")
+            raise SourceFileError(f"{name}: found nothing, expected a file, a directory or a pattern that fits some")
         for each in files:
             found.setdefault(each.resolve(), each)
     return list(found.values())

@@ -13,7 +13,7 @@ from dagster import DagsterInstance
 
 from k2_assets.definitions import build_defs
 from k2_assets.run_scope import days_tag, tagged_days
-from k2_market.feed import Feed, load_feeds
+from k2_market.feed import Feed, Ids, IdScope, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources.bars_proof import prove_bars
@@ -29,8 +29,9 @@ LONG_AFTER = datetime(2014, 5, 1, tzinfo=UTC)
 class Market:
     """A feed's tables, to which messages are committed and whose stale days are built as the daemon would."""
 
-    def __init__(self, settings: Settings, instance: DagsterInstance) -> None:
-        self.feed: Feed = load_feeds(settings.feed_directories)["asx"]
+    def __init__(self, settings: Settings, instance: DagsterInstance, unique_within: IdScope = IdScope.SYMBOL) -> None:
+        asx = load_feeds(settings.feed_directories)["asx"]
+        self.feed: Feed = asx.model_copy(update={"ids": Ids(unique_within=unique_within)})
         self.iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
         self._job = build_defs(settings=settings, feeds={"asx": self.feed}).resolve_job_def("asx_build")
         self._instance = instance
@@ -54,6 +55,7 @@ class Market:
             "side": "UNKNOWN",
             "conditions": [],
             "action": "NEW",
+            "exchange": "ASX",
             "currency": "AUD",
             "kafka_topic_id": "t",
             "kafka_partition": 0,
@@ -85,11 +87,11 @@ class Market:
 
 
 @pytest.fixture
-def market(tmp_path: Path) -> Iterator[Market]:
+def market(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Market]:
     settings = Settings(home=tmp_path / "k2", kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
     (tmp_path / "dagster").mkdir()
     with DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        yield Market(settings, instance)
+        yield Market(settings, instance, getattr(request, "param", IdScope.SYMBOL))
 
 
 def test_a_cancel_of_yesterdays_trade_takes_it_out_of_yesterdays_bars(market: Market) -> None:
@@ -198,3 +200,33 @@ def test_a_cancel_of_a_trade_that_no_day_reports_leaves_all_days_alone_and_does_
     assert market.build_what_is_stale() == [(MONDAY, TUESDAY)]
     market.send(MONDAY, {"trade_id": "late"})
     assert market.build_what_is_stale() == [(MONDAY, TUESDAY)]  # late trades might have been the one
+
+
+@pytest.mark.parametrize("market", [IdScope.DAY], indirect=True)
+def test_a_cancel_reaches_no_other_day_where_ids_begin_anew_each_day(market: Market) -> None:
+    market.send(MONDAY, {"trade_id": "a"})
+    market.send(TUESDAY, {"trade_id": "c"}, {"action": "CANCEL", "corrects_trade_id": "a"})
+
+    market.build_what_is_stale()
+
+    assert market.trades(MONDAY) == [("a", 500, 7)]
+    assert market.trades(TUESDAY) == [("c", 500, 7)]
+
+
+@pytest.mark.parametrize("market", [IdScope.VENUE], indirect=True)
+def test_a_cancel_of_a_venue_reaches_the_trade_of_that_venue_on_an_earlier_day(market: Market) -> None:
+    market.send(MONDAY, {"trade_id": "a"}, {"trade_id": "a", "exchange": "CXA"})
+    market.send(TUESDAY, {"action": "CANCEL", "corrects_trade_id": "a", "exchange": "CXA"})
+
+    market.build_what_is_stale()
+
+    assert market.trades(MONDAY) == [("ASX:a", 500, 7)]
+
+
+@pytest.mark.parametrize("market", [IdScope.FEED], indirect=True)
+def test_an_id_counts_once_in_the_whole_feed_where_ids_are_unique_in_it(market: Market) -> None:
+    market.send(MONDAY, {"trade_id": "a"}, {"trade_id": "a", "symbol": "RIO"}, {"trade_id": "b", "symbol": "RIO"})
+
+    market.build_what_is_stale()
+
+    assert market.trades(MONDAY) == [("a", 500, 7), ("b", 500, 7)]

@@ -15,6 +15,7 @@ import pytest
 from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
 from k2_cli.producing import produce_files
 from k2_market.feed import Feed, load_feeds
+from k2_market.loads import LoadedBefore
 from k2_market.source_format import SourceFormat
 from k2_market.table_schemas import BAR_INTERVALS
 from k2_resources.day_table import DayTable
@@ -41,8 +42,8 @@ class Platform:
         self.settings, self.feed = settings, feed
         self.catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
 
-    def load(self, *files: Path, source_format: SourceFormat) -> int:
-        return produce_files(self.settings, self.feed, list(map(str, files)), source_format, NOW).messages
+    def load(self, *files: Path, source_format: SourceFormat, again: bool = False) -> int:
+        return produce_files(self.settings, self.feed, list(map(str, files)), source_format, NOW, again).messages
 
     def catch_up(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> CaughtUp:
         with local_instance(self.settings) as instance:
@@ -116,7 +117,10 @@ def test_asx_loaded_again_raw_rows_double_and_trades_and_bars_stay_bit_for_bit(
     asx: Platform, market_data: Path
 ) -> None:
     before, files = asx.digest(), asx.files("ohlcv_1m")
-    asx.load(market_data / "asx-2014-03" / "trades", source_format=SourceFormat.ASX_TICKDATA)
+    trades = market_data / "asx-2014-03" / "trades"
+    with pytest.raises(LoadedBefore, match="Nothing was sent"):
+        asx.load(trades, source_format=SourceFormat.ASX_TICKDATA)
+    asx.load(trades, source_format=SourceFormat.ASX_TICKDATA, again=True)
     assert asx.catch_up().failed == 0
     assert RawTable(asx.catalog, "asx").view().rows == 401_090
     assert asx.digest() == before

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -131,6 +132,7 @@ def one_message(value: bytes | None, kind: MessageKind, writers: Mapping[int, An
         return None
     if extra:
         row["attributes"] = {**{k: v for k, v in (row["attributes"] or {}).items() if k not in extra}, **extra}
+    row = _tidied(row)
     return row if _is_sane(row, kind) else None
 
 
@@ -190,7 +192,27 @@ def _attribute(avro: Any, value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-_ALLOWED = r"[A-Za-z0-9 ._\-/:+=^#@&$*!~]"
+_SPACE = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(
+    map(chr, range(0x2000, 0x200C))
+)
+_BETWEEN_CODES = re.compile(f"[{re.escape(_SPACE)},;|/\\\\:+&，、；｜]+")
+
+
+def _tidied(row: dict[str, Any]) -> dict[str, Any]:
+    ids = ("trade_id", "symbol", "exchange", "currency", "corrects_trade_id")
+    tidy = {name: row[name].strip(_SPACE) for name in ids if row.get(name) is not None}
+    if "conditions" in row:
+        tidy["conditions"] = [code for item in row["conditions"] for code in _BETWEEN_CODES.split(item) if code]
+    return {**row, **tidy}
+
+
+def _in_symbols(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN" or character in " ._-/:+=^#@&$*!~"
+
+
+def _in_microseconds(instant: datetime) -> bool:
+    count = (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return not (10**8 <= count < 10**14)
 
 
 def _is_sane(row: dict[str, Any], kind: MessageKind) -> bool:
@@ -199,8 +221,9 @@ def _is_sane(row: dict[str, Any], kind: MessageKind) -> bool:
     decimals = [(value, TABLES[kind].field(name).type) for name, value in row.items() if isinstance(value, Decimal)]
     return (
         0 < len(symbol) <= 64
-        and re.fullmatch(f"{_ALLOWED}*", symbol) is not None
+        and all(map(_in_symbols, symbol))
         and symbol[0] not in " -/:+=@&*!~"
+        and unicodedata.category(symbol[0])[0] != "M"
         and symbol[-1] != " "
         and ".." not in symbol
         and all(len(text) <= 256 for text in [*texts, *(row.get("conditions") or [])])
@@ -208,6 +231,8 @@ def _is_sane(row: dict[str, Any], kind: MessageKind) -> bool:
             datetime(1970, 1, 1, tzinfo=UTC) < row[name] < datetime(2262, 1, 1, tzinfo=UTC)
             for name in ("exchange_timestamp", "received_timestamp")
         )
+        and all(_in_microseconds(row[name]) for name in ("exchange_timestamp", "received_timestamp"))
+        and not any(re.search(r"[][(){}<>\"'`\x00-\x1f\x7f]|\d[-_.~]\d", code) for code in row.get("conditions") or [])
         and DAYS.first <= row["trade_date"] <= DAYS.last
         and abs((row["trade_date"] - row["exchange_timestamp"].date()).days) <= 13
         and all(abs(value) < Decimal(10) ** (of.precision - of.scale) for value, of in decimals)

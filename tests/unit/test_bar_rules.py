@@ -22,6 +22,7 @@ from market_rows import (
 
 from k2_market.bar_rules import bar_invariants, bars_complete, roll_up_identity
 from k2_market.bars import minute_bars, roll_up
+from k2_market.feed import PriceRange
 from k2_market.finding import Severity
 from k2_market.table_schemas import BARS, MINUTE, ROLLED_UP
 from k2_market.table_schemas import DAY as ONE_DAY
@@ -247,3 +248,13 @@ def test_trades_of_one_instant_are_put_in_order_by_the_rule_too():
     assert (day["open"], day["close"]) == (1, 2)
     assert roll_up_identity(bars_table(day), trades_table(rows)).passed
     assert not roll_up_identity(bars_table(day | {"close": Decimal(3)}), trades_table(rows)).passed
+
+
+def test_a_bar_below_zero_is_possible_only_where_prices_may_be_any():
+    below = bar(
+        open=Decimal(-1), high=Decimal(-1), low=Decimal(-2), close=Decimal(-2), vwap=Decimal(-2), notional=Decimal(-2),
+        priced_volume=Decimal(1), priced_count=1, trade_count=1, volume=Decimal(1),
+    )  # fmt: skip
+
+    assert bar_invariants(bars_table(below), PriceRange.ANY).passed
+    assert bar_invariants(bars_table(below)).numbers["prices_positive"] == 1

@@ -42,6 +42,13 @@ def nested_arrays(levels: int) -> Any:
     return {"type": "array", "items": nested_arrays(levels - 1)} if levels else "string"
 
 
+TOO_LATE = "exchange_timestamp 9223372036854775807 looks like nanoseconds (2262-04-11T23:47:16Z), expected microseconds"
+IN_MILLISECONDS = f"exchange_timestamp {OPEN_MS} looks like milliseconds (2014-03-10T23:00:00Z), expected microseconds"
+IN_NANOSECONDS = (
+    f"received_timestamp {OPEN_MS * 1_000_000} looks like nanoseconds (2014-03-10T23:00:00Z), expected microseconds"
+)
+
+
 def rows(values: list[bytes | None], writers: dict[int, Any] = WRITERS, kind: MessageKind = MessageKind.TRADES) -> Any:
     table = decode(batch(*values), kind, writers, DAYS)
     table.validate(full=True)
@@ -62,6 +69,15 @@ def reason(value: bytes | None, writers: dict[int, Any] = WRITERS) -> str:
     assert dead["trade_date"] == date(2014, 3, 11)
     assert (dead["payload"], dead["kafka_key"]) == (value, b"BHP")
     return dead["reject_reason"]
+
+
+def test_ids_and_symbols_come_without_white_space_and_condition_codes_one_by_one():
+    said = {"trade_id": " y1\u00a0", "symbol": "\u3000币安 ", "corrects_trade_id": "\ty0\ufeff", "exchange": " ASX\n"}
+    plain, spaced = rows([message(trade()), message(trade(**said, conditions=["12, 37|XT", " ", "Z"]))])
+
+    found = [spaced[name] for name in ("trade_id", "symbol", "corrects_trade_id", "exchange")]
+    assert found == ["y1", "币安", "y0", "ASX"]
+    assert (plain["conditions"], spaced["conditions"]) == (["XT"], ["12", "37", "XT", "Z"])
 
 
 def test_a_trade_becomes_a_row_with_every_column():
@@ -138,14 +154,17 @@ def test_what_can_not_be_read_is_a_dead_letter_with_the_reason(value, expected):
         ({"symbol": ""}, "symbol is empty"),
         ({"symbol": "A" * 10_240}, "symbol of 10240 characters, at most 64"),
         ({"symbol": "../../etc/passwd"}, "symbol holds '..'"),
-        ({"symbol": "BTC'; drop table t; --"}, "symbol has a character that is not allowed"),
-        ({"symbol": "BHP\n"}, "symbol has a character that is not allowed"),
-        ({"symbol": "BHP\x00"}, "symbol has a character that is not allowed"),
+        ({"symbol": "BTC'; drop table t; --"}, "symbol has U+0027 APOSTROPHE as character 4, which is not allowed"),
+        ({"symbol": "BHP\nX"}, "symbol has U+000A as character 4, which is not allowed"),
+        ({"symbol": "BHP\x00"}, "symbol has U+0000 as character 4, which is not allowed"),
         ({"exchange_timestamp": 0}, "exchange_timestamp 0 outside 1970..2262"),
         ({"exchange_timestamp": -1}, "exchange_timestamp -1 outside 1970..2262"),
-        ({"exchange_timestamp": 2**63 - 1}, "exchange_timestamp 9223372036854775807 outside 1970..2262"),
+        ({"exchange_timestamp": 2**63 - 1}, TOO_LATE),
         ({"received_timestamp": 9_214_646_400_000_000}, "received_timestamp 9214646400000000 outside 1970..2262"),
-        ({"exchange_timestamp": OPEN_MS}, "trade_date is 16124 days after exchange_timestamp"),
+        ({"exchange_timestamp": OPEN_MS}, IN_MILLISECONDS),
+        ({"received_timestamp": OPEN_MS * 1_000_000}, IN_NANOSECONDS),
+        ({"conditions": ["[12", "37]"]}, "condition '[12' has U+005B, which is in no code"),
+        ({"conditions": ["a", "12-37"]}, "condition '12-37': '-' between numbers; are they several codes?"),
         ({"trade_date": date(1970, 1, 1)}, "trade_date 1970-01-01 outside 2014-03-10..2026-11-24"),
         ({"trade_date": date(2026, 11, 25)}, "trade_date 2026-11-25 outside 2014-03-10..2026-11-24"),
         ({"trade_id": "t" * 257}, "trade_id of 257 characters, at most 256"),
@@ -302,7 +321,9 @@ def test_schema_ids_are_those_that_headers_name():
 
 # Properties: whatever is written, block reading, fastavro reading and the plain decoder of these tests agree.
 
-SYMBOLS = st.sampled_from(["BHP", "BRK.B", "ES=F", "XBT/USD:PERP", "A B", "", " A", "=A", "A..B", "é", "A'", "A" * 65])
+SYMBOLS = st.sampled_from(
+    ["BHP", "BRK.B", "ES=F", "XBT/USD:PERP", "A B", "", " A", "=A", "A..B", "é", "A'", "A" * 65, "B\u200b", "币"]
+)
 TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(["t" * 256, "é" * 256, "é" * 257]))
 TIMESTAMPS = st.one_of(
     st.integers(OPEN_US - 10**9, OPEN_US + 10**9),
@@ -341,7 +362,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "ask_size": decimals(QUANTITY),
     "currency": rarely("AUD", TEXTS),
     "side": st.sampled_from(["BUY", "SELL", "SELL_SHORT", "UNKNOWN"]),
-    "conditions": st.lists(rarely("XT", TEXTS), max_size=3),
+    "conditions": st.lists(rarely("XT", TEXTS | st.sampled_from(["12,37", "1 2|3", "4-5", "[6]", ""])), max_size=3),
     "action": st.sampled_from(["NEW", "CORRECT", "CANCEL"]),
     "corrects_trade_id": st.none() | TEXTS,
     "sequence_number": st.none() | st.integers(-(2**31), 2**31 - 1) | st.integers(-(2**63), 2**63 - 1),
@@ -528,7 +549,7 @@ def test_a_new_trade_that_bears_the_name_of_a_place_behind_its_own_is_a_dead_let
     malformed = [message(trade(trade_id=f"kafka:{TOPIC_ID}:3:{text}")) for text in ("", "999 ", "٣", "9" * 20)]
     found = rows([*values, *others, *malformed])
     refused = [row["kafka_offset"] for row in found if row["reject_reason"] is not None]
-    assert refused == [100, 103, 104]
+    assert refused == [100, 103, 104, 109]  # the last one without the white space behind it
     name = f"kafka:{TOPIC_ID}:3:101"
     assert found[0]["reject_reason"] == f"trade_id {name} is K2's own name for a trade without an id"
 

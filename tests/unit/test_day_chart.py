@@ -95,3 +95,12 @@ def test_drawing_does_without_pyplot_which_would_keep_every_figure() -> None:
 def test_a_symbol_s_bars_may_start_on_another_utc_day() -> None:
     early = bar(0, day=DAY, bar_start=bar(0)["bar_start"] - timedelta(hours=2), bar_end=bar(0)["bar_start"])
     assert day_chart_png(bar_table([early, bar(1), bar(2)]), TITLE, SYDNEY) is not None
+
+
+@pytest.mark.parametrize("first", [Decimal(0), Decimal("-37.63")])
+def test_prices_that_begin_at_zero_or_below_have_a_picture(first: Decimal) -> None:
+    prices = {"open": first, "high": Decimal(1), "low": Decimal(-40), "close": Decimal(-13)}
+
+    bars = [bar(0, **prices), bar(1), bar(0, symbol="B", **prices), bar(1, symbol="B")]
+    assert day_chart_png(bar_table(bars), TITLE) is not None
+    assert day_chart_png(bar_table(bars[:2]), TITLE) is not None

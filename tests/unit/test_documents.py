@@ -169,12 +169,12 @@ def test_the_operating_manual_says_what_to_do_for_every_check():
 
 
 def test_the_page_on_feeds_knows_every_key_of_a_feeds_file():
-    from k2_market.feed import Conditions, Feed, FeedSession, Sequence, Silence, Topics
+    from k2_market.feed import Conditions, Feed, FeedSession, Ids, Price, Sequence, Silence, Topics
 
     page = (ROOT / "docs" / "feeds.md").read_text(encoding="utf-8")
     described = re.findall(r"^\| `([a-z_.]+)` \| (?:yes|no) \|", page.split("## Loading files")[0], re.MULTILINE)
     parts = {"topics": Topics, "sequence": Sequence, "conditions": Conditions, "session": FeedSession}
-    parts |= {"silence": Silence}
+    parts |= {"silence": Silence, "price": Price, "ids": Ids}
     keys = [name for name in Feed.model_fields if name not in parts]
     keys += [f"{part}.{name}" for part, model in parts.items() for name in model.model_fields]
     assert sorted(described) == sorted(keys)

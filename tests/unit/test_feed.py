@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from k2_market.errors import FeedFileError, UnknownFeedError
-from k2_market.feed import Conditions, Feed, FeedSession, Sequence, Silence, Topics, feed_named, load_feeds, parse_feed
+from k2_market.feed import (
+    Conditions,
+    Feed,
+    FeedSession,
+    Ids,
+    Price,
+    Sequence,
+    Silence,
+    Topics,
+    feed_named,
+    load_feeds,
+    parse_feed,
+)
 from k2_market.feed_file_errors import EXPECTED, problems_in_words
 
 SHIPPED = Path(__file__).parents[2] / "feeds"
@@ -108,6 +120,8 @@ def test_every_key_that_there_is_has_words_for_what_is_expected() -> None:
         "conditions": Conditions,
         "session": FeedSession,
         "silence": Silence,
+        "price": Price,
+        "ids": Ids,
     }
     keys = [*Feed.model_fields, *(f"{part}.{name}" for part, model in parts.items() for name in model.model_fields)]
     assert sorted(EXPECTED) == sorted(keys)

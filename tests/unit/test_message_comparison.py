@@ -33,6 +33,7 @@ def examples(found: Comparison) -> list[str]:
 def test_rows_that_say_what_their_messages_say_do_not_differ() -> None:
     messages = batch(
         message(trade()),
+        message(trade(trade_id=" t-9\ufeff", symbol="\u3000BHP ", conditions=["12, 37|x", "", "Z"])),
         message(trade(attributes=None, sequence_number=None, conditions=[], corrects_trade_id="t-0", action="CORRECT")),
         None,
         b"",
@@ -41,7 +42,7 @@ def test_rows_that_say_what_their_messages_say_do_not_differ() -> None:
         message(trade(), schema_id=9),
     )
     found = compared(messages, rows_of(messages))
-    assert (found.compared, found.differing) == (7, 0)
+    assert (found.compared, found.differing) == (8, 0)
 
 
 def test_a_swapped_pair_differs_at_both_offsets() -> None:

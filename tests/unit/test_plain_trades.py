@@ -8,18 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_rows import IDS, Row, message, messages, raw_table, trade, trades_table
 
-from k2_market.feed import Conditions
+from k2_market.feed import Conditions, PriceRange
 from k2_market.plain_trades import without_plain_trades
 from k2_market.symbol_parts import symbol_parts
 from k2_market.trade_cleaning import clean_day
 from k2_market.trade_rules import (
     COMPLETE_AGAINST_RAW,
-    PRICES_POSITIVE,
     UNIQUE_TRADES,
     Judgement,
     complete_against_raw,
     count_by_sets,
     prices_positive,
+    prices_positive_rule,
     unique_trades,
 )
 
@@ -104,7 +104,7 @@ def test_a_day_judged_in_parts_is_found_as_it_is_judged_at_once(rows, data, size
     raw = raw_table(rows)
     trades = trades_table(spoiled(clean_day(raw, PROFILE).trades.to_pylist(), data, changes)).sort_by("symbol")
 
-    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, PRICES_POSITIVE))
+    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, prices_positive_rule(PriceRange.POSITIVE)))
     for part in symbol_parts(raw, trades, rows_a_part=size):
         judgement.see(*part)
 

@@ -128,8 +128,8 @@ def test_the_first_rule_broken_is_the_reason():
 
 def test_symbols_are_looked_at_wherever_they_stand():
     assert refused({"symbol": "A"}, {"symbol": "B'"}, {"symbol": "A"}, {"symbol": "B'"}) == {
-        1: "symbol has a character that is not allowed",
-        3: "symbol has a character that is not allowed",
+        1: "symbol has U+0027 APOSTROPHE as character 2, which is not allowed",
+        3: "symbol has U+0027 APOSTROPHE as character 2, which is not allowed",
     }
 
 

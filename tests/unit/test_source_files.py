@@ -41,7 +41,7 @@ def test_a_name_that_stands_for_nothing_is_refused(directory, name):
 
 
 def test_a_directory_without_csv_files_is_refused(tmp_path):
-    with pytest.raises(SourceFileError, match=r"found nothing, expected a directory with files that end in .csv"):
+    with pytest.raises(SourceFileError, match=r"holds no file that ends in .csv or .csv.gz, and nothing else"):
         find_source_files([str(tmp_path)])
 
 

@@ -36,7 +36,7 @@ def test_a_time_that_is_not_after_1970_is_refused(time):
         read(time=time)
 
 
-@pytest.mark.parametrize("time", ["2262-01-01T00:00:00Z", "9999-12-31T23:59:59Z", 999_999_999_999_999_999])
+@pytest.mark.parametrize("time", ["2262-01-01T00:00:00Z", "9999-12-31T23:59:59Z", 9_999_999_999_999_999])
 def test_a_time_beyond_2262_is_refused_as_such(time):
     with pytest.raises(SourceFileError, match=r"row 3: .*a time before 2262-01-01"):
         read(time=time)
@@ -68,7 +68,7 @@ def test_the_trading_day_of_an_evening_session_may_be_after_the_weekend():
     read(time="2014-03-14T18:00:00+11:00", trade_date="2014-03-17")
 
 
-@pytest.mark.parametrize("symbol", ["../../etc/passwd", "A" * 10_000, "x'); drop table t; --", "A\tB", "", " BHP"])
+@pytest.mark.parametrize("symbol", ["../../etc/passwd", "A" * 10_000, "x'); drop table t; --", "A\tB", "", "=BHP"])
 def test_a_text_that_is_no_symbol_is_refused_by_row(symbol):
     with pytest.raises(SourceFileError, match=r"t.csv, row 3: column 'symbol'.*expected a symbol: symbol"):
         read(symbol=symbol)

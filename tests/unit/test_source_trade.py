@@ -15,7 +15,7 @@ DAY = date(2014, 3, 10)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def rows_of(file: str, *trades: tuple[str, int], ids: bool = False, day: date = DAY) -> SourceRows:
+def rows_of(file: str, *trades: tuple[str, int], day: date = DAY, content: str = "") -> SourceRows:
     """Rows of (symbol, time); each trade's id is file and place."""
     told = pl.DataFrame(
         {
@@ -28,7 +28,7 @@ def rows_of(file: str, *trades: tuple[str, int], ids: bool = False, day: date = 
         },
         schema_overrides={"symbol": pl.String, "exchange_timestamp_us": pl.Int64, "trade_date": pl.Date},
     )
-    return SourceRows(file, as_source_trades(told, received=NOW), ids_from_rows=ids)
+    return SourceRows(file, as_source_trades(told, received=NOW), ids_from_rows=False, content_hash=content or file)
 
 
 def test_the_decimals_of_rows_messages_and_tables_are_the_same():
@@ -47,11 +47,13 @@ def test_what_a_source_does_not_tell_is_said_to_be_unknown():
     assert row["received_timestamp_us"] == int(NOW.timestamp()) * 1_000_000
 
 
-@pytest.mark.parametrize("file", ["7078.csv.gz", "trades/7078.csv", "/data/7078", "7078.txt"])
-def test_ids_are_made_of_the_files_name_the_day_and_the_rows_place_in_that_day(file):
+def test_ids_are_made_of_the_files_content_the_day_and_the_rows_place_in_that_day():
     days = pl.Series([date(2014, 3, 10), date(2014, 3, 11), date(2014, 3, 10)])
+    ids = ids_from_rows(b"one", days).to_list()
 
-    assert ids_from_rows(file, days).to_list() == ["7078:2014-03-10:1", "7078:2014-03-11:1", "7078:2014-03-10:2"]
+    assert [each.partition(":")[2] for each in ids] == ["2014-03-10:1", "2014-03-11:1", "2014-03-10:2"]
+    assert ids == ids_from_rows(b"one", days).to_list()
+    assert not set(ids) & set(ids_from_rows(b"two", days))
 
 
 def test_rows_of_several_files_are_merged_by_time_and_then_by_file():
@@ -87,14 +89,20 @@ def test_no_files_are_no_rows():
     assert in_time_order([]).schema == SOURCE_TRADE
 
 
-def test_two_files_that_would_give_the_same_ids_are_refused_together():
-    files = [rows_of("x/BHP.csv", ("BHP", 1), ids=True), rows_of("y/BHP.csv.gz", ("BHP", 1), ids=True)]
+def test_two_files_of_one_content_are_refused_together_whatever_their_names():
+    files = [rows_of("x/BHP.csv", ("BHP", 1), content="same"), rows_of("y/copy.csv.gz", ("BHP", 1), content="same")]
 
-    with pytest.raises(SourceFileError, match=r"y/BHP.csv.gz: has trades of 2014-03-10 without ids, as has x/BHP.csv"):
+    with pytest.raises(SourceFileError, match=r"y/copy.csv.gz: has the same content as x/BHP.csv"):
         in_time_order(files)
 
 
-def test_files_of_one_name_may_hold_different_days_or_ids_of_their_own():
-    other_day = date(2014, 3, 11)
-    in_time_order([rows_of("x/B.csv", ("B", 1), ids=True), rows_of("y/B.csv", ("B", 1), ids=True, day=other_day)])
-    in_time_order([rows_of("x/B.csv", ("B", 1)), rows_of("y/B.csv", ("B", 1))])
+def test_pieces_of_one_name_are_files_of_their_own():
+    files = [rows_of("09/trades.csv", ("B", 1), content="nine"), rows_of("10/trades.csv", ("B", 1), content="ten")]
+
+    assert in_time_order(files).height == 2
+
+
+def test_files_without_rows_may_be_alike():
+    files = [rows_of("x.csv", content="header"), rows_of("y.csv", content="header")]
+
+    assert in_time_order(files).height == 0
