@@ -39,10 +39,6 @@ class Expectation:
     live_from: datetime
     closed_days: tuple[date, ...]
 
-    def open_time_since(self, instant: datetime) -> timedelta:
-        """Give the open time from an instant to now; none where the exchange is closed."""
-        return _open_time(self.open_spans, instant)
-
     def silent_for(self, newest: datetime | None, heard: datetime) -> timedelta | None:
         """Give the open time without a message if it reaches the limit; None where it does not.
 
@@ -52,7 +48,7 @@ class Expectation:
         """
         if not self.declared and (newest is None or newest < self.live_from):
             return None
-        lasting = self.open_time_since(max(heard, newest or heard))
+        lasting = _open_time(self.open_spans, max(heard, newest or heard))
         return lasting if self.open_spans and lasting >= self.limit else None
 
     def days_without_trades(self, days_with_rows: Collection[date]) -> list[date]:
@@ -80,6 +76,15 @@ def expectation(feed: Feed, now: datetime) -> Expectation | None:
         live_from=calendar.session(before).open,
         closed_days=_closed_days(feed, calendar, now),
     )
+
+
+def open_time_since(feed: Feed, instant: datetime, now: datetime) -> timedelta:
+    """Give the open time of the session under way from an instant to now; none where the exchange is closed.
+
+    Raises:
+        CalendarError: The calendar does not reach the present.
+    """
+    return _open_time(_spans_until(TradingCalendar.of(feed), now, UNLESS_DECLARED), instant)
 
 
 def longest_pause(feed: Feed) -> timedelta | None:

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from confluent_kafka.admin import AdminClient
 from pyiceberg.catalog import Catalog
 
-from k2_market.errors import LedgerError
+from k2_market.errors import CalendarError, LedgerError
 from k2_market.feed import Feed
 from k2_market.ledger import Ledger
 from k2_market.offset_ranges import RangeSet
-from k2_market.silence import expectation
+from k2_market.silence import open_time_since
 from k2_market.topic_state import TopicState
 from k2_resources.figures import Figures
 from k2_resources.kafka_answers import answered
@@ -87,9 +88,8 @@ class KafkaFacts:
 
 
 def _report_silence(figures: Figures, feed: Feed, newest: float) -> None:
-    expected = expectation(feed, datetime.now(UTC))
-    if expected is not None:
-        silence = expected.open_time_since(datetime.fromtimestamp(newest, UTC))
+    with suppress(CalendarError):  # beyond its calendar's reach a feed's silence can't be told
+        silence = open_time_since(feed, datetime.fromtimestamp(newest, UTC), datetime.now(UTC))
         figures.gauge("k2_feed_silence_seconds").set(silence.total_seconds())
 
 

@@ -67,6 +67,7 @@ class Home:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home with nothing in it, for one test."""
     home = Home(tmp_path / "o'brien's home")
+    home.path.mkdir()
     monkeypatch.setenv("K2_HOME", str(home.path))
     return home
 
@@ -463,7 +464,7 @@ def test_bars_of_several_days_are_in_time_order(ten_days: Home) -> None:
             "asx.ohlcv_1d has no bars on 2014-03-11. It is",
         ),
         ("BHP", ["--feed", "hitbtc", "--date", "2014-03-11"], "catch-up --feed hitbtc"),
-        ("BHP", ["--feed", "nyse", "--date", "2014-03-11"], "no such feed. Those there are: asx, hitbtc, sim"),
+        ("BHP", ["--feed", "nyse", "--date", "2014-03-11"], "no feed 'nyse'; those declared are asx, hitbtc, sim"),
         ("BHP", ["--feed", "asx", "--date", "2014-03-11", "--to", "2014-03-10"], "lies before --date 2014-03-11"),
         ("'; DROP VIEW bars; --", ["--feed", "asx", "--date", "2014-03-11"], "has no bars of '; DROP VIEW bars; --"),
     ],

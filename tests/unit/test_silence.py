@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_market.feed import Feed
-from k2_market.silence import UNLESS_DECLARED, Expectation, expectation, longest_pause
+from k2_market.silence import UNLESS_DECLARED, Expectation, expectation, longest_pause, open_time_since
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -147,6 +147,14 @@ def test_the_longest_pause_reaches_over_the_longest_closure_of_the_calendar() ->
     assert timedelta(days=4) < golden_week < timedelta(days=12)
     assert longest_pause(feed("24/7", "UTC", silence={"minutes": 15})) == timedelta(minutes=30)
     assert longest_pause(feed()) is None
+
+
+def test_open_time_since_a_record_counts_this_session_alone_also_of_feeds_that_may_be_silent() -> None:
+    quiet = feed(silence={"minutes": 0})
+
+    assert open_time_since(quiet, datetime(2014, 3, 10, tzinfo=UTC), tokyo(10)) == timedelta(hours=1)
+    assert open_time_since(quiet, tokyo(9, 50), tokyo(10)) == timedelta(minutes=10)
+    assert open_time_since(quiet, tokyo(9, 50), tokyo(20)) == timedelta(0)
 
 
 @given(
