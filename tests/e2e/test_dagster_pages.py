@@ -27,7 +27,7 @@ def test_a_feeds_asset_graph_shows_every_table(page: Page, stack: RunningStack) 
     assert len(names) == len(TABLES) == 8
     for name in names:
         expect(name).to_be_in_viewport()
-    expect(page.get_by_text("1 / 1 Passed").first).to_be_visible()
+    expect(page.get_by_text("2 / 2 Passed").first).to_be_visible()
 
 
 def test_a_days_checks_show_what_was_found(page: Page, stack: RunningStack, simulated: SimulatedDays) -> None:

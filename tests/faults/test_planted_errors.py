@@ -228,7 +228,7 @@ def test_a_wrong_bar_is_found_z6(home: GoodHome, tally: FaultTally) -> None:
     wrong = {**bar, "close": bar["close"] + Decimal("0.01")}
     rest = [row for number, row in enumerate(bars.to_pylist()) if number != position]
     table.overwrite(pa.Table.from_pylist([*rest, wrong], bars.schema), "trade_date = '2026-11-20'")
-    turns_the_checker_red(home, f"ohlcv_5m {bar['symbol']} {bar['bar_start'].isoformat()}")
+    turns_the_checker_red(home, f"{bar['symbol']} {bar['bar_start'].isoformat()}: close is")
     exit_code, text = home.verify("bars", "--date", str(DAY))
     assert exit_code == 1
     assert f"{bar['symbol']} {bar['bar_start'].isoformat()}: close is {wrong['close']}" in text
