@@ -22,6 +22,8 @@ from k2_resources.raw_delivery import Delivery
 from k2_resources.settings import Settings
 from k2_sensors.stale_day_sensor import next_build
 
+pytestmark = pytest.mark.slow
+
 MONDAY, TUESDAY, WEDNESDAY = date(2014, 3, 10), date(2014, 3, 11), date(2014, 3, 12)
 LONG_AFTER = datetime(2014, 5, 1, tzinfo=UTC)
 

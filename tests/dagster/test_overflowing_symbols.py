@@ -25,6 +25,8 @@ from k2_resources.settings import Settings
 from k2_sensors.alerts import alerts_of_checks
 from k2_sensors.stale_day_sensor import next_build
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2014, 3, 11)
 LONG_AFTER = datetime(2014, 4, 1, tzinfo=UTC)
 OPEN = datetime(2014, 3, 11, 0, 0, tzinfo=UTC)

@@ -14,6 +14,8 @@ from k2_cli.dagster_processes import DagsterHome
 from k2_resources.record_retention import remove_old_runs
 from k2_resources.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 DAYS = dg.StaticPartitionsDefinition(["2026-11-23", "2026-11-24"])
 KEY = dg.AssetKey(["asx", "raw_trades"])
 CHECK = dg.AssetCheckKey(KEY, "offsets_reconcile")

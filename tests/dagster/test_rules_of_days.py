@@ -23,6 +23,8 @@ from k2_resources.raw_delivery import Delivery
 from k2_resources.settings import Settings
 from k2_sensors.stale_day_sensor import next_build
 
+pytestmark = pytest.mark.slow
+
 MONDAY, TUESDAY = date(2026, 3, 9), date(2026, 3, 10)
 LONG_AFTER = datetime(2026, 5, 1, tzinfo=UTC)
 FEED = """

@@ -16,6 +16,8 @@ from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.orphan_cleaner import OrphanCleaner
 from k2_resources.owned_catalog import ForeignTable
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 3
 
 

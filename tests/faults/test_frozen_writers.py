@@ -25,6 +25,8 @@ from k2_resources.orphan_cleaner import OrphanCleaner
 from k2_resources.owned_catalog import OwnedCatalog
 from k2_sensors.run_records import ingest_op
 
+pytestmark = pytest.mark.slow
+
 REST = timedelta(hours=24)
 LATER = (25, 50, 75)
 """Hours after which the cleaner looks: it marks at the first look, and deletes at the second."""

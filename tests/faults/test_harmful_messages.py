@@ -45,6 +45,8 @@ from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_resources import topic_reader
 from k2_sensors.run_watch import end_dead_runs
 
+pytestmark = pytest.mark.slow
+
 NOW_MS = int(AT.timestamp()) * 1_000
 FAR_FUTURE_MS = NOW_MS * 1_000
 """Microseconds where Kafka wants milliseconds."""

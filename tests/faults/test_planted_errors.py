@@ -29,6 +29,8 @@ from k2_market.outgoing_messages import OutgoingMessages
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources.iceberg_catalog import open_catalog
 
+pytestmark = pytest.mark.slow
+
 TRADES = 2_000
 FIRST = 1_200
 

@@ -20,6 +20,8 @@ from simulated_cleaning import (
 from simulated_ingest import FEED
 from simulated_schedule import Outcome, Schedule
 
+pytestmark = pytest.mark.slow
+
 SCHEDULES = 20
 ENOUGH = 150
 """Schedules within which whatever is done wrong must be found; most of it is found by the first few."""

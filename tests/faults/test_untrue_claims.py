@@ -29,6 +29,8 @@ from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
 from k2_sensors.run_records import ingest_op
 
+pytestmark = pytest.mark.slow
+
 TRADES = 300
 
 

@@ -17,6 +17,8 @@ from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 TRADE = "BTC,2026-11-02T10:00:00Z,100,1,t1"
 
 

@@ -25,6 +25,8 @@ from k2_resources.raw_table import RawTable
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 OTHER_SCHEMA = '{"type": "record", "name": "Tick", "fields": [{"name": "px", "type": "double"}]}'
 
 

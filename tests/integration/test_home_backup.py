@@ -21,6 +21,8 @@ from k2_resources.owned_catalog import OwnedCatalog
 from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 RAW = ("asx", "raw_trades")
 
 

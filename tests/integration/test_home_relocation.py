@@ -25,6 +25,8 @@ from k2_resources.raw_table import RawTable
 from k2_resources.settings import Settings
 from k2_resources.table_errors import WarehouseUnavailable
 
+pytestmark = pytest.mark.slow
+
 RAW = ("asx", "raw_trades")
 
 

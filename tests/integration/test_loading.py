@@ -23,6 +23,8 @@ from k2_resources.load_records import LoadRecords
 from k2_resources.query_views import open_query_connection
 from k2_resources.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 HEADER = "symbol,exchange_timestamp,price,quantity"
 NAMED = f"{HEADER},trade_id"
 NINE = [f"HR,2026-11-20T09:00:0{n}Z,{10 + n},{n + 1}" for n in range(2)]

@@ -34,6 +34,8 @@ from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
 from k2_resources.topic_reader import TopicReader
 
+pytestmark = pytest.mark.slow
+
 MakeFeed = Callable[..., Feed]
 
 
