@@ -147,7 +147,7 @@ def _bodies(ids: SchemaIds, random: Random) -> Iterator[Strange]:
 def _times(ids: SchemaIds) -> Iterator[Strange]:
     for instant in (0, -1, -(2**63), 2**63 - 1, 9_214_646_400_000_000):
         yield Strange("M7", message(ids.trades, trade(1_004, exchange_timestamp=instant)), "exchange_timestamp")
-    yield Strange("M7", message(ids.trades, trade(1_005, exchange_timestamp=_US // 1_000)), "trade_date is")
+    yield Strange("M7", message(ids.trades, trade(1_005, exchange_timestamp=_US // 1_000)), "looks like milliseconds")
     yield Strange("M7", message(ids.trades, trade(1_006, trade_date=date(1970, 1, 1))), "trade_date 1970-01-01 outside")
     yield Strange("M7", message(ids.trades, trade(1_006, trade_date=date(2262, 1, 1))), "trade_date 2262-01-01 outside")
     yield Strange("M7", b"x", "magic byte 0x78", timestamp_ms=1)

@@ -74,6 +74,7 @@ def _written_wrong(write: Callable[..., Any], table: Table, files: list[DataFile
     return file  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_doubled_in_any_schedule_with_compactions(tally: FaultTally) -> None:
     compacted = 0
     for seed in range(tally.seed, tally.seed + SCHEDULES):

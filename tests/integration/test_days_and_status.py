@@ -67,6 +67,7 @@ def test_days_and_status_show_what_waits_what_was_built_and_what_was_found(setti
     assert (quiet["behind"], quiet["newest"], quiet["days"], quiet["error"]) == (0, None, 0, "")
 
 
+@pytest.mark.slow
 def test_days_and_status_are_tables_for_people(settings: Settings) -> None:
     k2(settings, "catch-up", "--feed", "coins")
 
@@ -80,6 +81,7 @@ def test_days_and_status_are_tables_for_people(settings: Settings) -> None:
     assert "disk of" in table
 
 
+@pytest.mark.slow
 def test_without_a_broker_days_are_shown_and_messages_are_not_known(settings: Settings) -> None:
     k2(settings, "catch-up", "--feed", "coins")
     away = settings.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})

@@ -113,6 +113,7 @@ def test_asx_every_check_passes_on_every_day(asx: Platform) -> None:
     assert [each for each in evaluations if not each.passed] == []
 
 
+@pytest.mark.slow
 def test_asx_loaded_again_raw_rows_double_and_trades_and_bars_stay_bit_for_bit(
     asx: Platform, market_data: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_asx_with_nothing_pending_nothing_is_run(asx: Platform) -> None:
     assert (done.ingest_runs, done.build_runs) == (0, 0)
 
 
+@pytest.mark.slow
 def test_asx_when_every_print_counts_the_bar_is_the_naive_one(stack_settings: Settings, market_data: Path) -> None:
     feed = own_topic(load_feeds([FEEDS])["asx"], "every-print")
     naive = feed.model_copy(
@@ -164,6 +166,7 @@ def test_asx_when_every_print_counts_the_bar_is_the_naive_one(stack_settings: Se
     assert (bar["high"], bar["low"], bar["volume"]) == (Decimal("42.00"), Decimal("35.772"), Decimal(8_919_376))
 
 
+@pytest.mark.slow
 def test_hitbtc_bars_equal_the_exchanges_own_candles(stack_settings: Settings, market_data: Path) -> None:
     platform = Platform(stack_settings, own_topic(load_feeds([FEEDS])["hitbtc"], "real"))
     directory = market_data / "hitbtc-2021"

@@ -153,6 +153,7 @@ def assert_raw_as_undisturbed(settings: Settings, feed: Feed, undisturbed: Setti
     assert raw_content(settings, feed) == raw_content(undisturbed, feed)
 
 
+@pytest.mark.slow
 def test_rows_deleted_by_hand_come_back_and_trades_and_bars_with_them(settings: Settings, feed: Feed) -> None:
     simulated(settings, feed)
     catch_up(settings, feed)

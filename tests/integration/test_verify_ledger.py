@@ -115,6 +115,7 @@ def verified(tmp_path: Path, kafka: Any, registry: Any) -> Verified:
     text = SHIPPED.read_text(encoding="utf-8").replace('name = "sim"', f'name = "{name}"')
     text = text.replace(".sim", f".{name}").replace("[topics]", "[topics]\npartitions = 1")
     (tmp_path / "feeds").mkdir()
+    (tmp_path / "home").mkdir()
     (tmp_path / "feeds" / f"{name}.toml").write_text(text, encoding="utf-8")
     settings = Settings(
         home=tmp_path / "home",
