@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pyarrow as pa
+import pytest
 from fault_tally import FaultTally
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
