@@ -188,7 +188,7 @@ def _described(ready: _Ready, published: Published, files: DayFiles) -> dict[str
 
 
 def blocks(finding: Finding) -> bool:
-    """Whether a finding keeps a day from being published: what makes bars wrong does."""
+    """Say whether a finding keeps a day from being published: what makes bars wrong does."""
     return not finding.passed and finding.severity is Severity.ERROR
 
 

@@ -42,7 +42,7 @@ SENSORS_OF_FEED = (
     maintenance_sensor,
     awaited_day_sensor,
 )
-"""What starts a feed's runs, beside the schedule of its open days."""
+"""Sensors that start a feed's runs, beside the schedule of its open days."""
 
 
 def build_defs(

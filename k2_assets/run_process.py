@@ -52,7 +52,7 @@ class RunProcess:
         return f"{self.host}/{self.boot}/{self.pid}/{self.started}"
 
     def is_gone(self) -> bool:
-        """Whether it is certain that the process no longer runs; of other hosts nothing is certain."""
+        """Say whether it is certain that the process no longer runs; of other hosts nothing is certain."""
         if self.host != socket.gethostname():
             return False
         if self.boot != _boot():

@@ -1,4 +1,4 @@
-"""What a person asks of a trade on the command line, and what is answered."""
+"""Reads from the command line which trade is to be amended, and prints what came of it."""
 
 import re
 from collections.abc import Mapping

@@ -57,7 +57,7 @@ class DagsterHome:
 
     @property
     def is_written(self) -> bool:
-        """Whether its settings are there and are its own: those of a copied home name the original's events."""
+        """Say whether its settings are there and are its own: those of a copied home name the original's events."""
         try:
             settings = (self.directory / "dagster.yaml").read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -123,7 +123,7 @@ class CodeServer:
         return self.home.command("dagster", "api", "grpc", *arguments)
 
     def is_healthy(self, _since: datetime, /) -> bool:
-        """Whether it has loaded the definitions and serves them."""
+        """Say whether it has loaded the definitions and serves them."""
         return is_taken(self.home.code_server_port) and code_server_serves(self.home.code_server_port)
 
 
@@ -154,7 +154,7 @@ class Webserver:
         return self.home.command("k2_cli.guarded_webserver", *arguments)
 
     def is_healthy(self, _since: datetime, /) -> bool:
-        """Whether the UI answers, and answers nobody who asks by a name that is not its own."""
+        """Say whether the UI answers, and answers nobody who asks by a name that is not its own."""
         return http_answers(f"{self.url}/server_info") and refuses_other_hosts(f"{self.url}/server_info")
 
 
@@ -176,7 +176,7 @@ class Daemon:
         return self.home.command("dagster._daemon", "run", "--workspace", str(self.home.workspace), *_LOG_AS_JSON)
 
     def is_healthy(self, since: datetime, /) -> bool:
-        """Whether each of the daemon's parts has given a sign of life since its process started."""
+        """Say whether each of the daemon's parts has given a sign of life since its process started."""
         answer = graphql(f"{self.webserver.url}/graphql", _DAEMONS_QUERY)
         if answer is None:
             return False

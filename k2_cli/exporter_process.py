@@ -35,5 +35,5 @@ class Exporter:
         return Command([sys.executable, "-m", "k2_cli.metrics_exporter"], self.environment)
 
     def is_healthy(self, _since: datetime, /) -> bool:
-        """Whether it is there; a page of metrics may take longer than a probe should."""
+        """Say whether it is there; a page of metrics may take longer than a probe should."""
         return http_answers(f"http://127.0.0.1:{self.port}/healthz")

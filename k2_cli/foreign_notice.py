@@ -1,4 +1,4 @@
-"""What a command that only reads says on stderr where the tables of this home are another home's."""
+"""Warns on stderr, in commands that only read, where the tables of this home are another home's."""
 
 from collections.abc import Iterable
 

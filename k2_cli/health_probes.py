@@ -17,12 +17,12 @@ _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 def http_answers(url: str) -> bool:
-    """Whether a GET is answered with success."""
+    """Say whether a GET is answered with success."""
     return _ask(urllib.request.Request(url)) is not None
 
 
 def refuses_other_hosts(url: str) -> bool:
-    """Whether a GET under a name that is not the server's is refused as misdirected (421), as a guard does."""
+    """Say whether a GET under a name that is not the server's is refused as misdirected (421), as a guard does."""
     try:
         with _open(urllib.request.Request(url, headers={"Host": NOBODYS_HOST}), timeout=_TIMEOUT_SECONDS):
             return False
@@ -46,7 +46,7 @@ def graphql(url: str, query: str) -> dict[str, Any] | None:
 
 
 def kafka_answers(bootstrap_servers: str) -> bool:
-    """Whether a broker gives its cluster's metadata."""
+    """Say whether a broker gives its cluster's metadata."""
     import logging
 
     from confluent_kafka import KafkaException
@@ -62,7 +62,7 @@ def kafka_answers(bootstrap_servers: str) -> bool:
 
 
 def code_server_serves(port: int) -> bool:
-    """Whether a Dagster code server has loaded its definitions and serves them."""
+    """Say whether a Dagster code server has loaded its definitions and serves them."""
     import grpc  # type: ignore[import-untyped]
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 

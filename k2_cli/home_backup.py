@@ -35,10 +35,10 @@ Report = Callable[[str], None]
 """Told, a line at a time, what goes on."""
 
 DAGSTER, KAFKA, REGISTRY = "dagster", "kafka/data", "registry"
-"""Where these lie, in a home and in a backup alike."""
+"""Paths of these parts, in a home and in a backup alike."""
 
 _NOT_COPIED = ("java", "kafka", "logs", "registry", "run", "spill", "warehouse")
-"""What is in a home and not in a backup, or is copied by itself: downloads, logs, what runs, what a query spilled."""
+"""Parts of a home that a backup lacks, or copies by itself: downloads, logs, records of processes, spilled rows."""
 
 _MADE_ANEW = frozenset({"dagster.yaml", "workspace.yaml", ".lock"})
 _BESIDE_A_DATABASE = ("-wal", "-shm", "-journal")
@@ -46,7 +46,7 @@ _BESIDE_A_DATABASE = ("-wal", "-shm", "-journal")
 
 @dataclass(frozen=True)
 class HomePlaces:
-    """Where the parts of a home lie that a backup is made of.
+    """Gives the paths of the parts of a home that a backup is made of.
 
     Attributes:
         home: The home.
@@ -60,7 +60,7 @@ class HomePlaces:
 
     @classmethod
     def of(cls, settings: Settings) -> "HomePlaces":
-        """Those that settings name.
+        """Give the paths that settings name.
 
         Raises:
             BackupError: The catalog is no SQLite file, or the warehouse is not on this machine; says what to do.

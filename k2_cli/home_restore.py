@@ -34,14 +34,14 @@ _ENDED = (
     "The home that this run belonged to was backed up while it was under way; this is another home, made of that backup"
 )
 _LEFT_TO_THE_HOME = ("java", "logs", "run")
-"""What a home may have already before it is restored: downloads, and what commands write by themselves."""
+"""Parts that a home may have before it is restored: downloads, and files that commands write by themselves."""
 
 _log = get_logger("restore")
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What was restored.
+    """Describes what was restored.
 
     Attributes:
         manifest: What the backup holds.
@@ -139,21 +139,21 @@ class _Parts:
 
     @property
     def staged_home(self) -> Path:
-        """Where what lies in the home is made ready."""
+        """Give the directory in which parts of the home are made ready."""
         return self.places.home / f"home{_STAGED}"
 
     @property
     def staged_warehouse(self) -> Path:
-        """Where the warehouse is made ready."""
+        """Give the directory in which the warehouse is made ready."""
         return _staged(self.places.warehouse)
 
     @property
     def staged_catalog(self) -> Path:
-        """Where the catalog is made ready."""
+        """Give the path at which the catalog is made ready."""
         return _staged(self.places.catalog)
 
     def staged(self, file: BackupFile) -> Path:
-        """Where a file of the backup is made ready."""
+        """Give the path at which a file of the backup is made ready."""
         if file.path == CATALOG:
             return self.staged_catalog
         first, _, rest = file.path.partition("/")
@@ -174,7 +174,7 @@ class _Parts:
 
 
 def read_manifest(backup: Path) -> BackupManifest:
-    """What a backup holds.
+    """Describes what a backup holds.
 
     Raises:
         BackupError: It is none, or was not finished.

@@ -62,7 +62,7 @@ class LocalKafka:
         return Command(self._java("kafka.Kafka", str(properties), self.heap_mebibytes), directory=self.directory)
 
     def is_healthy(self, _since: datetime, /) -> bool:
-        """Whether the broker answers a client."""
+        """Say whether the broker answers a client."""
         return is_taken(self.port) and kafka_answers(self.bootstrap_servers)
 
     def _format(self, data: Path) -> None:

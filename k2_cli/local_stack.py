@@ -182,7 +182,7 @@ class LocalStack:
 
 
 def _is_elsewhere(service: Service, settings: Settings) -> bool:
-    """Whether a setting points elsewhere for what the service does."""
+    """Say whether a setting points elsewhere for what the service does."""
     elsewhere = {"kafka": settings.kafka_bootstrap, "registry": settings.registry_url}
     return elsewhere.get(service.name) is not None
 

@@ -236,7 +236,7 @@ def wait_until_caught_up(
 
 
 def left_to_do(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance) -> str:
-    """What is pending, under way or halted of a feed, in words; empty when there is nothing."""
+    """Name in words what is pending, under way or halted of a feed; empty when there is nothing."""
     topic = topics.state(feed.topics.trades)
     ledger = iceberg.raw_table(feed.name).ledger()
     if topic is not None:

@@ -24,7 +24,7 @@ class PortOwner:
 
 
 def is_taken(port: int) -> bool:
-    """Whether anything answers on the port on loopback."""
+    """Say whether anything answers on the port on loopback."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -45,7 +45,7 @@ class ProcessRecord:
         return datetime.fromtimestamp(self.created, UTC)
 
     def is_running(self) -> bool:
-        """Whether that very process still runs: the same id, and the same start or the same command line."""
+        """Say whether that very process still runs: the same id, and the same start or the same command line."""
         try:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE:

@@ -51,7 +51,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: program and arguments, the environment's additions, and in which directory (any, if None)."""
+    """Describes what to run: program, arguments, the environment's additions, the directory (any, if None)."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Service(Protocol):
         """Make what the process needs, and say how to run it."""
 
     def is_healthy(self, since: datetime, /) -> bool:
-        """Whether the process that started at ``since`` does its work."""
+        """Say whether the process that started at ``since`` does its work."""
 
 
 class ServiceState(StrEnum):

@@ -33,7 +33,7 @@ FOR_ITS_GUARD_ALONE = {
     # The guard answers no page of another origin; the registry's own list names some.
     "quarkus.http.cors.enabled": "false",
 }
-"""What has the registry answer nobody but its guard; the containers' registry is set up likewise."""
+"""Settings by which the registry answers its guard alone; the containers' registry is set up likewise."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class LocalRegistry:
         return Command([*guard, *record, "--", *self._registry()], self.environment, self.directory)
 
     def is_healthy(self, _since: datetime, /) -> bool:
-        """Whether its API answers, and answers nobody who asks by a name that is not its own."""
+        """Say whether its API answers, and answers nobody who asks by a name that is not its own."""
         url = f"{self.url}/subjects"
         return http_answers(url) and refuses_other_hosts(url)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def is_verified(place: Path, sha256: str) -> bool:
-    """Whether a file or directory was stamped for that sum and looks as it did then."""
+    """Say whether a file or directory was stamped for that sum and looks as it did then."""
     try:
         stamp = json.loads(_stamp_of(place).read_text(encoding="utf-8"))
         return bool(stamp["sha256"] == sha256) and all(

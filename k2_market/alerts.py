@@ -150,7 +150,7 @@ def check_alerts(
 
 
 def is_news(evaluation: Evaluation, previous: PastEvaluation | None) -> bool:
-    """Whether an evaluation found something, and not the same as the previous one."""
+    """Say whether an evaluation found something, and not the same as the previous one."""
     if evaluation.passed:
         return False
     return previous is None or previous.passed or previous.fingerprint != evaluation.fingerprint

@@ -51,7 +51,7 @@ class BackupTable:
 
 @dataclass(frozen=True)
 class BackupManifest:
-    """What a backup holds.
+    """Describes what a backup holds.
 
     Attributes:
         taken: When it was begun, UTC.

@@ -17,7 +17,7 @@ COMPARED_TRADES = ("symbol", "trade_order", "price", "quantity", "price_eligible
 
 
 def bar_invariants(bars: pa.Table, may_be: PriceRange = PriceRange.POSITIVE) -> Finding:
-    """Whether every bar is possible, and no two of a symbol share time.
+    """Say whether every bar is possible, and no two of a symbol share time.
 
     Numbers: ``bars``, ``broken`` bars, and for each invariant how many bars break it. Examples: a broken bar each,
     with the invariants that it breaks.
@@ -175,4 +175,4 @@ _OF_ANY_PRICE = {
     "prices_positive": pl.lit(True),
     "sums_not_negative": pl.all_horizontal(pl.col(column) >= 0 for column in _SUMS if column != "notional"),
 }
-"""What holds in their place where prices may be zero or less."""
+"""The rules in their place where prices may be zero or less."""

@@ -16,7 +16,7 @@ _AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9](?:[a-z0-9._-]{0,252}[a-
 _DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 _READS = frozenset({"GET", "HEAD"})
 _SENT_UNASKED = frozenset({"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
-"""What a page may send to another site without asking it first: Fetch's CORS-safelisted content types."""
+"""Content types that a page may send to another site unasked: Fetch's CORS-safelisted ones."""
 _SINGLE = ("host", "origin", "content-type", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
 
 
@@ -78,7 +78,7 @@ class OwnHosts:
         return cls(frozenset(Authority.parse(each.strip()) for each in text.split(",") if each.strip()))
 
     def __contains__(self, asked: Authority) -> bool:
-        """Whether it is one of them."""
+        """Say whether it is one of them."""
         return asked.name in LOOPBACK or any(
             each.name == asked.name and (each.port is None or asked.port == each.port or _is_default(each, asked))
             for each in self.outer
@@ -107,7 +107,7 @@ class Site:
     queries: tuple[str, ...] = ()
 
     def may_fetch(self, path: str, query: str) -> bool:
-        """Whether a path (decoded, whatever its case and slashes) may be fetched by GET with a query or none."""
+        """Say whether a path (decoded, whatever its case and slashes) may be fetched by GET with a query or none."""
         begin = path.lower().lstrip("/")
         return not begin.startswith(self.posted) and not (query and begin.startswith(self.queries))
 
@@ -159,7 +159,7 @@ class WebRequest:
 
     @property
     def reads(self) -> bool:
-        """Whether its method is one that changes nothing."""
+        """Say whether its method is one that changes nothing."""
         return self.method in _READS
 
 
@@ -229,7 +229,7 @@ def _of_content(request: WebRequest, site: Site) -> Refusal | None:
 
 
 def _is_own_origin(origin: str, host: Authority, own: OwnHosts) -> bool:
-    """Whether a page's origin is the server that it asks, or one of the operator's in front of it."""
+    """Say whether a page's origin is the server that it asks, or one of the operator's in front of it."""
     scheme, separator, rest = origin.partition("://")
     found = _authority(rest)
     if separator == "" or scheme.lower() not in _DEFAULT_PORTS or found is None:

@@ -77,7 +77,7 @@ def plan_builds(facts: BuildFacts, calendar: TradingCalendar) -> BuildPlan | Non
 
 
 def is_open(day: date, calendar: TradingCalendar, now: datetime) -> bool:
-    """Whether trades of a day still come as usual: it has not closed, or its last trades may be on their way."""
+    """Say whether trades of a day still come as usual: it has not closed, or its last trades may be on their way."""
     return now < calendar.closes_at(day) + GRACE
 
 

@@ -18,7 +18,7 @@ _LONGEST_REST = timedelta(minutes=15)
 
 
 def checked_with_its_run(rows: int, new: int) -> bool:
-    """Whether the run that adds rows to an open day also checks the day.
+    """Say whether the run that adds rows to an open day also checks the day.
 
     Args:
         rows: Those that the day has before.

@@ -31,7 +31,7 @@ class FileFacts:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is left as it is."""
+        """Say whether it is left as it is."""
         return 2 * self.rows >= TARGET_ROWS or 2 * self.bytes >= TARGET_BYTES
 
 
@@ -53,7 +53,7 @@ class FileGroup:
         return sum(each.bytes for each in self.files)
 
     def has_room_for(self, file: FileFacts) -> bool:
-        """Whether the group stays within the target with one more file."""
+        """Say whether the group stays within the target with one more file."""
         return self.rows + file.rows <= TARGET_ROWS and self.bytes + file.bytes <= TARGET_BYTES
 
     def and_file(self, file: FileFacts) -> "FileGroup":

@@ -8,7 +8,7 @@ from k2_market.feed import Conditions, PriceRange
 
 
 def price_eligible(profile: Conditions, may_be: PriceRange = PriceRange.POSITIVE) -> pl.Expr:
-    """Whether a trade may set open, high, low, close and vwap.
+    """Say whether a trade may set open, high, low, close and vwap.
 
     Every condition must allow it, the price must be above zero, unless the feed's may be any, and the quantity not
     below. A quantity of zero

@@ -39,7 +39,7 @@ class DayWindow:
         return cls(calendar, feed.start_date, calendar.next_trading_day(present))
 
     def __contains__(self, day: date) -> bool:
-        """Whether a day lies within the window."""
+        """Say whether a day lies within the window."""
         return self.first <= day <= self.last
 
     def day_of(self, timestamp_ms: int) -> date:

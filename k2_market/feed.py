@@ -202,7 +202,7 @@ class Feed(BaseModel):
 
     @property
     def always_open(self) -> bool:
-        """Whether the exchange never closes."""
+        """Say whether the exchange never closes."""
         return self.calendar == ALWAYS_OPEN
 
 

@@ -47,7 +47,7 @@ class FoundFile:
 
     @property
     def whole(self) -> bool:
-        """Whether it is there and is what the metadata says."""
+        """Say whether it is there and is what the metadata says."""
         return not self.complaint
 
     @property

@@ -89,5 +89,5 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether all that was to be looked at could be, and holds."""
+        """Say whether all that was to be looked at could be, and holds."""
         return not (self.violations or self.unanswered)

@@ -312,7 +312,7 @@ class _Writer:
 
     @property
     def has_fields_beside(self) -> bool:
-        """Whether it has fields that K2 does not know."""
+        """Say whether it has fields that K2 does not know."""
         return bool(self.fields - _DEFAULTS.keys())
 
     def read(self, value: bytes) -> dict[str, Any]:

@@ -89,11 +89,11 @@ class RangeSet:
         return self - (self - other)
 
     def isdisjoint(self, other: "RangeSet") -> bool:
-        """Whether no offset is in both."""
+        """Say whether no offset is in both."""
         return not self & other
 
     def issubset(self, other: "RangeSet") -> bool:
-        """Whether every offset of this set is in the other."""
+        """Say whether every offset of this set is in the other."""
         return not self - other
 
     def of_topic(self, topic_id: str) -> "RangeSet":
@@ -101,7 +101,7 @@ class RangeSet:
         return RangeSet({key: spans for key, spans in self.spans.items() if key[0] == topic_id})
 
     def contains(self, topic_id: str, partition: int, offset: int) -> bool:
-        """Whether one offset is in the set."""
+        """Say whether one offset is in the set."""
         return any(start <= offset < end for start, end in self.spans.get((topic_id, partition), ()))
 
 

@@ -117,7 +117,7 @@ def _message_of_each(raw_places: _Ints, trade_places: _Ints) -> _Ints:
 
 
 def _alike(raw: pa.Table, messages: _Ints, trades: pa.Table, rows: _Ints) -> _Flags:
-    """Whether each trade is what the message beside it reports."""
+    """Say whether each trade is what the message beside it reports."""
     said = ["symbol", "trade_id", "price", "quantity"]
     message = raw.select([*said, "conditions", "action", "reject_reason"]).take(pa.array(messages))
     trade = trades.select([*said, "conditions"])
@@ -137,7 +137,7 @@ def _list_column(table: pa.Table, rows: _Flags) -> pa.ListArray:
 
 
 def _equal_lists(one: pa.ListArray, other: pa.ListArray) -> _Flags:
-    """Whether lists of text are equal; a list that is null or holds a null is equal to nothing."""
+    """Say whether lists of text are equal; a list that is null or holds a null is equal to nothing."""
     lengths = [pc.fill_null(pc.list_value_length(each), -1).to_numpy(zero_copy_only=False) for each in (one, other)]
     equal: _Flags = (lengths[0] == lengths[1]) & (lengths[0] >= 0)
     rows = np.flatnonzero(equal & (lengths[0] > 0))

@@ -36,7 +36,7 @@ _KEYS = {
 
 
 def dead_letters(day: DayBatches) -> Finding:
-    """Whether every message decoded.
+    """Say whether every message decoded.
 
     Numbers: ``raw_rows``, ``dead_letters``, ``reasons``. Examples: a reason each, the most frequent first, with its
     count and the place of its first message.
@@ -65,7 +65,7 @@ def dead_letters(day: DayBatches) -> Finding:
 
 
 def duplicate_messages(day: DayBatches, rows_at_once: int = ROWS_AT_ONCE, scope: IdScope = IdScope.SYMBOL) -> Finding:
-    """Whether every trade was reported once.
+    """Say whether every trade was reported once.
 
     Args:
         day: The day's rows; first their keys are read, then all of the rows that may repeat one another.
@@ -117,7 +117,7 @@ def duplicate_messages(day: DayBatches, rows_at_once: int = ROWS_AT_ONCE, scope:
 
 
 def sequence_gaps(day: DayBatches, scope: SequenceScope) -> Finding:
-    """Whether the feed's sequence numbers are complete.
+    """Say whether the feed's sequence numbers are complete.
 
     Args:
         day: The day's rows.

@@ -36,5 +36,5 @@ def digest(key: Sequence[str]) -> pl.Expr:
 
 
 def any_repeated(digests: pl.Series) -> bool:
-    """Whether a digest is there more than once; mostly none is, which is cheaper to find out than which."""
+    """Say whether a digest is there more than once; mostly none is, which is cheaper to find out than which."""
     return digests.n_unique() < len(digests)

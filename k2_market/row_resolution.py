@@ -71,7 +71,7 @@ def resolve(wire: pa.RecordBatch, plan: ReadingPlan) -> ResolvedRows:
 
 
 def fits_wire(unscaled: int) -> bool:
-    """Whether a decimal's digits fit the type that decimals are read into, which is wider than K2's."""
+    """Say whether a decimal's digits fit the type that decimals are read into, which is wider than K2's."""
     return abs(unscaled) <= _LARGEST_WIRE_DECIMAL
 
 
@@ -213,7 +213,7 @@ def _unique_keys(found: pa.Array) -> pa.Array:
 
 
 def _has_key_twice(found: pa.Array) -> bool:
-    """Whether any map may have a key twice; those of more than ``_MANY_KEYS`` are not looked into."""
+    """Say whether any map may have a key twice; those of more than ``_MANY_KEYS`` are not looked into."""
     counts = np.diff(_offsets(found))
     longest = int(counts.max(initial=0))
     if longest < 2:

@@ -55,7 +55,7 @@ class WireField:
 
     @property
     def wide(self) -> bool:
-        """Whether it may hold values of other types than ``type``, which are to be refused."""
+        """Say whether it may hold values of other types than ``type``, which are to be refused."""
         return bool(self.wire != self.type.wire)
 
 

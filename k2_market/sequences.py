@@ -162,7 +162,7 @@ class SequenceTracker:
         return len(self._seen)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether a key is remembered."""
+        """Say whether a key is remembered."""
         return key in self._seen
 
     def observe(self, key: Hashable, number: int) -> Observation | None:

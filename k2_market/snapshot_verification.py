@@ -36,7 +36,7 @@ class KeptSnapshot:
 
     @property
     def ingests(self) -> bool:
-        """Whether it says which offsets it brought."""
+        """Say whether it says which offsets it brought."""
         return _RANGES in self.summary
 
     @cached_property
@@ -94,7 +94,7 @@ class TableHistory:
 
     @property
     def reaches_first(self) -> bool:
-        """Whether no snapshot that the current one builds on has been expired: the table's first is number 1."""
+        """Say whether no snapshot that the current one builds on has been expired: the table's first is number 1."""
         return not self.chain or self.chain[-1].sequence <= 1
 
     @property

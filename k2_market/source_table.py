@@ -69,7 +69,7 @@ class SourceTable:
         return cls(file, _columns(content, file, names, has_header=False), content, has_header=False)
 
     def __contains__(self, column: str) -> bool:
-        """Whether the file has a column."""
+        """Say whether the file has a column."""
         return column in self.columns.columns
 
     def refuse_unless(self, valid: pl.Series, column: str, expected: str) -> None:

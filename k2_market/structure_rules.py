@@ -14,7 +14,7 @@ LEDGER_VERIFIED = "ledger_verified"
 
 
 def ledger_verified(day: date, history: TableHistory, files: Sequence[FoundFile]) -> Finding:
-    """Whether the snapshots kept and the ledger tell of the same offsets, and the day's files are there.
+    """Say whether the snapshots kept and the ledger tell of the same offsets, and the day's files are there.
 
     It finds a table that was rolled back, a ledger that was edited, a file that was deleted or cut short. Rows are not
     read: ``offsets_reconcile`` counts them, and ``k2 verify ledger`` holds them against the broker.

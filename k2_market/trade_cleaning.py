@@ -229,7 +229,7 @@ def _topic_rank(topic_ids: pa.ChunkedArray, topic_order: Sequence[str]) -> pl.Se
 
 
 def _amends(raw: pa.Table, live: pl.DataFrame) -> pl.Series:
-    """Whether each live message is a correction or a cancel."""
+    """Say whether each live message is a correction or a cancel."""
     amends = _series(pc.or_(pc.equal(raw["action"], "CORRECT"), pc.equal(raw["action"], "CANCEL"))).fill_null(False)
     return amends if live.height == raw.num_rows else amends.gather(live["row"])
 

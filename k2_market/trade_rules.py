@@ -74,7 +74,7 @@ class Judgement:
 
 
 def unique_trades(trades: pa.Table) -> Finding:
-    """Whether each (symbol, trade_id) is there once.
+    """Say whether each (symbol, trade_id) is there once.
 
     Numbers: ``trades``, ``repeated_ids``, ``surplus_rows``. Examples: rows that share their key.
     """
@@ -104,7 +104,7 @@ def _unique(tally: Tally) -> Finding:
 
 
 def complete_against_raw(raw: pa.Table, trades: pa.Table) -> Finding:
-    """Whether the trades are those that the raw messages report, each with the values of the message it points at.
+    """Say whether the trades are those that the raw messages report, each with the values of the message it points at.
 
     Worked out with sets in SQL, after plain trades are set aside, by none of the code that made the trades.
     Numbers: ``expected`` trades, ``missing``, ``unexpected``, ``repeated``, ``unlike_message`` (symbol, price,
@@ -270,7 +270,7 @@ COMPLETE_AGAINST_RAW = TradeRule(_count_incomplete, _complete)
 
 
 def inside_session(trades: pa.Table, session: Session | None, minutes_before: int, minutes_after: int) -> Finding:
-    """Whether the trades that set prices lie within the exchange's session; see ``inside_session_rule``."""
+    """Say whether the trades that set prices lie within the exchange's session; see ``inside_session_rule``."""
     rule = inside_session_rule(session, minutes_before, minutes_after)
     return rule.conclude(rule.count(trades, trades))
 

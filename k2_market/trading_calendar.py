@@ -188,7 +188,7 @@ class TradingCalendar:
 
     @property
     def _rolls(self) -> bool:
-        """Whether days begin at the calendar's opens, and closed dates belong to the next trading day."""
+        """Say whether days begin at the calendar's opens, and closed dates belong to the next trading day."""
         return not self.always_open and _leaves_local_dates(self.calendar_name, self.first_day, self.zone)
 
     def _owner(self, day: date) -> date:

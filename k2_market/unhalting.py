@@ -55,12 +55,12 @@ class Unhalting:
 
     @property
     def is_halted(self) -> bool:
-        """Whether the topic is halted now."""
+        """Say whether the topic is halted now."""
         return any(each.truncated for each in self.recorded)
 
     @property
     def may_go_on(self) -> bool:
-        """Whether the log has what was ingested at every offset that is recorded as cut off."""
+        """Say whether the log has what was ingested at every offset that is recorded as cut off."""
         return all(each.in_log is InLog.SAME for each in self.recorded if each.truncated)
 
     @property

@@ -102,7 +102,7 @@ def paths_by_day(table: Table, days: Sequence[date]) -> dict[date, frozenset[str
 
 
 def parted_by_day_alone(schema: Schema, spec: PartitionSpec) -> bool:
-    """Whether a table has a partition a trading day and no other, as K2 makes its tables."""
+    """Say whether a table has a partition a trading day and no other, as K2 makes its tables."""
     columns = [(schema.find_column_name(field.source_id), str(field.transform)) for field in spec.fields]
     return columns == [(PARTITION_COLUMN, "day")]
 

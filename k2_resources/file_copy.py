@@ -86,7 +86,7 @@ class CopiedFiles:
         (self.directory / path).unlink(missing_ok=True)
 
     def holds(self, path: str, size: int) -> bool:
-        """Whether a file of that size was copied there."""
+        """Say whether a file of that size was copied there."""
         known = self.files.get(path)
         return known is not None and known.size == size
 
@@ -130,7 +130,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def is_database(file: Path) -> bool:
-    """Whether a file is a SQLite database, by its first bytes."""
+    """Say whether a file is a SQLite database, by its first bytes."""
     with file.open("rb") as stream:
         return stream.read(len(_SQLITE)) == _SQLITE
 

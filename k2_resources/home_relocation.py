@@ -259,6 +259,6 @@ def _changed_rows(done: object) -> int:
 
 
 def _is_one_directory(location: str, directory: Path) -> bool:
-    """Whether a table's old and new place are one directory under two names, as of a mount."""
+    """Say whether a table's old and new place are one directory under two names, as of a mount."""
     old = local_directory(location)
     return old is not None and old.exists() and directory.exists() and os.path.samefile(old, directory)

@@ -102,7 +102,7 @@ def _admin(bootstrap_servers: str) -> AdminClient:
 
 
 def _create(admin: AdminClient, name: str, topics: Topics) -> bool:
-    """Whether the topic was created; it was not if it is there."""
+    """Say whether the topic was created; it was not if it is there."""
     return _create_new(admin, NewTopic(name, topics.partitions, _BROKERS_DEFAULT, config=topic_settings(topics)))
 
 
@@ -135,7 +135,7 @@ def _differences(name: str, topics: Topics, partitions: int, settings: dict[str,
 
 
 def _not_known_yet(error: BaseException) -> bool:
-    """Whether the broker does not know a topic that exists: for a moment after it was created, by whomever."""
+    """Say whether the broker does not know a topic that exists: for a moment after it was created, by whomever."""
     return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 

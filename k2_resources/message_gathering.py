@@ -72,7 +72,7 @@ class Gathering:
 
     @property
     def full(self) -> bool:
-        """Whether it is to be handed out."""
+        """Say whether it is to be handed out."""
         return len(self.keys) >= MESSAGES_PER_BATCH or self.size_bytes >= BYTES_PER_BATCH
 
     def take(self, messages: list[Message], reading: dict[int, Cursor]) -> tuple[set[int], list[Message]]:

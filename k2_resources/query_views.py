@@ -185,7 +185,7 @@ def _snapshot_of(table: Table, as_of: date) -> int | None:
 
 
 def _is_next(table: Table, before: Snapshot | None, after: Snapshot) -> bool:
-    """Whether no snapshot that has expired was the table's between two that follow each other in its history.
+    """Say whether no snapshot that has expired was the table's between two that follow each other in its history.
 
     Tags keep single snapshots among others that have expired, and the history tells of those that are kept alone.
     """

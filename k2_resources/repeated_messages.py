@@ -40,7 +40,7 @@ class RepeatedMessages(logging.Filter):
         self._seen: OrderedDict[tuple[int, str], _Seen] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be written."""
+        """Say whether the record is to be written."""
         key = (record.levelno, _VARYING.sub("…", record.getMessage()))
         now = self._monotonic()
         seen = self._seen.get(key)

@@ -255,7 +255,7 @@ def _avro(answer: Schema) -> Any:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a failure of the registry's client may be gone a moment later."""
+    """Say whether a failure of the registry's client may be gone a moment later."""
     if isinstance(error, SchemaRegistryError):
         return error.http_status_code in _TRANSIENT_STATUS
     return isinstance(error, httpx2.TransportError)

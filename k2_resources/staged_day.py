@@ -69,11 +69,11 @@ class StagedDay:
         self._ended = True
 
     def is_in(self, paths: frozenset[str]) -> bool:
-        """Whether the file is among those that hold the day: its commit landed."""
+        """Say whether the file is among those that hold the day: its commit landed."""
         return self.data_file is not None and self.data_file.file_path in paths
 
     def says_the_same_as(self, paths: frozenset[str]) -> bool:
-        """Whether the day's files, as they are, say what the rows say."""
+        """Say whether the day's files, as they are, say what the rows say."""
         if not paths and self.data_file is None:
             return True
         return paths == self.published and self._same_as_published
@@ -136,5 +136,5 @@ class _Before:
         self._read = self._read.slice(rows.num_rows)
 
     def all_equal(self) -> bool:
-        """Whether nothing differed and nothing is left; asked once."""
+        """Say whether nothing differed and nothing is left; asked once."""
         return self._equal and not self._read.num_rows and next(self._batches, None) is None

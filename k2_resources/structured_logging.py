@@ -171,7 +171,7 @@ class _OwnStderr(logging.Handler):
 
 
 def _not_shown_already(record: logging.LogRecord) -> bool:
-    """Whether no logger on the record's way shows it by a handler of its own (Dagster's processes do)."""
+    """Say whether no logger on the record's way shows it by a handler of its own (Dagster's processes do)."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None and logger.parent is not None:
         if any(isinstance(each, logging.StreamHandler) for each in logger.handlers):

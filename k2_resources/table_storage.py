@@ -32,7 +32,7 @@ class TableStorage:
         return path.removeprefix(f"{self._root}/") if path.startswith(f"{self._root}/") else None
 
     def encloses(self, location: str) -> bool:
-        """Whether another table's location is this one's or lies within it."""
+        """Say whether another table's location is this one's or lies within it."""
         *_, path = PyArrowFileIO.parse_location(location)
         return f"{path.rstrip('/')}/".startswith(f"{self._root}/")
 
@@ -46,7 +46,7 @@ class TableStorage:
         )
 
     def exists(self, path: str) -> bool:
-        """Whether a file is there."""
+        """Say whether a file is there."""
         return bool(self._filesystem.get_file_info(f"{self._root}/{path}").type == pafs.FileType.File)
 
     def now(self) -> datetime:

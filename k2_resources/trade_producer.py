@@ -165,7 +165,7 @@ class _Delivery:
             self._give_up(f"{waiting} messages had no answer after {seconds:.0f} s")
 
     def _accepted(self, key: bytes, value: bytes | None, timestamp_ms: int) -> bool:
-        """Whether the client took a message; not while its queue is full."""
+        """Say whether the client took a message; not while its queue is full."""
         try:
             self._producer.produce(self._topic, value, key, timestamp=timestamp_ms, headers=self._headers)
         except BufferError:

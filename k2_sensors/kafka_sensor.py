@@ -132,7 +132,7 @@ def _days(instants: Iterable[datetime], feed: Feed, calendar: TradingCalendar, n
 
 
 def _with_checks(feed: Feed, raw: RawView, day: date, new: int, instance: dg.DagsterInstance, now: datetime) -> bool:
-    """Whether a run checks its day, too: if it does not, the unchecked-day sensor has it checked at its time."""
+    """Say whether a run checks its day, too: if it does not, the unchecked-day sensor has it checked at its time."""
     if raw.rows + new <= FEW_ROWS or not is_open(day, TradingCalendar.of(feed), now):
         return True
     return checked_with_its_run(rows_reported(instance, dg.AssetKey([feed.name, RAW_TRADES]), day), new)

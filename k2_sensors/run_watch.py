@@ -93,7 +93,7 @@ def _signature(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
 
 
 def _names_a_process(tag: str) -> bool:
-    """Whether a tag names one: whoever starts a run may write it."""
+    """Say whether a tag names one: whoever starts a run may write it."""
     try:
         RunProcess.parse(tag)
     except ValueError:
@@ -112,13 +112,13 @@ def _begun(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float
 
 
 def _is_of_this_host(run: dg.DagsterRun) -> bool:
-    """Whether a run was started over loopback, or by the process that asked for it; those sign at once."""
+    """Say whether a run was started over loopback, or by the process that asked for it; those sign at once."""
     server = run.tags.get(GRPC_INFO_TAG)
     return server is None or json.loads(server).get("host") in _LOOPBACK
 
 
 def _runs_since(pid: int, when: float) -> bool:
-    """Whether a process runs that was there at a moment, and not a later one with the same number."""
+    """Say whether a process runs that was there at a moment, and not a later one with the same number."""
     try:
         process = psutil.Process(pid)
         return process.create_time() <= when and process.status() != psutil.STATUS_ZOMBIE

@@ -87,7 +87,7 @@ def _checked_versions(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[da
 
 
 def _is_in_hand(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> bool:
-    """Whether the run that reported a day's latest rows is still under way, its checks to come."""
+    """Say whether the run that reported a day's latest rows is still under way, its checks to come."""
     latest = latest_record(instance, raw, day)
     run = None if latest is None else instance.get_run_by_id(latest.run_id)
     return run is not None and run.status in IN_FLIGHT
