@@ -10,7 +10,7 @@ Make = Callable[[MessageBatch], pa.Table]
 """Makes a row of each message of a batch, or raises."""
 
 _NOT_A_MESSAGES_FAULT = (MemoryError, OSError)
-"""What a process raises that is short of memory, of files or of a disk, whatever it is at."""
+"""Errors of a process that is short of memory, of files or of a disk, whatever it does."""
 
 
 def rows_around_failures(

@@ -113,7 +113,7 @@ class Conditions(BaseModel):
 
 
 class IdScope(StrEnum):
-    """What a trade id is unique within."""
+    """Names what a trade id is unique within."""
 
     SYMBOL = "symbol"
     VENUE = "venue"
@@ -138,7 +138,7 @@ class PriceRange(StrEnum):
 
 
 class Price(BaseModel):
-    """What prices of the feed may be."""
+    """Names which prices a feed may have."""
 
     model_config = _Model
     may_be: PriceRange = PriceRange.POSITIVE

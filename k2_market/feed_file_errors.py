@@ -36,7 +36,7 @@ EXPECTED = {
     "silence.minutes": "a whole number of minutes, 0 where silence means nothing",
     "session.day_starts": 'hours and minutes at the exchange, as "17:00"',
 }
-"""What each key of a feed's file holds; a test keeps it complete."""
+"""Expectations of each key of a feed's file, in words; a test keeps it complete."""
 
 _OWN_WORDS = "value_error"
 """The type of an error whose text a validator of ours wrote."""

@@ -197,7 +197,7 @@ class DiskUse:
 
 @dataclass(frozen=True)
 class AlarmFacts:
-    """What one look found.
+    """Describes what one look found.
 
     Attributes:
         feeds: What it found of each feed.

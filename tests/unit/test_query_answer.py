@@ -55,7 +55,7 @@ def test_duckdb_s_own_message_is_kept(connection: duckdb.DuckDBPyConnection) -> 
 
 def test_an_error_in_a_late_row_is_ours_too(connection: duckdb.DuckDBPyConnection) -> None:
     answer = ask(connection, "SELECT CASE WHEN x = 499999 THEN ('a' || x)::INT END FROM range(500000) r(x)")
-    with pytest.raises(QueryError, match=r"Could not convert string 'a499999'|Interrupted"):
+    with pytest.raises(QueryError, match="Could not convert string 'a499999'"):
         answer.table()
 
 
