@@ -1,5 +1,6 @@
 """What a reading statement answers: columns, and rows that arrive in batches as they are asked for."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from k2_resources.reading_statement import QueryError, ReadingStatement
 
 _BATCH_ROWS = 50_000
 _LISTENS_EVERY_SECONDS = 0.1
+_INTERRUPTED = "INTERRUPT Error"
+_SEARCHES_FOR_A_CAUSE = 5
+# DuckDB's errors behind an Arrow reader arrive as OSError.
+_FAILURES = (duckdb.Error, pa.ArrowException, OSError)
 _Result = TypeVar("_Result")
 
 
@@ -48,14 +53,18 @@ def run_statement(
     """
     _check_parameters(statement, parameters)
     worker = _Worker(connection)
+
+    def started() -> pa.RecordBatchReader:
+        return connection.execute(statement.sql, dict(parameters)).to_arrow_reader(_BATCH_ROWS)
+
     try:
-        reader = worker.run(lambda: connection.execute(statement.sql, dict(parameters)).to_arrow_reader(_BATCH_ROWS))
+        reader = worker.run(started)
     except duckdb.Error as error:
         raise QueryError(f"SQL: {error}") from error
     schema = pa.schema(
         [column.with_name(name) for column, name in zip(reader.schema, _distinct(reader.schema.names), strict=True)]
     )
-    return Answer(schema, _read(reader, schema, worker))
+    return Answer(schema, _read(reader, schema, worker, started))
 
 
 class _Worker:
@@ -94,13 +103,29 @@ def _check_parameters(statement: ReadingStatement, parameters: Mapping[str, obje
         raise QueryError(f"SQL: values were given for {', '.join(f'${name}' for name in unused)}, which do not occur.")
 
 
-def _read(reader: pa.RecordBatchReader, schema: pa.Schema, worker: _Worker) -> Iterator[pa.RecordBatch]:
+def _read(
+    reader: pa.RecordBatchReader, schema: pa.Schema, worker: _Worker, again: Callable[[], pa.RecordBatchReader]
+) -> Iterator[pa.RecordBatch]:
     try:
         while (batch := worker.run(lambda: next(reader, None))) is not None:
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        # What DuckDB raises behind an Arrow reader arrives as an OSError.
-        raise QueryError(f"SQL: {error}") from error
+    except _FAILURES as error:
+        raise QueryError(f"SQL: {_cause(error, worker, again)}") from error
+
+
+def _cause(error: Exception, worker: _Worker, again: Callable[[], pa.RecordBatchReader]) -> Exception:
+    """Find the error behind an interrupt that nobody asked for, by running the statement again.
+
+    When one of DuckDB's threads fails, it interrupts the others, and now and then an interrupted thread is heard first.
+    """
+    for _ in range(_SEARCHES_FOR_A_CAUSE):
+        if not str(error).startswith(_INTERRUPTED):
+            break
+        try:
+            worker.run(lambda: deque(again(), maxlen=0))
+        except _FAILURES as found:
+            error = found
+    return error
 
 
 def _distinct(names: list[str]) -> Iterator[str]:

@@ -59,6 +59,13 @@ def test_an_error_in_a_late_row_is_ours_too(connection: duckdb.DuckDBPyConnectio
         answer.table()
 
 
+def test_the_cause_is_told_where_duckdb_interrupted_its_own_threads(connection: duckdb.DuckDBPyConnection) -> None:
+    answer = ask(connection, "SELECT CASE WHEN x = 499999 THEN ('a' || x)::INT END FROM range(500000) r(x)")
+    connection.interrupt()
+    with pytest.raises(QueryError, match="Could not convert string 'a499999'"):
+        answer.table()
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     "endless",
