@@ -110,19 +110,21 @@ def outcomes(seeds: Sequence[int], processes: int) -> list[Outcome]:
 
 
 class Schedule:
-    """A schedule, made of its seed alone."""
+    """A schedule, made of its seed and of the faults that are certain to be among those it has."""
 
     def __init__(
         self,
         seed: int,
         reader: Callable[[SimulatedBroker], SimulatedReader] = SimulatedReader,
         *,
+        certain: Sequence[str] = (),
         real_files: bool = False,
     ) -> None:
         self.seed = seed
         self.random = Random(f"K2 {seed}")
         self.turns = Turns(self.random)
         armed = self.random.sample(sorted(FAULTS), self.random.randint(1, _MOST_FAULTS))
+        armed += [fault for fault in certain if fault not in armed]
         self.weather = Weather(self.random, {fault: _CHANCES.get(fault, 1.0) for fault in armed})
         self.broker = SimulatedBroker(FEED.topics.trades, self.random, self.turns)
         self.catalog = SimulatedCatalog(self.turns, self.weather)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from simulated_weather import FAULTS
 
 SEEDS = 2_000
 SEEDS_WITH_REAL_FILES = 20
-ENOUGH = 600
+ENOUGH = 300
 """Schedules within which whatever is done wrong must be found; most of it is found by the first few."""
 
 
@@ -89,6 +89,11 @@ WRONG_INGESTION: dict[Callable[[], AbstractContextManager[None]], str] = {
 }
 """What is done wrong, and what the checker says of it."""
 
+CERTAIN: dict[Callable[[], AbstractContextManager[None]], tuple[str, ...]] = {
+    wrong_ingestion.rollbacks_not_noticed: ("table rolled back",),
+}
+"""Faults that all schedules get in which something done wrong is looked for, as one in five has them otherwise."""
+
 WRONG_READING: dict[type[SimulatedReader], str] = {
     wrong_ingestion.ReaderThatSkips: "lost though the ledger covers them",
     wrong_ingestion.ReaderThatTrustsTheEnd: "lost though the ledger covers them",
@@ -103,7 +108,7 @@ def test_ingestion_done_wrong_is_found_within_a_few_hundred_schedules(
     wrong: Callable[[], AbstractContextManager[None]],
 ) -> None:
     with wrong():
-        assert_found(WRONG_INGESTION[wrong], SimulatedReader)
+        assert_found(WRONG_INGESTION[wrong], SimulatedReader, CERTAIN.get(wrong, ()))
 
 
 @pytest.mark.slow
@@ -112,8 +117,10 @@ def test_reading_done_wrong_is_found_within_a_few_hundred_schedules(reader: type
     assert_found(WRONG_READING[reader], reader)
 
 
-def assert_found(said: str, reader: type[SimulatedReader]) -> None:
-    found = ((seed, problem) for seed in range(ENOUGH) for problem in Schedule(seed, reader).run().problems)
+def assert_found(said: str, reader: type[SimulatedReader], certain: Sequence[str] = ()) -> None:
+    found = (
+        (seed, problem) for seed in range(ENOUGH) for problem in Schedule(seed, reader, certain=certain).run().problems
+    )
     first = next((seed for seed, problem in found if said in problem), None)
     assert first is not None, f"no schedule of {ENOUGH} says {said!r}"
     sys.stdout.write(f"schedule {first} says {said!r}\n")
