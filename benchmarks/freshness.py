@@ -28,9 +28,9 @@ from k2_market.trading_calendar import TradingCalendar
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.kafka_topic_creation import ensure_topic
 from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import RANGES
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
+from k2_resources.snapshot_summary import RANGES
 from k2_resources.trade_producer import producer_settings
 from k2_sensors.kafka_sensor import INTERVAL_SECONDS
 

@@ -30,7 +30,7 @@ from pyiceberg.catalog import Catalog
 
 from benchmarks.results_file import write_results
 from k2_assets.checks import BLOCKING, RAW_CHECKS
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_cli.pending_work import local_instance
 from k2_market.day_builds import DayBuild
 from k2_market.feed import Feed, load_feeds
@@ -146,7 +146,7 @@ class GrowingFeed:
 
     def commit(self, days: list[date]) -> None:
         """One ingest commit of rows of some days, with Dagster's record of its run."""
-        run = dg.DagsterRun(job_name=ingest_job_name(self.feed), status=dg.DagsterRunStatus.SUCCESS)
+        run = dg.DagsterRun(job_name=ingest_job_name(self.feed.name), status=dg.DagsterRunStatus.SUCCESS)
         self._commit(days, run.run_id)
         self.instance.add_run(run)
         self._run_id = run.run_id

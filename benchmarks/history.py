@@ -21,8 +21,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from benchmarks.own_home import k2, own_home
 from benchmarks.results_file import write_results
 from k2_assets.checks import RAW_CHECKS, TRADE_CHECKS, bar_checks_of
-from k2_assets.raw_trades import RAW_TRADES
-from k2_assets.trades import TRADES
+from k2_assets.names import RAW_TRADES, TRADES
 from k2_cli.pending_work import local_instance
 from k2_market.avro_schemas import MessageKind, schema_of, subject_of
 from k2_market.feed import Feed, feed_named, load_feeds

@@ -44,7 +44,7 @@ def k2_run(home: str, bootstrap_servers: str, registry_url: str, topic: str, pla
     with loaded_for_good():  # as ``k2_assets.code_location``, which a run's process loads
         from benchmarks.ingest_topics import DAY
         from k2_assets.definitions import build_defs
-        from k2_assets.feed_family import ingest_job_name
+        from k2_assets.names import ingest_job_name
         from k2_cli.pending_work import local_instance
         from k2_resources.settings import Settings
         from k2_resources.structured_logging import configure_logging
@@ -54,7 +54,7 @@ def k2_run(home: str, bootstrap_servers: str, registry_url: str, topic: str, pla
         configure_logging("bench-ingest", settings)
         feed = bench_feed(topic)
         definitions = build_defs(settings=settings, feeds={feed.name: feed})
-    job = definitions.resolve_job_def(ingest_job_name(feed))
+    job = definitions.resolve_job_def(ingest_job_name(feed.name))
     with local_instance(settings) as instance:
         done = job.execute_in_process(
             instance=instance,
@@ -156,7 +156,7 @@ def one_at_a_time(
 def commits_of(home: str, table: str, run_id: str) -> list[list[float]]:
     """When each commit of a run of K2's was made (seconds since 1970), and how many rows it added."""
     from k2_resources.iceberg_catalog import open_catalog
-    from k2_resources.raw_view import RUN_ID
+    from k2_resources.snapshot_summary import RUN_ID
 
     loaded = open_catalog(f"sqlite:///{home}/catalog.db", f"file://{home}/warehouse").load_table(table)
     summaries = [(each.timestamp_ms / 1000, each.summary) for each in loaded.snapshots()]

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
 from k2_assets.day_chart import day_chart_markdown
+from k2_assets.names import TRADES
 from k2_assets.run_process import sign
 from k2_assets.run_scope import days_of_run, materialized
-from k2_assets.trades import TRADES
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
 from k2_market.bars import READ_FROM_TRADES, BarOverflowError, minute_bars, roll_up
 from k2_market.build_rules import BuildRules

@@ -14,9 +14,9 @@ import dagster as dg
 import pyarrow as pa
 
 from k2_assets.check_history import figures_of_other_days
-from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.names import RAW_TRADES, TRADES
 from k2_assets.run_scope import checked, days_materialized, finding_metadata, said_of_days, severity_of
-from k2_assets.trades import RAW_SNAPSHOT, TRADES
+from k2_assets.trades import RAW_SNAPSHOT
 from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, bars_complete, roll_up_identity
 from k2_market.build_rules import BuildRules, rules_of_days
 from k2_market.day_builds import DayBuild

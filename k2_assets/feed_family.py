@@ -8,11 +8,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from k2_assets.bars import minute_bars_asset, rolled_up_bars_asset
 from k2_assets.checks import bar_checks, raw_checks, rules_check, trade_checks
-from k2_assets.ingest_runs import ingest_job_of
-from k2_assets.maintenance import MAINTENANCE, maintenance_asset
+from k2_assets.maintenance import maintenance_asset
+from k2_assets.names import MAINTENANCE, RAW_TRADES, TRADES, build_job_name, ingest_job_name, maintenance_job_name
 from k2_assets.partitions import trading_days
-from k2_assets.raw_trades import RAW_TRADES, raw_trades_asset
-from k2_assets.trades import TRADES, trades_asset
+from k2_assets.raw_trades import raw_trades_asset
+from k2_assets.trades import trades_asset
 from k2_market.feed import Feed
 from k2_market.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.table_schemas import BAR_INTERVALS
@@ -33,21 +33,6 @@ class FeedFamily:
     maintenance_job: UnresolvedAssetJobDefinition
 
 
-def ingest_job_name(feed: Feed) -> str:
-    """Name of the job that fills ``raw_trades``."""
-    return ingest_job_of(feed.name)
-
-
-def build_job_name(feed: Feed) -> str:
-    """Name of the job that makes ``trades`` and all bars."""
-    return f"{feed.name}_build"
-
-
-def maintenance_job_name(feed: Feed) -> str:
-    """Name of the job that maintains the feed's tables."""
-    return f"{feed.name}_maintenance"
-
-
 def feed_family(feed: Feed) -> FeedFamily:
     """The family of a feed."""
     days = trading_days(feed)
@@ -62,9 +47,9 @@ def feed_family(feed: Feed) -> FeedFamily:
             maintenance_asset(feed, days),
         ],
         checks=[raw_checks(feed, days), trade_checks(feed, days), rules_check(feed), *bar_checks(feed, days)],
-        ingest_job=_job(ingest_job_name(feed), feed, [dg.AssetKey([feed.name, RAW_TRADES])]),
-        build_job=_job(build_job_name(feed), feed, built),
-        maintenance_job=_job(maintenance_job_name(feed), feed, [dg.AssetKey([feed.name, MAINTENANCE])]),
+        ingest_job=_job(ingest_job_name(feed.name), feed, [dg.AssetKey([feed.name, RAW_TRADES])]),
+        build_job=_job(build_job_name(feed.name), feed, built),
+        maintenance_job=_job(maintenance_job_name(feed.name), feed, [dg.AssetKey([feed.name, MAINTENANCE])]),
     )
 
 

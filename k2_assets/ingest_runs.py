@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from k2_assets.ingest_config import IngestConfig, claims_of
+from k2_assets.names import ingest_job_name, ingest_op_name
 from k2_assets.run_failure import cause_of
 from k2_assets.run_scope import ATTEMPT_TAG
 from k2_market.failed_runs import FailedRun
@@ -23,26 +24,16 @@ _RECENT = timedelta(days=1)
 """How long a failed run is looked at; what still fails has failed again since (``failed_runs.LONGEST_BACKOFF``)."""
 
 
-def ingest_job_of(feed: str) -> str:
-    """Name the job that fills a feed's ``raw_trades``."""
-    return f"{feed}_ingest"
-
-
-def ingest_op_of(feed: str) -> str:
-    """Name the op that makes a feed's ``raw_trades``, where its run config goes."""
-    return f"{feed}__raw_trades"
-
-
 def failed_ingests(instance: dg.DagsterInstance, feed: str, now: datetime) -> tuple[FailedRun, ...]:
     """List the latest failed ingest runs of a feed, the latest first."""
-    records = latest_failed(instance, ingest_job_of(feed), now)
+    records = latest_failed(instance, ingest_job_name(feed), now)
     return tuple(failed for record in records if (failed := _failed_ingest(record, feed)).ranges)
 
 
 def _failed_ingest(record: dg.RunRecord, feed: str) -> FailedRun:
     run = record.dagster_run
     cause, named = cause_of(run)
-    given = claims_told(run, ingest_op_of(feed))
+    given = claims_told(run, ingest_op_name(feed))
     return FailedRun(
         ranges=(named & given.ranges) or given.ranges,
         attempt=attempt_of(run),

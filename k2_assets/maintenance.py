@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from k2_assets.checks import check_keys
+from k2_assets.names import MAINTENANCE
 from k2_assets.partitions import day_of
 from k2_assets.run_process import sign
 from k2_market.feed import Feed
@@ -15,8 +16,6 @@ from k2_resources.iceberg_resource import IcebergCatalogResource
 from k2_resources.record_retention import remove_old_runs
 from k2_resources.settings import Settings
 from k2_resources.structured_logging import correlation
-
-MAINTENANCE = "maintenance"
 
 
 def maintenance_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

@@ -12,6 +12,7 @@ from k2_assets.dead_letter_retry import retry_dead_letters
 from k2_assets.ingest_config import IngestConfig, claims_of
 from k2_assets.ingest_runs import failed_ingests
 from k2_assets.ingestion import Ingestion, IngestReport
+from k2_assets.names import RAW_TRADES
 from k2_assets.partitions import day_of
 from k2_assets.run_failure import failure_noted
 from k2_assets.run_process import sign
@@ -37,8 +38,6 @@ from k2_resources.raw_view import RawView
 from k2_resources.registry_resource import SchemaRegistryResource
 from k2_resources.structured_logging import correlation
 from k2_resources.topic_reader import OffsetsGone
-
-RAW_TRADES = "raw_trades"
 
 
 def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.names import RAW_TRADES
 from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG
 from k2_market.build_plan import is_open
 from k2_market.day_builds import Versions, stale_days

@@ -10,7 +10,7 @@ from operator import add
 import dagster as dg
 
 from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
-from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.names import RAW_TRADES, TRADES
 from k2_assets.run_process import sign
 from k2_assets.run_scope import adopts, days_of_run, materialized
 from k2_market.build_rules import BuildRules, rules_of_build
@@ -25,8 +25,6 @@ from k2_resources.other_days import settled_parts
 from k2_resources.raw_view import RawView
 from k2_resources.staged_day import StagedDay
 from k2_resources.structured_logging import correlation
-
-TRADES = "trades"
 
 RAW_SNAPSHOT = "raw_snapshot_id"
 """What a day's materialization calls the raw table's snapshot that its trades were made from."""

@@ -1,21 +1,98 @@
-"""Dagster's storage, made ready once before its processes start.
+"""Dagster's own directory in a home: its settings and its storage, made ready once before its processes start.
 
 Two processes that meet a storage that is not there yet both make it, and one of them dies of that; a pool whose
 limit nobody set lets its first two runs overlap.
 """
 
 import fcntl
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from k2_market.errors import K2Error
 from k2_market.feed import load_feeds
 from k2_resources.private_directories import make_private
 from k2_resources.settings import Settings
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
+
+
+_DAGSTER_YAML = Path(__file__).resolve().parent.parent / "deploy" / "local" / "dagster.yaml"
+_EVENT_STORAGE_CLASS = "module: k2_resources.kept_event_storage"
+_EVENT_STORAGE = f"""
+# Added by `k2 up`: where Dagster keeps its events anyway, through connections that are kept.
+event_log_storage:
+  {_EVENT_STORAGE_CLASS}
+  class: KeptEventStorage
+  config:
+    base_dir: {{base_dir}}
+"""
+_WORKSPACE = """\
+# Written by `k2 up`.
+load_from:
+  - grpc_server:
+      host: 127.0.0.1
+      port: {port}
+      location_name: k2
+"""
+
+
+class DagsterHomeRefused(K2Error):
+    """Dagster's storage can't lie in the directory that it was to lie in."""
+
+
+@dataclass(frozen=True)
+class DagsterHome:
+    """Dagster's own directory: its settings, its storage, and where it finds the code server.
+
+    ``environment`` is what every process of Dagster gets on top of ours.
+    """
+
+    directory: Path
+    code_server_port: int
+    environment: Mapping[str, str]
+
+    @property
+    def workspace(self) -> Path:
+        """The file that tells webserver and daemon where the code server is."""
+        return self.directory / "workspace.yaml"
+
+    @property
+    def is_written(self) -> bool:
+        """Say whether its settings are there and are its own: those of a copied home name the original's events."""
+        try:
+            settings = (self.directory / "dagster.yaml").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return False
+        return _EVENT_STORAGE_CLASS not in settings or self._events in settings
+
+    def write(self, into: Path | None = None) -> None:
+        """Write both files; the settings are the ones that ship, and where events lie, whatever was there.
+
+        Args:
+            into: Where they go; into the directory itself unless given.
+
+        Raises:
+            DagsterHomeRefused: Dagster's storage can't lie there.
+        """
+        if "?" in str(self.directory):
+            raise DagsterHomeRefused(
+                f"dagster: {self.directory}: Dagster's SQLite files can't lie below a path with ?; set K2_HOME to one "
+                "without"
+            )
+        place = self.directory if into is None else into
+        make_private(place)
+        shipped = _DAGSTER_YAML.read_text(encoding="utf-8")
+        (place / "dagster.yaml").write_text(shipped + self._events, encoding="utf-8")
+        (place / self.workspace.name).write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
+
+    @property
+    def _events(self) -> str:
+        return _EVENT_STORAGE.format(base_dir=json.dumps(str(self.directory / "history" / "runs")))
 
 
 @contextmanager

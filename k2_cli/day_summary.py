@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from k2_assets.checks import check_keys
-from k2_assets.raw_trades import RAW_TRADES
-from k2_assets.trades import TRADES
+from k2_assets.names import RAW_TRADES, TRADES
 from k2_market.build_rules import BuildRules
 from k2_market.day_builds import outdated_days, stale_days
 from k2_market.feed import Feed

@@ -13,8 +13,7 @@ from pathlib import Path
 import dagster as dg
 from sqlalchemy import create_engine
 
-from k2_cli.dagster_processes import DagsterHome
-from k2_cli.dagster_storage import initialise, pools_of_feeds
+from k2_cli.dagster_storage import DagsterHome, initialise, pools_of_feeds
 from k2_cli.home_backup import DAGSTER, HomePlaces, Report
 from k2_market.backup_manifest import FILE_NAME, BackupError, BackupFile, BackupManifest
 from k2_market.table_ownership import Owner

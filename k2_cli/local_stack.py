@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from k2_cli.dagster_processes import CodeServer, Daemon, DagsterHome, Webserver
-from k2_cli.dagster_storage import pools_of_feeds
+from k2_cli.dagster_processes import CodeServer, Daemon, Webserver
+from k2_cli.dagster_storage import DagsterHome, pools_of_feeds
 from k2_cli.exporter_process import Exporter
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.kafka_process import LocalKafka

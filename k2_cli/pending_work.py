@@ -14,12 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from k2_assets.definitions import build_defs
-from k2_assets.feed_family import build_job_name, ingest_job_name
+from k2_assets.names import build_job_name, ingest_job_name
 from k2_assets.run_process import PROCESS_TAG, RunProcess
 from k2_assets.run_scope import REBUILD_TAG, days_tag
 from k2_assets.schedules import open_day_builds
-from k2_cli.dagster_processes import DagsterHome
-from k2_cli.dagster_storage import alone_in, initialise, pools_of_feeds
+from k2_cli.dagster_storage import DagsterHome, alone_in, initialise, pools_of_feeds
 from k2_market.build_plan import MAX_DAYS_PER_RUN
 from k2_market.build_rules import BuildRules
 from k2_market.day_builds import outdated_days, stale_days
@@ -147,20 +146,22 @@ def catch_up_feed(
         ingest = next_ingest(feed, topics, iceberg, instance, clock())
         if isinstance(ingest, dg.RunRequest):
             done.ingest_runs += 1
-            done.failed += not _carry_out(defs, ingest_job_name(feed), ingest, instance)
+            done.failed += not _carry_out(defs, ingest_job_name(feed.name), ingest, instance)
             continue
         if not retried:
             retried = True
             for retry in next_retry(feed, iceberg, instance, clock()).run_requests or ():
                 done.ingest_runs += 1
-                done.failed += not _carry_out(defs, ingest_job_name(feed), retry, instance)
+                done.failed += not _carry_out(defs, ingest_job_name(feed.name), retry, instance)
         build = next_build(feed, iceberg, instance, clock())
         builds = [build] if isinstance(build, dg.RunRequest) else open_day_builds(feed, iceberg, clock())
         if not builds:
             done.waiting = str(ingest.skip_message)
             break
         done.build_runs += len(builds)
-        failed = [each.partition_key for each in builds if not _carry_out(defs, build_job_name(feed), each, instance)]
+        failed = [
+            each.partition_key for each in builds if not _carry_out(defs, build_job_name(feed.name), each, instance)
+        ]
         done.failed += len(failed)
         if failed:
             done.waiting = f"build of {', '.join(map(str, failed))} failed"
@@ -196,7 +197,7 @@ def rebuild_feed(
             partition_key=group[0].isoformat(),
             tags={**plan_tags(feed, 1), **days_tag(group), REBUILD_TAG: clock().isoformat()},
         )
-        if _carry_out(defs, build_job_name(feed), request, instance):
+        if _carry_out(defs, build_job_name(feed.name), request, instance):
             continue
         if len(group) == 1:
             failed += group
@@ -230,7 +231,7 @@ def wait_until_caught_up(
         left = waiting(look)
     if left:
         raise NotCaughtUp(f"not done after {MOST_SECONDS} s: {left}. Look at the runs in Dagster, and at `k2 status`")
-    jobs = {job(feed) for feed in feeds for job in (ingest_job_name, build_job_name)}
+    jobs = {job(feed.name) for feed in feeds for job in (ingest_job_name, build_job_name)}
     failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     return any(run.job_name in jobs for run in failed)
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
-from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.names import RAW_TRADES
 from k2_cli.pending_work import local_instance
 from k2_market.block_decoder import DayWindow
 from k2_market.day_difference import DayDifference

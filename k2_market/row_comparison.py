@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2_market.row_offsets import Mask
+Mask = npt.NDArray[np.bool_]
+"""True for each row that is meant."""
 
 Places = npt.NDArray[np.int64]
 """Places of rows in their table."""

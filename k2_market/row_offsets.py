@@ -1,18 +1,15 @@
 """The offsets that rows came from, as ranges, and which rows lie in some ranges."""
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2_market.offset_ranges import RangeSet, Span
+from k2_market.row_comparison import Mask
 
 OFFSET_COLUMNS = ("kafka_topic_id", "kafka_partition", "kafka_offset")
 """What a raw row is known by; unique over a whole raw table."""
-
-Mask = npt.NDArray[np.bool_]
-"""True for each row that is meant."""
 
 
 def offsets_of(rows: pa.Table) -> RangeSet:

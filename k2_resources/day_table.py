@@ -26,8 +26,8 @@ from k2_resources import crash_points
 from k2_resources.day_planning import DayFiles, files_by_day, of_days, paths_by_day
 from k2_resources.day_reader import DayReader
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
-from k2_resources.raw_view import RUN_ID
 from k2_resources.snapshot_expiry import expire_oldest
+from k2_resources.snapshot_summary import RUN_ID
 from k2_resources.staged_day import StagedDay
 from k2_resources.table_errors import CatalogUnavailable, in_words
 from k2_resources.table_transaction import TableTransaction

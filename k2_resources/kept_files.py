@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
@@ -14,21 +14,13 @@ from pyiceberg.table.snapshots import Snapshot
 
 from k2_market.file_verification import FileKind, FoundFile
 from k2_market.snapshot_verification import TableHistory
+from k2_resources.data_files import DataFileLocation, day_of_file
 from k2_resources.day_planning import of_day
 from k2_resources.table_history import history_of
 
 _LOOK_UPS_AT_ONCE = 8
-_EPOCH = date(1970, 1, 1)
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A data file and the number of the commit that added it."""
-
-    sequence: int
-    file: DataFile
 
 
 @dataclass
@@ -42,7 +34,7 @@ class KeptFiles:
     """
 
     files: list[FoundFile] = field(default_factory=list)
-    current: list[Placed] | None = None
+    current: list[DataFileLocation] | None = None
     rows: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -117,21 +109,15 @@ def _still_needed(table: Table, files: list[FoundFile]) -> list[FoundFile]:
     return [each for each in files if each.whole or each.snapshot_id in kept]
 
 
-def day_of_file(file: DataFile) -> date | None:
-    """The trading day whose rows a data file holds."""
-    value: Any = file.partition[0] if len(file.partition) else None
-    return _EPOCH + timedelta(days=value) if isinstance(value, int) else value
-
-
 @dataclass
 class _Search:
     """Goes through snapshots; manifests that they share are read once."""
 
     io: FileIO
     found: list[FoundFile] = field(default_factory=list)
-    manifests: dict[str, list[Placed] | None] = field(default_factory=dict)
+    manifests: dict[str, list[DataFileLocation] | None] = field(default_factory=dict)
 
-    def data_files(self, snapshot: Snapshot) -> list[Placed] | None:
+    def data_files(self, snapshot: Snapshot) -> list[DataFileLocation] | None:
         """A snapshot's data files; None where not all of its manifests can be read."""
         listed = _looked_up(self.io, snapshot.manifest_list, FileKind.MANIFEST_LIST, snapshot.snapshot_id)
         listed, manifests = _read(listed, lambda: snapshot.manifests(self.io))
@@ -141,7 +127,7 @@ class _Search:
         parts = [self._entries(snapshot, each) for each in manifests]
         return None if None in parts else [each for part in parts for each in part or ()]
 
-    def _entries(self, snapshot: Snapshot, manifest: ManifestFile) -> list[Placed] | None:
+    def _entries(self, snapshot: Snapshot, manifest: ManifestFile) -> list[DataFileLocation] | None:
         path = manifest.manifest_path
         if path not in self.manifests:
             looked_up = _manifest(self.io, snapshot.snapshot_id, manifest)
@@ -150,8 +136,8 @@ class _Search:
         return self.manifests[path]
 
 
-def _placed(manifest: ManifestFile, io: FileIO) -> list[Placed]:
-    return [Placed(each.sequence_number or 0, each.data_file) for each in manifest.fetch_manifest_entry(io)]
+def _placed(manifest: ManifestFile, io: FileIO) -> list[DataFileLocation]:
+    return [DataFileLocation(each.sequence_number or 0, each.data_file) for each in manifest.fetch_manifest_entry(io)]
 
 
 def _read(found: FoundFile, content: Callable[[], _T]) -> tuple[FoundFile, _T | None]:

@@ -18,13 +18,14 @@ from k2_market.compaction_plan import CompactionPlan, FileFacts, FileGroup, plan
 from k2_market.errors import K2Error
 from k2_market.ledger import PROPERTY, Ledger
 from k2_resources import crash_points
+from k2_resources.data_files import DataFileLocation, day_of_file, live_files
 from k2_resources.day_files import read_files, require_parted_by_day, write_day_files
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
-from k2_resources.kept_files import Placed, day_of_file
 from k2_resources.owned_catalog import require_own
-from k2_resources.raw_view import BATCH_ID, ledger_of
+from k2_resources.raw_view import ledger_of
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
+from k2_resources.snapshot_summary import BATCH_ID
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import in_words
 from k2_resources.table_transaction import TableTransaction
@@ -180,7 +181,7 @@ class RawCompactor:
         _log.info("files compacted", table=self._identifier, batch_id=batch_id, days=named, files=len(old))
         return committed
 
-    def _plan(self, placed: list[Placed]) -> CompactionPlan:
+    def _plan(self, placed: list[DataFileLocation]) -> CompactionPlan:
         facts = list(_facts(placed))
         return plan_compaction(facts, self._closed(frozenset(each.day for each in facts)))
 
@@ -205,19 +206,7 @@ class RawCompactor:
         return file
 
 
-def live_files(table: Table) -> list[Placed]:
-    """The data files of a table's current snapshot; reads its manifests, no data."""
-    snapshot = table.current_snapshot()
-    manifests = [] if snapshot is None else snapshot.manifests(table.io)
-    return [
-        Placed(entry.sequence_number or 0, entry.data_file)
-        for manifest in manifests
-        if manifest.has_added_files() or manifest.has_existing_files()
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-    ]
-
-
-def _facts(placed: Iterable[Placed]) -> Iterator[FileFacts]:
+def _facts(placed: Iterable[DataFileLocation]) -> Iterator[FileFacts]:
     for each in placed:
         day, file = day_of_file(each.file), each.file
         if day is not None:

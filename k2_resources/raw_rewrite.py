@@ -19,9 +19,10 @@ from k2_resources.day_files import append_files
 from k2_resources.day_planning import day_files, of_day, of_other_days
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, find_table
 from k2_resources.owned_catalog import require_own
-from k2_resources.raw_view import BATCH_ID, DAYS, RUN_ID, RawView, with_new_rows
+from k2_resources.raw_view import RawView, with_new_rows
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
+from k2_resources.snapshot_summary import BATCH_ID, DAYS, RUN_ID
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_transaction import TableTransaction
 

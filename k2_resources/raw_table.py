@@ -21,9 +21,10 @@ from k2_resources import crash_points
 from k2_resources.day_files import append_files
 from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, find_table
 from k2_resources.raw_delivery import Delivery, WrittenDelivery, written
-from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView, ledger_of, with_new_rows
+from k2_resources.raw_view import RawView, ledger_of, with_new_rows
 from k2_resources.settled_commit import ATTEMPTS, Conflict, settled, until_first
 from k2_resources.snapshot_expiry import expire_oldest
+from k2_resources.snapshot_summary import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_errors import in_words
 from k2_resources.table_layout import Layout

@@ -16,13 +16,7 @@ from k2_market.row_offsets import OFFSET_COLUMNS, within
 from k2_resources import day_files
 from k2_resources.day_planning import days_of
 from k2_resources.day_reader import DayReader
-
-# What an ingest commit writes into its snapshot's summary.
-BATCH_ID = "k2.batch-id"
-RANGES = "k2.ranges"
-MESSAGES = "k2.messages"
-RUN_ID = "k2.run-id"
-DAYS = "k2.days"
+from k2_resources.snapshot_summary import BATCH_ID, DAYS, RANGES, RUN_ID
 
 
 class TableRolledBack(LedgerError):

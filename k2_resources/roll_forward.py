@@ -12,8 +12,9 @@ from k2_market.errors import LedgerError
 from k2_market.ledger import PROPERTY, Ledger
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_resources.raw_rewrite import RawRewriter, repair_run_id
-from k2_resources.raw_view import BATCH_ID, DAYS, RANGES, RUN_ID, batch_ids, with_new_rows
+from k2_resources.raw_view import batch_ids, with_new_rows
 from k2_resources.settled_commit import settled, until_first
+from k2_resources.snapshot_summary import BATCH_ID, DAYS, RANGES, RUN_ID
 from k2_resources.structured_logging import get_logger
 from k2_resources.table_transaction import TableTransaction
 

@@ -17,7 +17,8 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
-from k2_assets.ingest_runs import attempt_of, carried_by, ingest_op_of
+from k2_assets.ingest_runs import attempt_of, carried_by
+from k2_assets.names import ingest_op_name
 from k2_assets.run_scope import FEED_TAG, tagged_days
 from k2_market.alerts import (
     Alert,
@@ -102,7 +103,7 @@ def alerts_of_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple
             attempt=attempt_of(run),
             error=_error_of(instance, run.run_id),
             explained_by_check=any(not each.passed and each.blocking for each in evaluations),
-            ranges=RangeSet() if feed is None else carried_by(run, ingest_op_of(feed)),
+            ranges=RangeSet() if feed is None else carried_by(run, ingest_op_name(feed)),
         ),
     )
     return () if alert is None else (alert,)

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.names import RAW_TRADES
 from k2_market.build_plan import is_open
 from k2_market.check_pacing import FEW_ROWS, checked_with_its_run
 from k2_market.day_window import DayWindow

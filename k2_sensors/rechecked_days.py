@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 
 from k2_assets.checks import BLOCKING, raw_findings
-from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.names import RAW_TRADES
 from k2_assets.run_scope import finding_metadata, severity_of
 from k2_market.feed import Feed
 from k2_market.finding import Finding

@@ -9,8 +9,8 @@ import dagster as dg
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, RUN_KEY_TAG
 
 from k2_assets import ingest_runs
-from k2_assets.feed_family import build_job_name, ingest_job_name
-from k2_assets.ingest_runs import attempt_of, carried_by, ended, ingest_op_of, latest_failed, number_in
+from k2_assets.ingest_runs import attempt_of, carried_by, ended, latest_failed, number_in
+from k2_assets.names import build_job_name, ingest_job_name, ingest_op_name
 from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, tagged_days
 from k2_market.build_plan import BuildPlan, FailedBuild
 from k2_market.failed_runs import FailedRun
@@ -32,14 +32,14 @@ IN_FLIGHT = [
 
 def ingest_op(feed: Feed) -> str:
     """Name of the op that makes the feed's ``raw_trades``, where its run config goes."""
-    return ingest_op_of(feed.name)
+    return ingest_op_name(feed.name)
 
 
 def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> Sequence[dg.DagsterRun]:
     """Ingest runs of a feed that are queued or under way."""
     # Asked for by status alone: by job, Dagster's database would go through all runs that the job ever had.
     runs = instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
-    return [run for run in runs if run.job_name == ingest_job_name(feed)]
+    return [run for run in runs if run.job_name == ingest_job_name(feed.name)]
 
 
 def failed_ingests(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tuple[FailedRun, ...]:
@@ -60,7 +60,7 @@ def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date
 
 def failed_builds(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tuple[FailedBuild, ...]:
     """The latest failed build runs of a feed that a plan had requested."""
-    records = latest_failed(instance, build_job_name(feed), now)
+    records = latest_failed(instance, build_job_name(feed.name), now)
     return tuple(
         FailedBuild(
             days=frozenset(tagged_days(record.dagster_run.tags)),
@@ -100,4 +100,4 @@ def plan_tags(feed: Feed, attempt: int, max_seconds: int | None = None) -> dict[
 
 def _builds_all_of(feed: Feed, run: dg.DagsterRun) -> bool:
     # A run from the UI belongs to a job without a name and says which assets it makes.
-    return run.job_name == build_job_name(feed) or last_table(feed) in (run.asset_selection or ())
+    return run.job_name == build_job_name(feed.name) or last_table(feed) in (run.asset_selection or ())

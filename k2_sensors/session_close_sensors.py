@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.names import RAW_TRADES
 from k2_assets.run_scope import FEED_TAG
 from k2_assets.schedules import build_if_stale
 from k2_market.build_plan import GRACE

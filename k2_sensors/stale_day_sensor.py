@@ -13,8 +13,8 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
+from k2_assets.names import RAW_TRADES
 from k2_assets.partitions import day_of
-from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import VERSION_TAG, days_tag, tagged_days
 from k2_market.build_plan import BuildFacts, BuildPlan, plan_builds
 from k2_market.day_builds import stale_days

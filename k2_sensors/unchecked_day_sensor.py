@@ -12,8 +12,8 @@ import dagster as dg
 
 from k2_assets.checks import RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
+from k2_assets.names import RAW_TRADES
 from k2_assets.partitions import day_of
-from k2_assets.raw_trades import RAW_TRADES
 from k2_assets.run_scope import latest_record
 from k2_market.build_plan import is_open
 from k2_market.check_pacing import rest_of

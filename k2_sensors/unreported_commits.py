@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from k2_assets.raw_trades import RAW_TRADES
+from k2_assets.names import RAW_TRADES
 from k2_assets.run_scope import reported_versions
 from k2_market.feed import Feed
 from k2_resources.day_planning import files_by_day

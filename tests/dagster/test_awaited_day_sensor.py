@@ -12,7 +12,7 @@ from dagster import DagsterInstance
 from dagster._core.test_utils import create_run_for_test
 
 from k2_assets.definitions import build_defs
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
@@ -113,7 +113,7 @@ def test_while_a_run_tries_no_other_is_started_and_the_session_is_not_ticked_off
 ) -> None:
     dead_letters(iceberg, TOO_EARLY)
     tags = {RETRY_TAG: "asx/2026-11-18"}
-    create_run_for_test(instance, job_name=ingest_job_name(feed), status=dg.DagsterRunStatus.STARTED, tags=tags)
+    create_run_for_test(instance, job_name=ingest_job_name(feed.name), status=dg.DagsterRunStatus.STARTED, tags=tags)
     found = next_retry(feed, iceberg, instance, AFTER, "2026-11-17")
     assert (found.run_requests, found.cursor) == ([], "2026-11-17")
 
@@ -127,7 +127,7 @@ def test_runs_that_leave_letters_behind_are_few_a_session(
         (request,) = next_retry(feed, iceberg, instance, AFTER, "2026-11-17").run_requests or ()
         keys.append(request.run_key)
         failed = dg.DagsterRunStatus.FAILURE
-        create_run_for_test(instance, job_name=ingest_job_name(feed), status=failed, tags=request.tags)
+        create_run_for_test(instance, job_name=ingest_job_name(feed.name), status=failed, tags=request.tags)
     assert len(set(keys)) == MOST_ATTEMPTS
     given_up = next_retry(feed, iceberg, instance, AFTER, "2026-11-17")
     assert (given_up.run_requests, given_up.cursor) == ([], "2026-11-18")
@@ -139,7 +139,7 @@ def test_the_run_that_is_requested_is_one_of_the_ingest_job(
 ) -> None:
     dead_letters(iceberg, TOO_EARLY)
     (request,) = next_retry(feed, iceberg, instance, AFTER).run_requests or ()
-    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed))
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed.name))
     result = job.execute_in_process(
         instance=instance,
         partition_key=request.partition_key,

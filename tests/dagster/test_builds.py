@@ -16,7 +16,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from k2_assets import ingest_runs, trades
 from k2_assets.definitions import build_defs
-from k2_assets.feed_family import build_job_name
+from k2_assets.names import build_job_name
 from k2_assets.raw_trades import closed_published_days
 from k2_assets.run_scope import days_tag, tagged_days
 from k2_assets.schedules import open_day_builds
@@ -212,7 +212,7 @@ def test_a_day_whose_run_is_no_longer_looked_at_is_asked_for_under_a_key_that_da
     assert isinstance(first, dg.RunRequest)
     assert first.run_key is not None
     tags = {**first.tags, RUN_KEY_TAG: first.run_key}
-    create_run_for_test(instance, job_name=build_job_name(feed), status=status, tags=tags)
+    create_run_for_test(instance, job_name=build_job_name(feed.name), status=status, tags=tags)
 
     again = next_build(feed, iceberg(settings), instance, datetime.now(UTC))
 
@@ -319,7 +319,7 @@ def test_an_open_day_that_is_built_from_its_latest_rows_is_left_alone(
     commit_raw(settings, MONDAY, 0, 5)
     noon = TradingCalendar.of(feed).session(MONDAY).open + timedelta(hours=2)
     (request,) = open_day_builds(feed, iceberg(settings), noon)
-    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(build_job_name(feed))
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(build_job_name(feed.name))
     assert job.execute_in_process(instance=instance, partition_key=request.partition_key, tags=request.tags).success
     assert open_day_builds(feed, iceberg(settings), noon) == []
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from k2_assets.definitions import build_defs
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_market import check_pacing
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
@@ -104,7 +104,7 @@ def test_a_run_leaves_the_checks_of_its_day_where_they_cost_more_than_it_does(
 
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == DAY.isoformat()
-    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed))
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed.name))
     if request.asset_selection is not None:
         assert request.asset_check_keys is not None
         job = job.get_subset(

@@ -31,7 +31,7 @@ from dagster._utils.error import SerializableErrorInfo
 from webhook import Webhook, running_webhook
 
 from k2_assets.definitions import build_defs
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_market.feed import Feed, load_feeds
 from k2_market.ledger import PROPERTY
 from k2_market.offset_ranges import OffsetRange, RangeSet
@@ -310,7 +310,10 @@ def test_messages_that_wait_while_nothing_happens_are_told_once(platform: Platfo
 def test_messages_that_a_run_carries_do_not_stand_still(platform: Platform) -> None:
     config = {"ops": {"asx__raw_trades": {"config": {"topic_id": "T1", "ranges": {"0": [[10, 15]]}}}}}
     create_run_for_test(
-        platform.instance, ingest_job_name(platform.feeds[0]), run_config=config, status=dg.DagsterRunStatus.STARTED
+        platform.instance,
+        ingest_job_name(platform.feeds[0].name),
+        run_config=config,
+        status=dg.DagsterRunStatus.STARTED,
     )
     platform.log((0, 15, 15))
     platform.ticks(timedelta(minutes=10))

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from k2_cli.dagster_processes import DagsterHome
+from k2_cli.dagster_storage import DagsterHome
 from k2_resources.kept_event_storage import MOST_FILES, KeptEventStorage
 
 ASSET = dg.AssetKey(["asx", "raw_trades"])

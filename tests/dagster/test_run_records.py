@@ -10,7 +10,7 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from k2_assets import ingest_runs
-from k2_assets.feed_family import build_job_name, ingest_job_name
+from k2_assets.names import build_job_name, ingest_job_name
 from k2_assets.run_failure import MAX_RANGES_NAMED, begun_tags, failure_tags
 from k2_assets.run_process import PROCESS_TAG
 from k2_assets.run_scope import ATTEMPT_TAG, DAYS_TAG, VERSION_TAG
@@ -57,7 +57,7 @@ def somewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def ingest(instance: dg.DagsterInstance, feed: Feed, status: dg.DagsterRunStatus) -> dg.DagsterRun:
     run_config = {"ops": {ingest_op(feed): {"config": CONFIG}}}
-    return create_run_for_test(instance, job_name=ingest_job_name(feed), status=status, run_config=run_config)
+    return create_run_for_test(instance, job_name=ingest_job_name(feed.name), status=status, run_config=run_config)
 
 
 @pytest.mark.usefixtures("somewhere")
@@ -67,7 +67,7 @@ def test_a_failed_run_is_looked_at_for_a_day(
     ingest(instance, feed, dg.DagsterRunStatus.FAILURE)
     ingest(instance, feed, dg.DagsterRunStatus.SUCCESS)
     tags = {VERSION_TAG: "7"}
-    create_run_for_test(instance, job_name=build_job_name(feed), status=dg.DagsterRunStatus.CANCELED, tags=tags)
+    create_run_for_test(instance, job_name=build_job_name(feed.name), status=dg.DagsterRunStatus.CANCELED, tags=tags)
 
     assert [list(run.ranges) for run in failed_ingests(instance, feed, datetime.now(UTC))] == [
         [OffsetRange("t", 0, 0, 5)]
@@ -106,7 +106,7 @@ def test_a_run_that_was_told_nonsense_keeps_no_sensor_from_the_others(
     instance: dg.DagsterInstance, feed: Feed, config: object, status: dg.DagsterRunStatus
 ) -> None:
     strange = {"ops": {ingest_op(feed): {"config": config}}}
-    create_run_for_test(instance, job_name=ingest_job_name(feed), status=status, run_config=strange)
+    create_run_for_test(instance, job_name=ingest_job_name(feed.name), status=status, run_config=strange)
     ingest(instance, feed, dg.DagsterRunStatus.STARTED)
     ingest(instance, feed, dg.DagsterRunStatus.FAILURE)
 
@@ -138,11 +138,11 @@ STRANGE_TAGS = [
 def test_a_run_with_strange_tags_keeps_no_sensor_from_the_others(
     instance: dg.DagsterInstance, feed: Feed, tags: dict[str, str]
 ) -> None:
-    for job in (ingest_job_name(feed), build_job_name(feed)):
+    for job in (ingest_job_name(feed.name), build_job_name(feed.name)):
         for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE):
             create_run_for_test(instance, job_name=job, status=status, tags={VERSION_TAG: "7", **tags})
     good = {VERSION_TAG: "8", ATTEMPT_TAG: "2", DAYS_TAG: '["2026-11-20"]'}
-    create_run_for_test(instance, job_name=build_job_name(feed), status=dg.DagsterRunStatus.FAILURE, tags=good)
+    create_run_for_test(instance, job_name=build_job_name(feed.name), status=dg.DagsterRunStatus.FAILURE, tags=good)
 
     builds = failed_builds(instance, feed, datetime.now(UTC))
     assert [(run.raw_version, run.attempt) for run in builds if run.days == {date(2026, 11, 20)}] == [(8, 2)]
@@ -164,7 +164,9 @@ def failed_run(
     """What is known of a run that ended with an error, or was killed."""
     run_config = {"ops": {ingest_op(feed): {"config": {**CONFIG, **config}}}}
     tags = {PROCESS_TAG: "host/boot/1/1"}
-    run = create_run_for_test(instance, job_name=ingest_job_name(feed), status=status, run_config=run_config, tags=tags)
+    run = create_run_for_test(
+        instance, job_name=ingest_job_name(feed.name), status=status, run_config=run_config, tags=tags
+    )
     if began:
         instance.add_run_tags(run.run_id, begun_tags(run.run_id))
     if error is not None:
@@ -213,7 +215,7 @@ def test_what_a_run_was_to_do_is_known_and_what_its_parent_failed_of_is_not_its_
     for copied in (begun_tags("its parent"), failure_tags("its parent", OffsetsAtFault("unreadable", WHOLE))):
         create_run_for_test(
             instance,
-            job_name=ingest_job_name(feed),
+            job_name=ingest_job_name(feed.name),
             status=dg.DagsterRunStatus.FAILURE,
             run_config=run_config,
             tags={PROCESS_TAG: "host/boot/1/1", **copied},

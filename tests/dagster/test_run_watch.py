@@ -26,7 +26,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from k2_assets.definitions import build_defs
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_assets.run_process import PROCESS_TAG, RunProcess
 from k2_assets.run_scope import ATTEMPT_TAG
 from k2_cli.dagster_storage import initialise
@@ -240,7 +240,7 @@ def test_the_ranges_of_a_run_that_is_ended_are_planned_again_after_their_back_of
     first = next_ingest(feed, topics, iceberg, instance, datetime.now(UTC))
     assert isinstance(first, dg.RunRequest)
     tags = {**first.tags, PROCESS_TAG: str(replace(RunProcess.own(), started=0))}
-    create_run_for_test(instance, ingest_job_name(feed), run_config=first.run_config, status=status, tags=tags)
+    create_run_for_test(instance, ingest_job_name(feed.name), run_config=first.run_config, status=status, tags=tags)
     assert isinstance(next_ingest(feed, topics, iceberg, instance, datetime.now(UTC)), dg.SkipReason)
 
     assert len(end_dead_runs(instance)) == 1

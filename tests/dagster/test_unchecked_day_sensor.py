@@ -13,7 +13,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from k2_assets.checks import RAW_CHECKS
 from k2_assets.definitions import build_defs
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_market.feed import Feed, load_feeds
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
@@ -68,7 +68,7 @@ def commit_raw(settings: Settings, day: date) -> None:
 
 def carry_out(settings: Settings, feed: Feed, instance: dg.DagsterInstance, request: dg.RunRequest) -> bool:
     """Run what a request asks for, as Dagster's queue does: the job's part that the request selects."""
-    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed))
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed.name))
     selected = job.get_subset(asset_selection=set(), asset_check_selection=set(request.asset_check_keys or ()))
     tags = {**request.tags, "dagster/partition": str(request.partition_key)}
     return selected.execute_in_process(instance=instance, tags=tags, raise_on_error=False).success
@@ -118,7 +118,7 @@ def test_rows_that_come_later_are_checked_again(settings: Settings, feed: Feed, 
 
 
 def test_a_day_whose_run_is_under_way_is_left_to_it(feed: Feed, instance: dg.DagsterInstance) -> None:
-    run = create_run_for_test(instance, ingest_job_name(feed), status=dg.DagsterRunStatus.STARTED)
+    run = create_run_for_test(instance, ingest_job_name(feed.name), status=dg.DagsterRunStatus.STARTED)
     event = dg.AssetMaterialization(RAW, partition=MONDAY.isoformat())
     instance.report_dagster_event(
         dg.DagsterEvent(

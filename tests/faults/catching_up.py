@@ -8,7 +8,7 @@ import dagster as dg
 from own_feeds import OwnFeed
 
 from k2_assets.definitions import build_defs
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
 from k2_market.ingest_plan import LONGEST_BACKOFF
 from k2_market.trading_calendar import TradingCalendar
@@ -47,7 +47,9 @@ def planned(own: OwnFeed, instance: dg.DagsterInstance) -> dg.RunRequest | dg.Sk
 
 def carried_out(own: OwnFeed, request: dg.RunRequest, instance: dg.DagsterInstance) -> list[str]:
     """Run what was planned; what went wrong in it."""
-    job = build_defs(settings=own.settings, feeds={own.feed.name: own.feed}).resolve_job_def(ingest_job_name(own.feed))
+    job = build_defs(settings=own.settings, feeds={own.feed.name: own.feed}).resolve_job_def(
+        ingest_job_name(own.feed.name)
+    )
     config: Mapping[str, object] = request.run_config or {}
     # The plan's clock is ahead of Dagster's, which has no partition yet for a day that begins in between.
     today = TradingCalendar.of(own.feed).trading_day_of(datetime.now(UTC)).isoformat()

@@ -21,10 +21,10 @@ from simulated_surroundings import simulated_surroundings
 from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
-from k2_assets.feed_family import ingest_job_name
 from k2_assets.ingest_config import IngestConfig, claims_of
 from k2_assets.ingest_runs import failed_ingests
 from k2_assets.ingestion import Ingestion
+from k2_assets.names import ingest_job_name
 from k2_assets.raw_trades import carry_out, pending_of_day
 from k2_assets.run_failure import begun_tags, failure_tags
 from k2_market import block_decoder
@@ -42,7 +42,7 @@ from k2_sensors.kafka_sensor import INTERVAL_SECONDS, next_ingest
 from k2_sensors.run_records import ingest_op
 
 RAW_TRADES = f"{FEED.name}.raw_trades"
-JOB = ingest_job_name(FEED)
+JOB = ingest_job_name(FEED.name)
 HANGS_SECONDS = 60.0
 """After how long the simulated daemon ends a run that hangs, to keep schedules short."""
 WINDOW = DayWindow(TradingCalendar.of(FEED), FEED.start_date, EPOCH.date() + timedelta(days=1))

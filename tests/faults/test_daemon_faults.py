@@ -15,8 +15,8 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME
 
-from k2_assets.feed_family import ingest_job_name
-from k2_cli.dagster_processes import DagsterHome
+from k2_assets.names import ingest_job_name
+from k2_cli.dagster_storage import DagsterHome
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.registry_process import LocalRegistry
 from k2_market.trading_calendar import TradingCalendar
@@ -228,7 +228,7 @@ def test_the_same_days_backfilled_twice_at_once_come_out_as_once(daemon: DaemonS
 def test_a_run_that_succeeded_adds_nothing_when_it_is_carried_out_again(daemon: DaemonStack, tally: FaultTally) -> None:
     before = send(daemon, 711)
     daemon.wait_until_done()
-    ingest = ingest_job_name(daemon.faulted.feed)
+    ingest = ingest_job_name(daemon.faulted.feed.name)
     succeeded = daemon.runs(dg.DagsterRunStatus.SUCCESS)
     run = next(run for run in succeeded if run.job_name == ingest and run.run_id not in before)
     rows = daemon.faulted.table().view().rows

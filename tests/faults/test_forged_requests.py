@@ -24,7 +24,7 @@ from forged_requests import (
     send,
 )
 
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.registry_process import LocalRegistry
 from k2_market.avro_schemas import subject_of
@@ -53,7 +53,7 @@ def mutations(daemon: DaemonStack) -> list[str]:
     claims = {"topic_id": topic_id, "truncated": {"0": [[0, 1]]}, "lost": {"1": [[0, 1]]}}
     config = json.dumps(json.dumps({"ops": {ingest_op(daemon.faulted.feed): {"config": claims}}}))
     tags = f'[{{key:"dagster/partition",value:"{DAY}"}},{{key:"forged",value:"1"}}]'
-    job = ingest_job_name(daemon.faulted.feed)
+    job = ingest_job_name(daemon.faulted.feed.name)
     selector = f'{{repositoryLocationName:"k2",repositoryName:"__repository__",jobName:"{job}"}}'
     launch = f'selector:{selector},mode:"default",runConfigData:{config},executionMetadata:{{tags:{tags}}}'
     return [

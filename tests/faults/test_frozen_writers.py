@@ -15,7 +15,7 @@ from recorded_producer import RecordedProducer
 from simulated_cleaning import one_trade
 from trade_batches import DAY, split
 
-from k2_assets.trades import TRADES
+from k2_assets.names import TRADES
 from k2_cli.pending_work import local_instance
 from k2_market.orphan_files import Sweep
 from k2_market.outgoing_messages import OutgoingMessages

@@ -31,7 +31,7 @@ from strange_messages import AT, DAY, Strange, message, outgoing, trade
 from topic_changes import TransactionalProducer
 from wire_records import ProduceRefused, WireRecord, crc32c, produce
 
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_assets.run_failure import begun_tags
 from k2_assets.run_scope import ATTEMPT_TAG
 from k2_cli.java_artifacts import JavaArtifacts
@@ -420,7 +420,7 @@ def test_a_run_that_is_told_to_set_something_aside_does_so_once_though_it_is_tol
         for attempt in range(1, ATTEMPTS_ALONE + 1):
             run = create_run_for_test(
                 instance,
-                job_name=ingest_job_name(own.feed),
+                job_name=ingest_job_name(own.feed.name),
                 status=dg.DagsterRunStatus.FAILURE,
                 run_config={"ops": {op: {"config": config}}},
                 tags={ATTEMPT_TAG: str(attempt)},

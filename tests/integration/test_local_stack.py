@@ -14,7 +14,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from free_ports import free_ports
 
-from k2_cli.dagster_processes import CodeServer, Daemon, DagsterHome, Webserver
+from k2_cli.dagster_processes import CodeServer, Daemon, Webserver
+from k2_cli.dagster_storage import DagsterHome
 from k2_cli.health_probes import graphql
 from k2_cli.java_artifacts import JavaArtifacts
 from k2_cli.kafka_process import LocalKafka

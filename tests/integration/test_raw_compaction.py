@@ -21,10 +21,11 @@ from raw_deliveries import DAY, delivered, raw_row
 from k2_market.offset_ranges import OffsetRange, RangeSet
 from k2_market.table_schemas import RAW_TRADES
 from k2_resources import raw_compaction
+from k2_resources.data_files import live_files
 from k2_resources.iceberg_catalog import TableMismatch, open_catalog
 from k2_resources.ledger_proof import prove_ledger
 from k2_resources.orphan_cleaner import OrphanCleaner
-from k2_resources.raw_compaction import Compaction, RawCompactor, RowsChanged, live_files
+from k2_resources.raw_compaction import Compaction, RawCompactor, RowsChanged
 from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
 from k2_resources.raw_view import TableRolledBack, batch_ids

@@ -19,9 +19,10 @@ from k2_market.table_schemas import RAW_TRADES
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.raw_rewrite import NoTable, RawRewriter
 from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import DAYS, RUN_ID, RawView, TableRolledBack
+from k2_resources.raw_view import RawView, TableRolledBack
 from k2_resources.roll_forward import NoWayForward, roll_forward, way_forward
 from k2_resources.settled_commit import CommitOutcomeUnknown
+from k2_resources.snapshot_summary import DAYS, RUN_ID
 
 OTHER_DAY = date(2014, 3, 12)
 TABLE = ("asx", "raw_trades")

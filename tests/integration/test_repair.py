@@ -37,9 +37,10 @@ from k2_resources.kafka_topic_creation import ensure_topic
 from k2_resources.kafka_topics import KafkaTopics
 from k2_resources.raw_delivery import Delivery
 from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID, RawView
+from k2_resources.raw_view import RawView
 from k2_resources.schema_registry import SchemaRegistry
 from k2_resources.settings import Settings
+from k2_resources.snapshot_summary import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID
 from k2_resources.topic_reader import TopicReader
 from k2_sensors.stale_day_sensor import next_build
 

@@ -14,7 +14,8 @@ from free_ports import free_ports
 from script_service import DIES, SERVER, ScriptService
 from typer.testing import CliRunner
 
-from k2_cli.dagster_processes import CodeServer, Daemon, DagsterHome, Webserver
+from k2_cli.dagster_processes import CodeServer, Daemon, Webserver
+from k2_cli.dagster_storage import DagsterHome
 from k2_cli.kafka_process import LocalKafka
 from k2_cli.local_stack import LocalStack
 from k2_cli.main import app

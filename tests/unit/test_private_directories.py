@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from k2_cli.dagster_processes import DagsterHome
-from k2_cli.process_supervision import ServiceError
+from k2_cli.dagster_storage import DagsterHome, DagsterHomeRefused
 from k2_resources.iceberg_catalog import open_catalog
 from k2_resources.private_directories import make_private
 from k2_resources.settings import Settings
@@ -55,6 +54,6 @@ def test_a_home_that_k2_makes_is_its_owners_alone(tmp_path: Path) -> None:
 
 def test_a_home_below_which_dagsters_sqlite_would_write_to_another_file_is_refused(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "a?b")
-    with pytest.raises(ServiceError, match=r"dagster: .*a\?b.* can't lie below a path with \?; set K2_HOME"):
+    with pytest.raises(DagsterHomeRefused, match=r"dagster: .*a\?b.* can't lie below a path with \?; set K2_HOME"):
         DagsterHome(settings.dagster_home, settings.code_server_port, {}).write()
     assert list(tmp_path.iterdir()) == []
