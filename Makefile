@@ -1,7 +1,7 @@
 # How each thing is run; `make help` says what there is. Plain make: it works with GNU make 3.81 (macOS) and BSD make.
 PYTHON ?= python3
 BIN = .venv/bin
-SOURCES = k2_market k2_resources k2_assets k2_sensors k2_cli tests benchmarks deploy
+SOURCES = k2_market k2_resources k2_assets k2_sensors k2_platform k2_cli tests benchmarks deploy
 
 .PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-history bench-bars bench-query bench-start bench-growth bench-page flag-rates check format up down status lock lock-java clean
 

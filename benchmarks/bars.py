@@ -27,13 +27,13 @@ from k2_assets.bars import BarsSource, build_minute_bars, build_rolled_up
 from k2_assets.checks import TradesOfDay, bar_findings, trade_findings
 from k2_assets.day_build import Build
 from k2_assets.trades import TradesSource, build_trades
-from k2_market.table_schemas import BAR_INTERVALS, DAY, MINUTE, RAW_TRADES, ROLLED_UP
-from k2_market.trade_cleaning import COLUMNS_READ
-from k2_resources.day_planning import day_paths
-from k2_resources.day_reader import DayReader
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import find_table
-from k2_resources.raw_view import RawView
+from k2_market.schemas.tables import BAR_INTERVALS, DAY, MINUTE, RAW_TRADES, ROLLED_UP
+from k2_market.trades.cleaning import COLUMNS_READ
+from k2_resources.iceberg.catalog import find_table
+from k2_resources.iceberg.day_planning import day_paths
+from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.raw.view import RawView
 
 TRADING_DAY = date(2026, 11, 20)
 SETTINGS = {"rounds": 5, "trades": 10_000_000, "symbols": 2_000}

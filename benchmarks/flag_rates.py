@@ -18,17 +18,17 @@ import pyarrow as pa
 
 from benchmarks.results_file import write_results
 from k2_assets.checks import REPEATED_CONTENT, trade_rules
-from k2_cli.producing import read_file
 from k2_market.bars import minute_bars, roll_up
-from k2_market.feed import Conditions, Feed, load_feeds
-from k2_market.finding import Finding
-from k2_market.source_format import SourceFormat
-from k2_market.source_trade import in_time_order
-from k2_market.table_schemas import DAY, RAW_TRADES
-from k2_market.trade_cleaning import clean_day
-from k2_market.trade_rules import Judgement
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.source_files import find_source_files
+from k2_market.feeds.feed import Conditions, Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.quality.finding import Finding
+from k2_market.quality.trade_rules import Judgement
+from k2_market.schemas.tables import DAY, RAW_TRADES
+from k2_market.sources.format import SourceFormat
+from k2_market.sources.trade import in_time_order
+from k2_market.trades.cleaning import clean_day
+from k2_platform.producing import read_file
+from k2_resources.files.source_files import find_source_files
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGGED = {

@@ -19,19 +19,19 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from benchmarks.own_home import k2, own_home
 from benchmarks.results_file import write_results
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
-from k2_market.feed import Feed, load_feeds
-from k2_market.market_simulator import simulate_day
-from k2_market.offset_ranges import OffsetRange
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.offset_ranges import OffsetRange
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.simulation.market_simulator import simulate_day
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.snapshot_summary import RANGES
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.trade_producer import producer_settings
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.snapshot_summary import RANGES
-from k2_resources.trade_producer import producer_settings
 from k2_sensors.kafka_sensor import INTERVAL_SECONDS
 
 PACES = (1_000, 20_000)

@@ -31,25 +31,25 @@ from pyiceberg.catalog import Catalog
 from benchmarks.results_file import write_results
 from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_assets.names import ingest_job_name
-from k2_cli.pending_work import local_instance
-from k2_market.day_builds import DayBuild
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import DAY, RAW_TRADES
-from k2_market.topic_state import PartitionState, TopicState
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.day_planning import day_files
-from k2_resources.day_table import DayTable
-from k2_resources.feed_maintenance import FeedMaintenance
-from k2_resources.iceberg_catalog import find_table, open_catalog
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
+from k2_assets.records.unreported_commits import ReportedDays
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.topic_state import PartitionState, TopicState
+from k2_market.plans.day_builds import DayBuild
+from k2_market.schemas.tables import DAY, RAW_TRADES
+from k2_platform.catch_up import local_instance
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.catalog import find_table, open_catalog
+from k2_resources.iceberg.day_planning import day_files
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.maintenance.feed_maintenance import FeedMaintenance
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
 from k2_sensors.stale_day_sensor import next_build
-from k2_sensors.unreported_commits import ReportedDays
 
 PARTITIONS = 30
 ROWS_A_PARTITION = 20

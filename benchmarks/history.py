@@ -22,19 +22,19 @@ from benchmarks.own_home import k2, own_home
 from benchmarks.results_file import write_results
 from k2_assets.checks import RAW_CHECKS, TRADE_CHECKS, bar_checks_of
 from k2_assets.names import RAW_TRADES, TRADES
-from k2_cli.pending_work import local_instance
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
-from k2_market.feed import Feed, feed_named, load_feeds
-from k2_market.market_simulator import simulate_day
-from k2_market.outgoing_messages import trade_messages
-from k2_market.table_schemas import BAR_INTERVALS
-from k2_market.trading_calendar import CalendarError, TradingCalendar
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, feed_named, load_feeds
+from k2_market.feeds.trading_calendar import CalendarError, TradingCalendar
+from k2_market.messages.outgoing import trade_messages
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.tables import BAR_INTERVALS
+from k2_market.simulation.market_simulator import simulate_day
+from k2_platform.catch_up import local_instance
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.trade_producer import producer_settings
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.trade_producer import producer_settings
 
 LAST_DAY = date(2026, 11, 20)
 _SYMBOLS = 100

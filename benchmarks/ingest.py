@@ -25,7 +25,7 @@ from benchmarks.ingest_paths import bench_feed, commits_of, consume_alone, k2_qu
 from benchmarks.ingest_topics import Shape, filled
 from benchmarks.measured_process import Measured, measure
 from benchmarks.results_file import write_results
-from k2_cli.pending_work import local_instance
+from k2_platform.catch_up import local_instance
 from k2_resources.settings import Settings
 
 ONE_AT_A_TIME_MESSAGES = 100_000

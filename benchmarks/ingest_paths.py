@@ -8,14 +8,14 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from k2_market.avro_schemas import MessageKind
-from k2_market.feed import Feed, Topics, load_feeds
-from k2_market.ingest_plan import MAX_MESSAGES_PER_RUN, limited
-from k2_market.ledger import spans_to_json
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_resources.collector_pause import loaded_for_good
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.topic_reader import TopicReader
+from k2_market.feeds.feed import Feed, Topics, load_feeds
+from k2_market.ledger.ledger import spans_to_json
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.plans.ingest_plan import MAX_MESSAGES_PER_RUN, limited
+from k2_market.schemas.avro import MessageKind
+from k2_resources.kafka.topic_reader import TopicReader
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.runtime.collector_pause import loaded_for_good
 
 _CALL_MESSAGES = 4_000
 _ROWS_AN_APPEND = 50_000
@@ -41,14 +41,14 @@ def plans(bootstrap_servers: str, topic: str, most: int = MAX_MESSAGES_PER_RUN) 
 
 def k2_run(home: str, bootstrap_servers: str, registry_url: str, topic: str, plan: dict[str, Any]) -> dict[str, Any]:
     """An ingest run of the feed's ``raw_trades`` asset, as its job does it."""
-    with loaded_for_good():  # as ``k2_assets.code_location``, which a run's process loads
+    with loaded_for_good():  # as ``k2_platform.code_location``, which a run's process loads
         from benchmarks.ingest_topics import DAY
-        from k2_assets.definitions import build_defs
         from k2_assets.names import ingest_job_name
-        from k2_cli.pending_work import local_instance
+        from k2_assets.records.run_records import ingest_op
+        from k2_platform.catch_up import local_instance
+        from k2_platform.definitions import build_defs
+        from k2_resources.logs.structured_logging import configure_logging
         from k2_resources.settings import Settings
-        from k2_resources.structured_logging import configure_logging
-        from k2_sensors.run_records import ingest_op
 
         settings = Settings(home=Path(home), kafka_bootstrap=bootstrap_servers, registry_url=registry_url)
         configure_logging("bench-ingest", settings)
@@ -70,10 +70,10 @@ def k2_quotes(home: str, bootstrap_servers: str, registry_url: str, topic: str, 
     from datetime import UTC, datetime
 
     from k2_assets.ingestion import Ingestion
-    from k2_market.day_window import DayWindow
-    from k2_resources.iceberg_catalog import open_catalog
-    from k2_resources.raw_table import RawTable
-    from k2_resources.schema_registry import SchemaRegistry
+    from k2_market.feeds.day_window import DayWindow
+    from k2_resources.iceberg.catalog import open_catalog
+    from k2_resources.kafka.schema_registry import SchemaRegistry
+    from k2_resources.raw.table import RawTable
 
     feed, run_id = bench_feed(topic), str(uuid.uuid4())
     catalog = open_catalog(f"sqlite:///{home}/catalog.db", f"file://{home}/warehouse")
@@ -123,7 +123,7 @@ def one_at_a_time(
     from confluent_kafka.serialization import MessageField, SerializationContext
     from pyiceberg.catalog.sql import SqlCatalog
 
-    from k2_market.row_resolution import message_fields
+    from k2_market.messages.row_resolution import message_fields
 
     schema = pa.schema(message_fields(MessageKind(kind)))
     catalog = SqlCatalog("plain", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}/warehouse")
@@ -155,8 +155,8 @@ def one_at_a_time(
 
 def commits_of(home: str, table: str, run_id: str) -> list[list[float]]:
     """When each commit of a run of K2's was made (seconds since 1970), and how many rows it added."""
-    from k2_resources.iceberg_catalog import open_catalog
-    from k2_resources.snapshot_summary import RUN_ID
+    from k2_resources.iceberg.catalog import open_catalog
+    from k2_resources.iceberg.snapshot_summary import RUN_ID
 
     loaded = open_catalog(f"sqlite:///{home}/catalog.db", f"file://{home}/warehouse").load_table(table)
     summaries = [(each.timestamp_ms / 1000, each.summary) for each in loaded.snapshots()]

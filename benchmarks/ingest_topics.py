@@ -10,16 +10,16 @@ from confluent_kafka import Producer
 from fastavro import parse_schema, schemaless_writer
 
 from benchmarks.bench_stack import BenchStack
-from k2_market.avro_schemas import QUOTE, MessageKind, schema_of, subject_of
-from k2_market.feed import Feed, Topics
-from k2_market.market_simulator import simulate_day
-from k2_market.message_framing import frame
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.schema_registry import SchemaRegistry
-from k2_resources.trade_producer import producer_settings
+from k2_market.feeds.feed import Feed, Topics
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.messages.framing import frame
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.schemas.avro import QUOTE, MessageKind, schema_of, subject_of
+from k2_market.simulation.market_simulator import simulate_day
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.kafka.trade_producer import producer_settings
 
 DAY = date(2026, 11, 20)
 _ROWS_AT_ONCE = 100_000

@@ -16,15 +16,15 @@ import numpy as np
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from k2_market.avro_schemas import MessageKind
-from k2_market.feed import Topics, load_feeds
-from k2_market.market_simulator import simulate_day
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.trading_calendar import Session
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Topics, load_feeds
+from k2_market.feeds.trading_calendar import Session
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.schemas.avro import MessageKind
+from k2_market.simulation.market_simulator import simulate_day
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.trade_producer import TradeProducer, producer_settings
 from k2_resources.settings import Settings
-from k2_resources.trade_producer import TradeProducer, producer_settings
 
 MESSAGES_PER_SECOND = 10_000
 WARM_UP_SECONDS = 1.0

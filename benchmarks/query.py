@@ -28,13 +28,13 @@ from benchmarks.measured_process import Measured, in_turns, measure
 from benchmarks.results_file import write_results
 from benchmarks.simulated_tables import catalog_in, raw_day, simulated_feed
 from k2_market.bars import minute_bars, roll_up
-from k2_market.table_schemas import BARS, DAY, TRADES
-from k2_market.trade_cleaning import clean_day
-from k2_resources.day_planning import of_day
-from k2_resources.day_table import DayTable
-from k2_resources.duckdb_connection import open_connection, seal
-from k2_resources.iceberg_catalog import find_table
-from k2_resources.query_views import create_views, open_query_connection
+from k2_market.schemas.tables import BARS, DAY, TRADES
+from k2_market.trades.cleaning import clean_day
+from k2_resources.iceberg.catalog import find_table
+from k2_resources.iceberg.day_planning import of_day
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.query.duckdb_connection import open_connection, seal
+from k2_resources.query.views import create_views, open_query_connection
 
 FIRST_DAY = date(2026, 1, 5)
 SYMBOL = "SIM0007"

@@ -12,12 +12,12 @@ import polars as pl
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
-from k2_market.feed import Feed, load_feeds
-from k2_market.market_simulator import simulate_day
-from k2_market.table_schemas import RAW_TRADES
-from k2_market.trading_calendar import Session
-from k2_resources.day_files import append_files, write_day_files
-from k2_resources.iceberg_catalog import ensure_table, open_catalog
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import Session
+from k2_market.schemas.tables import RAW_TRADES
+from k2_market.simulation.market_simulator import simulate_day
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
+from k2_resources.iceberg.day_files import append_files, write_day_files
 
 TOPIC_ID = "k2benchmarktopicAAAAAA"
 PARTITIONS = 30

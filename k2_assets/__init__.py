@@ -1,5 +1,5 @@
-"""What the platform makes: assets, their checks, partitions, jobs and schedules.
+"""What the platform makes: assets, their checks, jobs and schedules, one family a feed.
 
-``definitions.build_defs`` is the one place where everything is put together. An asset gets its doors,
-calls the domain and reports what it did; rules and arithmetic belong in ``k2_market``.
+Thin shells: what a day's trades, bars and findings are is decided in ``k2_market``. ``records`` reads and writes what
+Dagster knows of runs. Start with ``feed_family``.
 """

@@ -12,19 +12,19 @@ import pyarrow as pa
 from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
 from k2_assets.day_chart import day_chart_markdown
 from k2_assets.names import TRADES
-from k2_assets.run_process import sign
-from k2_assets.run_scope import days_of_run, materialized
-from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
+from k2_assets.records.run_process import sign
+from k2_assets.records.run_scope import days_of_run, materialized
 from k2_market.bars import READ_FROM_TRADES, BarOverflowError, minute_bars, roll_up
-from k2_market.build_rules import BuildRules
-from k2_market.day_builds import Builds
-from k2_market.feed import Feed
-from k2_market.table_schemas import DAY, MINUTE, ROLLED_UP, BarInterval
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.day_reader import DayReader
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.staged_day import StagedDay
-from k2_resources.structured_logging import correlation, get_logger
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.build_rules import BuildRules
+from k2_market.plans.day_builds import Builds
+from k2_market.quality.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
+from k2_market.schemas.tables import DAY, MINUTE, ROLLED_UP, BarInterval
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.staged_day import StagedDay
+from k2_resources.logs.structured_logging import correlation, get_logger
 
 _log = get_logger("build")
 

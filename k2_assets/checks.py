@@ -13,22 +13,22 @@ from functools import partial
 import dagster as dg
 import pyarrow as pa
 
-from k2_assets.check_history import figures_of_other_days
 from k2_assets.names import RAW_TRADES, TRADES
-from k2_assets.run_scope import checked, days_materialized, finding_metadata, said_of_days, severity_of
+from k2_assets.records.check_history import figures_of_other_days
+from k2_assets.records.run_scope import checked, days_materialized, finding_metadata, said_of_days, severity_of
 from k2_assets.trades import RAW_SNAPSHOT
-from k2_market.bar_rules import COMPARED_TRADES, bar_invariants, bars_complete, roll_up_identity
-from k2_market.build_rules import BuildRules, rules_of_days
-from k2_market.day_builds import DayBuild
-from k2_market.doubtful_trades import PRICE_JUMPS, price_band_rule, repeated_content_rule
 from k2_market.errors import CalendarError, K2Error
-from k2_market.feed import Feed
-from k2_market.finding import Finding, Severity
-from k2_market.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
-from k2_market.raw_rules import dead_letters, duplicate_messages, sequence_gaps
-from k2_market.structure_rules import LEDGER_VERIFIED, ledger_verified
-from k2_market.table_schemas import BAR_INTERVALS, DAY, BarInterval
-from k2_market.trade_rules import (
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.build_rules import BuildRules, rules_of_days
+from k2_market.plans.day_builds import DayBuild
+from k2_market.quality.bar_rules import COMPARED_TRADES, bar_invariants, bars_complete, roll_up_identity
+from k2_market.quality.doubtful_trades import PRICE_JUMPS, price_band_rule, repeated_content_rule
+from k2_market.quality.finding import Finding, Severity
+from k2_market.quality.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
+from k2_market.quality.raw_rules import dead_letters, duplicate_messages, sequence_gaps
+from k2_market.quality.structure_rules import LEDGER_VERIFIED, ledger_verified
+from k2_market.quality.trade_rules import (
     COLUMNS_JUDGED,
     COMPLETE_AGAINST_RAW,
     TRADES_IN_ORDER,
@@ -39,14 +39,14 @@ from k2_market.trade_rules import (
     inside_session_rule,
     prices_positive_rule,
 )
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.arrow_memory import arrow_from_system
-from k2_resources.day_reader import DayReader
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kept_files import structure
-from k2_resources.other_days import settled_parts
-from k2_resources.raw_view import RawView
+from k2_market.schemas.tables import BAR_INTERVALS, DAY, BarInterval
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.proofs.snapshot_files import structure
+from k2_resources.raw.other_days import settled_parts
+from k2_resources.raw.view import RawView
+from k2_resources.runtime.arrow_memory import arrow_from_system
 
 REPEATED_CONTENT = "repeated_content"
 RAW_CHECKS = {

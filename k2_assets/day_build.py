@@ -11,14 +11,14 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2_assets.run_scope import evaluations
-from k2_market.build_rules import BuildRules
-from k2_market.day_builds import DayBuild
-from k2_market.finding import Finding, Severity
-from k2_resources.day_planning import DayFiles
-from k2_resources.day_table import DayTable, Published
-from k2_resources.staged_day import StagedDay
-from k2_resources.structured_logging import get_logger
+from k2_assets.records.run_scope import evaluations
+from k2_market.plans.build_rules import BuildRules
+from k2_market.plans.day_builds import DayBuild
+from k2_market.quality.finding import Finding, Severity
+from k2_resources.iceberg.day_planning import DayFiles
+from k2_resources.iceberg.day_table import DayTable, Published
+from k2_resources.iceberg.staged_day import StagedDay
+from k2_resources.logs.structured_logging import get_logger
 
 ROWS_A_COMMIT = 2_000_000
 """Days are published together up to so many rows: a large day by itself, a history in few commits."""

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from k2_market.day_window import DayWindow
-from k2_resources.day_planning import files_by_day
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_repair import DeadLetterRepair
-from k2_resources.raw_rewrite import RawRewriter
-from k2_resources.reread_messages import Decoder
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.day_window import DayWindow
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.day_planning import files_by_day
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.raw.repair import DeadLetterRepair
+from k2_resources.raw.reread_messages import Decoder
+from k2_resources.raw.rewrite import RawRewriter
 
 
 def retry_dead_letters(

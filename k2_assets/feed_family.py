@@ -10,12 +10,12 @@ from k2_assets.bars import minute_bars_asset, rolled_up_bars_asset
 from k2_assets.checks import bar_checks, raw_checks, rules_check, trade_checks
 from k2_assets.maintenance import maintenance_asset
 from k2_assets.names import MAINTENANCE, RAW_TRADES, TRADES, build_job_name, ingest_job_name, maintenance_job_name
-from k2_assets.partitions import trading_days
 from k2_assets.raw_trades import raw_trades_asset
+from k2_assets.records.partitions import trading_days
 from k2_assets.trades import trades_asset
-from k2_market.feed import Feed
-from k2_market.run_limits import MAX_RUNTIME_SECONDS
-from k2_market.table_schemas import BAR_INTERVALS
+from k2_market.feeds.feed import Feed
+from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
+from k2_market.schemas.tables import BAR_INTERVALS
 
 # Checks and automation come back to the run's own process; a process for each step would cost more than the step.
 IN_PROCESS = dg.in_process_executor

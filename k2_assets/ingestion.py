@@ -8,23 +8,23 @@ from datetime import date
 
 import pyarrow as pa
 
-from k2_market import block_decoder
-from k2_market.avro_schemas import MessageKind
-from k2_market.block_decoder import DayWindow
-from k2_market.day_report import DayReport, merged
-from k2_market.failed_runs import OffsetsAtFault
-from k2_market.message_batch import MessageBatch
-from k2_market.offset_ranges import RangeSet, named
-from k2_market.writer_schemas import WriterSchema
-from k2_resources import crash_points
-from k2_resources.arrow_memory import arrow_from_system
-from k2_resources.collector_pause import collector_paused
-from k2_resources.raw_delivery import Delivery, WrittenDelivery
-from k2_resources.raw_table import Commit, RawTable
-from k2_resources.read_ahead import read_ahead
-from k2_resources.schema_registry import SchemaRegistry, SchemaUnavailable
-from k2_resources.structured_logging import get_logger
-from k2_resources.topic_reader import TopicReader
+from k2_market.ledger.day_report import DayReport, merged
+from k2_market.ledger.offset_ranges import RangeSet, named
+from k2_market.messages import block_decoder
+from k2_market.messages.batch import MessageBatch
+from k2_market.messages.block_decoder import DayWindow
+from k2_market.messages.writer_schemas import WriterSchema
+from k2_market.plans.failed_runs import OffsetsAtFault
+from k2_market.schemas.avro import MessageKind
+from k2_resources.kafka.schema_registry import SchemaRegistry, SchemaUnavailable
+from k2_resources.kafka.topic_reader import TopicReader
+from k2_resources.logs.structured_logging import get_logger
+from k2_resources.raw.delivery import Delivery, WrittenDelivery
+from k2_resources.raw.table import Commit, RawTable
+from k2_resources.runtime import crash_points
+from k2_resources.runtime.arrow_memory import arrow_from_system
+from k2_resources.runtime.collector_pause import collector_paused
+from k2_resources.runtime.read_ahead import read_ahead
 
 BATCHES_PER_COMMIT = 4
 """A commit costs as much as decoding some 50,000 messages, and more of Python's lock than anything but reading."""

@@ -7,15 +7,15 @@ import dagster as dg
 
 from k2_assets.checks import check_keys
 from k2_assets.names import MAINTENANCE
-from k2_assets.partitions import day_of
-from k2_assets.run_process import sign
-from k2_market.feed import Feed
-from k2_market.orphan_files import bytes_of
-from k2_resources.feed_maintenance import FeedMaintenance, Maintained
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.record_retention import remove_old_runs
+from k2_assets.records.partitions import day_of
+from k2_assets.records.run_process import sign
+from k2_market.feeds.feed import Feed
+from k2_market.plans.orphan_files import bytes_of
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.record_retention import remove_old_runs
+from k2_resources.logs.structured_logging import correlation
+from k2_resources.maintenance.feed_maintenance import FeedMaintenance, Maintained
 from k2_resources.settings import Settings
-from k2_resources.structured_logging import correlation
 
 
 def maintenance_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

@@ -9,35 +9,35 @@ from typing import Any
 import dagster as dg
 
 from k2_assets.dead_letter_retry import retry_dead_letters
-from k2_assets.ingest_config import IngestConfig, claims_of
-from k2_assets.ingest_runs import failed_ingests
 from k2_assets.ingestion import Ingestion, IngestReport
 from k2_assets.names import RAW_TRADES
-from k2_assets.partitions import day_of
-from k2_assets.run_failure import failure_noted
-from k2_assets.run_process import sign
-from k2_assets.run_scope import materialized
+from k2_assets.records.ingest_config import IngestConfig, claims_of
+from k2_assets.records.ingest_runs import failed_ingests
+from k2_assets.records.partitions import day_of
+from k2_assets.records.run_failure import failure_noted
+from k2_assets.records.run_process import sign
+from k2_assets.records.run_scope import materialized
 from k2_assets.setting_aside import set_aside
-from k2_market.block_decoder import DayWindow
-from k2_market.build_plan import is_open
-from k2_market.day_report import NOTHING
-from k2_market.failed_runs import Handling
-from k2_market.feed import Feed
-from k2_market.ingest_claims import IngestClaims, halted
-from k2_market.ledger import Ledger, spans_to_json
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.silence import longest_pause
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources import crash_points
-from k2_resources.claim_lookup import looked_up
-from k2_resources.day_planning import files_by_day
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_resource import KafkaResource
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_view import RawView
-from k2_resources.registry_resource import SchemaRegistryResource
-from k2_resources.structured_logging import correlation
-from k2_resources.topic_reader import OffsetsGone
+from k2_market.alerting.silence import longest_pause
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.day_report import NOTHING
+from k2_market.ledger.ledger import Ledger, spans_to_json
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.messages.block_decoder import DayWindow
+from k2_market.plans.build_plan import is_open
+from k2_market.plans.failed_runs import Handling
+from k2_market.plans.ingest_claims import IngestClaims, halted
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.kafka_resource import KafkaResource
+from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.iceberg.day_planning import files_by_day
+from k2_resources.kafka.topic_reader import OffsetsGone
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.logs.structured_logging import correlation
+from k2_resources.raw.claim_lookup import looked_up
+from k2_resources.raw.view import RawView
+from k2_resources.runtime import crash_points
 
 
 def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

@@ -9,13 +9,13 @@ import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
 from k2_assets.names import RAW_TRADES
-from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG
-from k2_market.build_plan import is_open
-from k2_market.day_builds import Versions, stale_days
-from k2_market.feed import Feed
-from k2_market.table_schemas import DAY
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_assets.records.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.build_plan import is_open
+from k2_market.plans.day_builds import Versions, stale_days
+from k2_market.schemas.tables import DAY
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 
 TODAY_MINUTES = 5
 """How often an open day's bars are made anew while trades come in."""

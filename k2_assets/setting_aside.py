@@ -3,14 +3,14 @@
 import pyarrow as pa
 
 from k2_assets.ingestion import NONE, Ingestion, IngestReport
-from k2_market import block_decoder
 from k2_market.errors import K2Error
-from k2_market.failed_runs import Handling
-from k2_market.message_batch import MessageBatch
-from k2_market.offset_ranges import OffsetRange, RangeSet, named
-from k2_resources.raw_delivery import Delivery
-from k2_resources.structured_logging import get_logger
-from k2_resources.topic_reader import Unreadable
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet, named
+from k2_market.messages import block_decoder
+from k2_market.messages.batch import MessageBatch
+from k2_market.plans.failed_runs import Handling
+from k2_resources.kafka.topic_reader import Unreadable
+from k2_resources.logs.structured_logging import get_logger
+from k2_resources.raw.delivery import Delivery
 
 _log = get_logger("ingest")
 

@@ -11,20 +11,26 @@ import dagster as dg
 
 from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
 from k2_assets.names import RAW_TRADES, TRADES
-from k2_assets.run_process import sign
-from k2_assets.run_scope import adopts, days_of_run, materialized
-from k2_market.build_rules import BuildRules, rules_of_build
-from k2_market.day_builds import DayBuild, Versions, days_naming
-from k2_market.feed import Feed
-from k2_market.trade_cleaning import clean_day
-from k2_market.trade_rules import COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, UNIQUE_TRADES, Judgement, prices_positive_rule
-from k2_resources.day_reader import DayReader
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.other_days import settled_parts
-from k2_resources.raw_view import RawView
-from k2_resources.staged_day import StagedDay
-from k2_resources.structured_logging import correlation
+from k2_assets.records.run_process import sign
+from k2_assets.records.run_scope import adopts, days_of_run, materialized
+from k2_market.feeds.feed import Feed
+from k2_market.plans.build_rules import BuildRules, rules_of_build
+from k2_market.plans.day_builds import DayBuild, Versions, days_naming
+from k2_market.quality.trade_rules import (
+    COMPLETE_AGAINST_RAW,
+    TRADES_IN_ORDER,
+    UNIQUE_TRADES,
+    Judgement,
+    prices_positive_rule,
+)
+from k2_market.trades.cleaning import clean_day
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.staged_day import StagedDay
+from k2_resources.logs.structured_logging import correlation
+from k2_resources.raw.other_days import settled_parts
+from k2_resources.raw.view import RawView
 
 RAW_SNAPSHOT = "raw_snapshot_id"
 """What a day's materialization calls the raw table's snapshot that its trades were made from."""

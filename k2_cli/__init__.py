@@ -1,4 +1,5 @@
-"""The ``k2`` command and the local stack that it runs.
+"""The ``k2`` command.
 
-Commands parse words and print answers; what they do is done by the rooms below.
+``commands`` has a module a command, ``inputs`` what they take, ``output`` how answers are shown, ``stack`` the local
+stack that ``k2 up`` starts, ``homes`` backup and restore. Start with ``main``.
 """

@@ -1,6 +1,6 @@
 """The ``k2`` command: which commands there are; each is imported when it is run, so that help comes at once.
 
-A command is a function in a module of its own and of its name (``k2_cli/catch_up.py`` holds ``catch_up``).
+A command is a function in a module of its own and of its name (``k2_cli/commands/catch_up.py`` holds ``catch_up``).
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from k2_market.errors import K2Error
-from k2_resources.rust_panics import end_without_backtrace
+from k2_resources.runtime.rust_panics import end_without_backtrace
 
 COMMANDS = {
     "demo": "Show the main job at work, on simulated and real days.",
@@ -49,7 +49,7 @@ class _CommandOnDemand(typer.core.TyperCommand):
         assert self.name is not None
         name = self.name.replace("-", "_")
         only = typer.Typer(add_completion=False, rich_markup_mode=None)
-        only.command(self.name)(getattr(import_module(f"k2_cli.{name}"), name))
+        only.command(self.name)(getattr(import_module(f"k2_cli.commands.{name}"), name))
         return typer.main.get_command(only)
 
 

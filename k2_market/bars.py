@@ -17,8 +17,8 @@ import polars as pl
 import pyarrow as pa
 
 from k2_market.errors import K2Error
-from k2_market.table_schemas import BARS, DAY, MINUTE, NOTIONAL, VOLUME, BarInterval
-from k2_market.trade_order import TRADE_ORDER, in_trade_order
+from k2_market.schemas.tables import BARS, DAY, MINUTE, NOTIONAL, VOLUME, BarInterval
+from k2_market.trades.order import TRADE_ORDER, in_trade_order
 
 
 class BarOverflowError(K2Error):

@@ -1,5 +1,5 @@
-"""The doors to the outside: Kafka, schema registry, Iceberg, DuckDB, alert sinks, metrics, logs, settings.
+"""Clients of everything outside the process: Kafka, registry, Iceberg, DuckDB, webhooks, disks, metrics and logs.
 
-A door knows how to reach one thing and maps its errors to ours; what should be done is decided in
-``k2_market``. Dagster resources here hand out plain objects.
+They carry out what ``k2_market`` decides, and import nothing but it. A batch's way in: ``kafka`` reads it, ``raw``
+commits its rows and offset ranges together, ``iceberg`` holds the tables, ``query`` asks them. Start with ``settings``.
 """

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2_market.browser_requests import OwnHosts
 from k2_market.errors import K2Error
-from k2_resources.path_names import directory_location, sqlite_uri
+from k2_resources.files.path_names import directory_location, sqlite_uri
 from k2_resources.secret_redaction import SecretRedaction
 
 _SHIPPED_FEEDS = Path(__file__).resolve().parent.parent / "feeds"

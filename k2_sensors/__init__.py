@@ -1,5 +1,4 @@
-"""What starts work or raises the alarm: sensors of topics, of days to build or to check, of dead runs, and alerts.
+"""Dagster sensors, nothing else: what starts work or raises the alarm.
 
-A sensor gathers facts, asks a pure plan from ``k2_market`` and carries it out; it keeps no state of its own
-but how far it has told.
+Each asks a plan of ``k2_market`` and requests what it says. Start with ``kafka_sensor``.
 """

@@ -17,10 +17,10 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
-from k2_assets.ingest_runs import attempt_of, carried_by
 from k2_assets.names import ingest_op_name
-from k2_assets.run_scope import FEED_TAG, tagged_days
-from k2_market.alerts import (
+from k2_assets.records.ingest_runs import attempt_of, carried_by
+from k2_assets.records.run_scope import FEED_TAG, tagged_days
+from k2_market.alerting.alerts import (
     Alert,
     Evaluation,
     EvaluationKey,
@@ -29,10 +29,10 @@ from k2_market.alerts import (
     check_alerts,
     run_failure_alert,
 )
-from k2_market.finding import Severity
-from k2_market.offset_ranges import RangeSet
-from k2_resources.alert_sink import AlertNotSent, AlertSink, AlertSinkResource
-from k2_resources.structured_logging import correlation
+from k2_market.ledger.offset_ranges import RangeSet
+from k2_market.quality.finding import Severity
+from k2_resources.alerts.sink import AlertNotSent, AlertSink, AlertSinkResource
+from k2_resources.logs.structured_logging import correlation
 
 INTERVAL_SECONDS = 5
 FIRST_LOOK_BACK = timedelta(hours=1)

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_market.day_window import DayWindow
-from k2_market.feed import Feed
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_repair import days_to_try_again
-from k2_sensors.run_records import IN_FLIGHT, ingest_op, plan_tags
+from k2_assets.records.run_records import IN_FLIGHT, ingest_op, plan_tags
+from k2_market.feeds.day_window import DayWindow
+from k2_market.feeds.feed import Feed
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.raw.repair import days_to_try_again
 
 INTERVAL_SECONDS = 60
 RETRY_TAG = "k2/dead_letters"

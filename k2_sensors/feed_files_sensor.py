@@ -10,8 +10,8 @@ from pathlib import Path
 import dagster as dg
 
 from k2_market.errors import FeedFileError
-from k2_market.feed import RefusedFile
-from k2_resources.feed_files import changes_between, contents_of
+from k2_market.feeds.feed import RefusedFile
+from k2_resources.files.feed_files import changes_between, contents_of
 
 INTERVAL_SECONDS = 300
 

@@ -15,25 +15,25 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
-from k2_market.alarm_memory import AlarmMemory, AlarmMemoryError, Notice
+from k2_assets.records.run_records import carried, failed_ingests, ingests_in_flight
+from k2_market.alerting.alarm_memory import AlarmMemory, AlarmMemoryError, Notice
+from k2_market.alerting.ingest_alarms import FAILED_TICKS, AlarmFacts, FailingSensor, FeedFacts, NoAnswer, Untrusted
+from k2_market.alerting.silence import Expectation, expectation
 from k2_market.errors import CalendarError, LedgerError
-from k2_market.feed import Feed, RefusedFile
-from k2_market.ingest_alarms import FAILED_TICKS, AlarmFacts, FailingSensor, FeedFacts, NoAnswer, Untrusted
-from k2_market.ledger import Ledger
-from k2_market.silence import Expectation, expectation
-from k2_market.topic_state import TopicState
-from k2_resources.alert_sink import AlertNotSent, AlertSink, AlertSinkResource
-from k2_resources.disk_use import disks_of
-from k2_resources.feed_files import changes_between, contents_of
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_resource import KafkaResource
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_view import TableRolledBack
-from k2_resources.registry_resource import SchemaRegistryResource
-from k2_resources.schema_registry import SchemaRegistry, SchemaUnavailable
-from k2_resources.structured_logging import get_logger
+from k2_market.feeds.feed import Feed, RefusedFile
+from k2_market.ledger.ledger import Ledger
+from k2_market.ledger.topic_state import TopicState
+from k2_resources.alerts.sink import AlertNotSent, AlertSink, AlertSinkResource
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.kafka_resource import KafkaResource
+from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.exporter.disk_use import disks_of
+from k2_resources.files.feed_files import changes_between, contents_of
+from k2_resources.kafka.schema_registry import SchemaRegistry, SchemaUnavailable
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.logs.structured_logging import get_logger
+from k2_resources.raw.view import TableRolledBack
 from k2_sensors.bounded_questions import Door
-from k2_sensors.run_records import carried, failed_ingests, ingests_in_flight
 
 INTERVAL_SECONDS = 30
 

@@ -9,12 +9,17 @@ import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
 from k2_assets.names import RAW_TRADES
-from k2_market.build_plan import is_open
-from k2_market.check_pacing import FEW_ROWS, checked_with_its_run
-from k2_market.day_window import DayWindow
-from k2_market.failed_runs import Handling
-from k2_market.feed import Feed
-from k2_market.ingest_plan import (
+from k2_assets.records.day_records import rows_reported
+from k2_assets.records.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, not_run_yet, plan_tags
+from k2_assets.records.unreported_commits import ReportedDays, report_unreported
+from k2_market.feeds.day_window import DayWindow
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.ledger import spans_to_json
+from k2_market.plans.build_plan import is_open
+from k2_market.plans.check_pacing import FEW_ROWS, checked_with_its_run
+from k2_market.plans.failed_runs import Handling
+from k2_market.plans.ingest_plan import (
     MAX_MESSAGES_PER_RUN,
     IngestFacts,
     IngestPlan,
@@ -25,17 +30,12 @@ from k2_market.ingest_plan import (
     recording,
     whole_days,
 )
-from k2_market.ledger import spans_to_json
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.feed_topics import declare_topics
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_resource import KafkaResource
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_view import RawView
-from k2_resources.registry_resource import SchemaRegistryResource
-from k2_sensors.day_records import rows_reported
-from k2_sensors.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, not_run_yet, plan_tags
-from k2_sensors.unreported_commits import ReportedDays, report_unreported
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.kafka_resource import KafkaResource
+from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.kafka.feed_topics import declare_topics
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.raw.view import RawView
 
 INTERVAL_SECONDS = 10
 """Half of what a trade waits for at most; each run costs about three CPU-seconds to start."""

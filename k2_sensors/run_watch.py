@@ -12,7 +12,7 @@ import dagster as dg
 import psutil
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from k2_assets.run_process import PROCESS_TAG, RunProcess
+from k2_assets.records.run_process import PROCESS_TAG, RunProcess
 
 INTERVAL_SECONDS = 15
 

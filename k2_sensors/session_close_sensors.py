@@ -11,12 +11,12 @@ import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
 from k2_assets.names import RAW_TRADES
-from k2_assets.run_scope import FEED_TAG
+from k2_assets.records.run_scope import FEED_TAG
 from k2_assets.schedules import build_if_stale
-from k2_market.build_plan import GRACE
-from k2_market.feed import Feed
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_resource import IcebergCatalogResource
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.build_plan import GRACE
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 
 INTERVAL_SECONDS = 60
 

@@ -14,15 +14,15 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
 from k2_assets.names import RAW_TRADES
-from k2_assets.partitions import day_of
-from k2_assets.run_scope import VERSION_TAG, days_tag, tagged_days
-from k2_market.build_plan import BuildFacts, BuildPlan, plan_builds
-from k2_market.day_builds import stale_days
-from k2_market.feed import Feed
-from k2_market.table_schemas import DAY
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_sensors.run_records import builds_in_flight, failed_builds, ingests_in_flight, not_run_yet, plan_tags
+from k2_assets.records.partitions import day_of
+from k2_assets.records.run_records import builds_in_flight, failed_builds, ingests_in_flight, not_run_yet, plan_tags
+from k2_assets.records.run_scope import VERSION_TAG, days_tag, tagged_days
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.build_plan import BuildFacts, BuildPlan, plan_builds
+from k2_market.plans.day_builds import stale_days
+from k2_market.schemas.tables import DAY
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 
 INTERVAL_SECONDS = 15
 _FEW_DAYS = 500

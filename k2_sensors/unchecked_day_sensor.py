@@ -13,15 +13,15 @@ import dagster as dg
 from k2_assets.checks import RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
 from k2_assets.names import RAW_TRADES
-from k2_assets.partitions import day_of
-from k2_assets.run_scope import latest_record
-from k2_market.build_plan import is_open
-from k2_market.check_pacing import rest_of
-from k2_market.feed import Feed
-from k2_market.ledger_rules import OFFSETS_RECONCILE
-from k2_market.trading_calendar import TradingCalendar
-from k2_sensors.day_records import last_checked, report_numbers, rows_reported
-from k2_sensors.run_records import IN_FLIGHT, plan_tags
+from k2_assets.records.day_records import last_checked, report_numbers, rows_reported
+from k2_assets.records.partitions import day_of
+from k2_assets.records.run_records import IN_FLIGHT, plan_tags
+from k2_assets.records.run_scope import latest_record
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.build_plan import is_open
+from k2_market.plans.check_pacing import rest_of
+from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
 
 INTERVAL_SECONDS = 30
 CHECK_TAG = "k2/check"

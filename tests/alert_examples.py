@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from k2_market.alerts import Alert, AlertKind
-from k2_market.finding import Severity
+from k2_market.alerting.alerts import Alert, AlertKind
+from k2_market.quality.finding import Severity
 
 
 def example_alert(**changes: Any) -> Alert:

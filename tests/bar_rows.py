@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from k2_market.table_schemas import BARS
+from k2_market.schemas.tables import BARS
 
 DAY = date(2014, 3, 11)
 

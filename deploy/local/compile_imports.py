@@ -13,17 +13,11 @@ import dagster._daemon.cli
 import exchange_calendars  # noqa: F401
 import httpx2
 
-import k2_cli.bars
-import k2_cli.guarded_webserver
-import k2_cli.local_stack
-import k2_cli.main
-import k2_cli.registry_guard
-import k2_cli.sql  # noqa: F401
 import k2_sensors.kafka_sensor  # noqa: F401
-from k2_assets.definitions import build_defs
 from k2_assets.feed_family import ingest_job_name
-from k2_cli.pending_work import local_instance
-from k2_market.feed import load_feeds
+from k2_market.feeds.feed import load_feeds
+from k2_platform.catch_up import local_instance
+from k2_platform.definitions import build_defs
 from k2_resources.settings import Settings
 
 

@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 from webhook import Webhook, running_webhook
 
-from k2_assets.run_scope import ATTEMPT_TAG, FEED_TAG
-from k2_market.finding import Finding, Severity
-from k2_resources.alert_sink import AlertNotSent, AlertSinkResource
+from k2_assets.records.run_scope import ATTEMPT_TAG, FEED_TAG
+from k2_market.quality.finding import Finding, Severity
+from k2_resources.alerts.sink import AlertNotSent, AlertSinkResource
 from k2_sensors.alerts import build_alert_sensors
 
 DAYS = dg.DailyPartitionsDefinition("2014-03-10", end_offset=1)

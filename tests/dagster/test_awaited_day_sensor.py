@@ -11,13 +11,13 @@ import pytest
 from dagster import DagsterInstance
 from dagster._core.test_utils import create_run_for_test
 
-from k2_assets.definitions import build_defs
 from k2_assets.names import ingest_job_name
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_delivery import Delivery
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.tables import RAW_TRADES
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.raw.delivery import Delivery
 from k2_resources.settings import Settings
 from k2_sensors.awaited_day_sensor import MOST_ATTEMPTS, RETRY_TAG, next_retry
 

@@ -14,24 +14,25 @@ from dagster import DagsterInstance
 from dagster._core.storage.tags import RUN_KEY_TAG
 from dagster._core.test_utils import create_run_for_test
 
-from k2_assets import ingest_runs, trades
-from k2_assets.definitions import build_defs
+from k2_assets import trades
 from k2_assets.names import build_job_name
 from k2_assets.raw_trades import closed_published_days
-from k2_assets.run_scope import days_tag, tagged_days
+from k2_assets.records import ingest_runs
+from k2_assets.records.run_scope import days_tag, tagged_days
+from k2_assets.records.unreported_commits import ReportedDays, report_unreported
 from k2_assets.schedules import open_day_builds
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, open_catalog
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.tables import RAW_TRADES
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.catalog import KEPT_SNAPSHOTS, open_catalog
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors.stale_day_sensor import next_build
-from k2_sensors.unreported_commits import ReportedDays, report_unreported
 
 MONDAY, TUESDAY = date(2014, 3, 10), date(2014, 3, 11)
 SENSORS = (

@@ -9,16 +9,16 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from k2_assets.definitions import build_defs
 from k2_assets.names import ingest_job_name
-from k2_market import check_pacing
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_market.topic_state import PartitionState, TopicState
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_delivery import Delivery
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.topic_state import PartitionState, TopicState
+from k2_market.plans import check_pacing
+from k2_market.schemas.tables import RAW_TRADES
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.raw.delivery import Delivery
 from k2_resources.settings import Settings
 from k2_sensors import kafka_sensor
 from k2_sensors.kafka_sensor import next_ingest

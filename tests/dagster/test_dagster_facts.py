@@ -28,16 +28,16 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
-from k2_cli.metrics_exporter import NotSetUp, platform_parts
-from k2_market.feed import Feed, load_feeds
-from k2_resources import check_facts, materialization_facts
-from k2_resources.automation_facts import AutomationFacts
-from k2_resources.check_facts import CheckFacts
-from k2_resources.figures import Figures
-from k2_resources.materialization_facts import MaterializationFacts
-from k2_resources.metrics_page import Part
-from k2_resources.metrics_registry import METRICS, WORK_BUCKETS
-from k2_resources.run_facts import RunFacts
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_platform.metrics_exporter import NotSetUp, platform_parts
+from k2_resources.exporter import check_facts, materialization_facts
+from k2_resources.exporter.automation_facts import AutomationFacts
+from k2_resources.exporter.check_facts import CheckFacts
+from k2_resources.exporter.materialization_facts import MaterializationFacts
+from k2_resources.exporter.page import Part
+from k2_resources.exporter.run_facts import RunFacts
+from k2_resources.metrics.figures import Figures
+from k2_resources.metrics.registry import METRICS, WORK_BUCKETS
 from k2_resources.settings import Settings
 
 REPOSITORY = RemoteRepositoryOrigin(

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import dagster as dg
 
-from k2_assets.definitions import build_defs
-from k2_market.feed import Feed, load_feeds
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_platform.definitions import build_defs
 from k2_resources.settings import Settings
 
 SETTINGS = Settings()

@@ -30,22 +30,22 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.error import SerializableErrorInfo
 from webhook import Webhook, running_webhook
 
-from k2_assets.definitions import build_defs
 from k2_assets.names import ingest_job_name
-from k2_market.feed import Feed, load_feeds
-from k2_market.ledger import PROPERTY
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_market.topic_state import PartitionState, TopicState
-from k2_resources.alert_sink import AlertNotSent, AlertSinkResource
-from k2_resources.iceberg_catalog import find_table
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_resource import KafkaResource
-from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
-from k2_resources.registry_resource import SchemaRegistryResource
-from k2_resources.schema_registry import RegistryUnavailable, SchemaRegistry
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.ledger import PROPERTY
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.topic_state import PartitionState, TopicState
+from k2_market.schemas.tables import RAW_TRADES
+from k2_platform.definitions import build_defs
+from k2_resources.alerts.sink import AlertNotSent, AlertSinkResource
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.kafka_resource import KafkaResource
+from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.iceberg.catalog import find_table
+from k2_resources.kafka.schema_registry import RegistryUnavailable, SchemaRegistry
+from k2_resources.kafka.topics import KafkaTopics, KafkaUnavailable
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors import ingest_alarms
 from k2_sensors.ingest_alarms import build_ingest_alarm_sensor

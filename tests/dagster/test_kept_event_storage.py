@@ -9,8 +9,8 @@ import psutil
 import pytest
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from k2_cli.dagster_storage import DagsterHome
-from k2_resources.kept_event_storage import MOST_FILES, KeptEventStorage
+from k2_platform.dagster_storage import DagsterHome
+from k2_resources.dagster.kept_event_storage import MOST_FILES, KeptEventStorage
 
 ASSET = dg.AssetKey(["asx", "raw_trades"])
 DAYS = [f"2026-03-{day:02d}" for day in range(2, 7)]

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pytest
 from dagster import AssetCheckSeverity, DagsterInstance
 
-from k2_assets.definitions import build_defs
-from k2_assets.run_scope import days_tag
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import BAR_INTERVALS, RAW_TRADES
-from k2_resources.bars_proof import prove_bars
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_delivery import Delivery
+from k2_assets.records.run_scope import days_tag
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.tables import BAR_INTERVALS, RAW_TRADES
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.proofs.bars_proof import prove_bars
+from k2_resources.raw.delivery import Delivery
 from k2_resources.settings import Settings
 from k2_sensors.alerts import alerts_of_checks
 from k2_sensors.stale_day_sensor import next_build

@@ -1,16 +1,16 @@
 """A feed's partitions: every day that may have rows now, whatever its calendar and the time of day."""
 
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
+from repository import SHIPPED_FEEDS
 
-from k2_assets.partitions import day_of, trading_days
-from k2_market.day_window import DayWindow
-from k2_market.feed import load_feeds
+from k2_assets.records.partitions import day_of, trading_days
+from k2_market.feeds.day_window import DayWindow
+from k2_market.feeds.feed import load_feeds
 
-SIM = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])["sim"]
+SIM = load_feeds([SHIPPED_FEEDS])["sim"]
 
 
 @pytest.mark.parametrize(

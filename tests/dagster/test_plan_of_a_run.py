@@ -1,21 +1,21 @@
 """What a run takes that was started without ranges, as from the UI."""
 
 from datetime import date, datetime
-from pathlib import Path
 
 import pytest
+from repository import SHIPPED_FEEDS
 
 from k2_assets.raw_trades import pending_of_day
-from k2_market.feed import load_feeds
-from k2_market.ledger import Batch, Ledger
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.topic_state import PartitionState, TopicState
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.topic_reader import OffsetsGone
+from k2_market.feeds.feed import load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.ledger import Batch, Ledger
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.topic_state import PartitionState, TopicState
+from k2_resources.kafka.topic_reader import OffsetsGone
+from k2_resources.kafka.topics import KafkaTopics
 
 DAY = date(2026, 11, 20)
-FEED = load_feeds([Path(__file__).parents[2] / "feeds"])["sim"]
+FEED = load_feeds([SHIPPED_FEEDS])["sim"]
 
 
 class ScriptedTopics(KafkaTopics):

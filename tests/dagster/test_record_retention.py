@@ -10,8 +10,8 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.test_utils import create_run_for_test
 
 from k2_assets.maintenance import remove_runs_past_retention
-from k2_cli.dagster_storage import DagsterHome
-from k2_resources.record_retention import remove_old_runs
+from k2_platform.dagster_storage import DagsterHome
+from k2_resources.dagster.record_retention import remove_old_runs
 from k2_resources.settings import Settings
 
 pytestmark = pytest.mark.slow

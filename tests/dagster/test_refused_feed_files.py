@@ -7,12 +7,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from repository import REPOSITORY, SHIPPED_FEEDS
 
-from k2_assets.definitions import build_defs
 from k2_market.errors import FeedFileError
+from k2_platform.definitions import build_defs
 from k2_resources.settings import Settings
 
-SIM = (Path(__file__).resolve().parents[2] / "feeds" / "sim.toml").read_text(encoding="utf-8")
+SIM = (SHIPPED_FEEDS / "sim.toml").read_text(encoding="utf-8")
 
 
 def named(name: str, text: str = SIM) -> str:
@@ -87,7 +88,7 @@ def loaded_by(program: str, settings: Settings) -> str:
 
 def test_the_code_location_loads_the_others_and_logs_what_was_refused(settings: Settings) -> None:
     program = """
-from k2_assets.code_location import defs
+from k2_platform.code_location import defs
 print(sorted(job.name for job in defs.resolve_all_job_defs() if job.name.endswith("_ingest")))
 """
     assert loaded_by(program, settings).strip() == str([f"{feed}_ingest" for feed in ("asx", "good", "hitbtc", "sim")])
@@ -102,7 +103,7 @@ import sys
 from multiprocessing import get_context
 
 def load():
-    from k2_assets.code_location import defs
+    from k2_platform.code_location import defs
     defs.resolve_job_def("good_ingest")
     print("exchange_calendars" in sys.modules)
 
@@ -119,7 +120,7 @@ def test_the_process_of_a_run_looks_no_calendars_up(settings: Settings, tmp_path
     program.write_text(RUN, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(program)],
-        env=os.environ | settings.environment_variables() | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env=os.environ | settings.environment_variables() | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         check=False,

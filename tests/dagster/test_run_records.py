@@ -3,25 +3,17 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
+from repository import SHIPPED_FEEDS
 
-from k2_assets import ingest_runs
 from k2_assets.names import build_job_name, ingest_job_name
-from k2_assets.run_failure import MAX_RANGES_NAMED, begun_tags, failure_tags
-from k2_assets.run_process import PROCESS_TAG
-from k2_assets.run_scope import ATTEMPT_TAG, DAYS_TAG, VERSION_TAG
-from k2_market.errors import K2Error, LedgerError
-from k2_market.failed_runs import Cause, FailedRun, Handling, OffsetsAtFault
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_resources.kafka_topics import KafkaUnavailable
-from k2_resources.schema_registry import RegistryUnavailable
-from k2_sensors.alerts import alerts_of_failure
-from k2_sensors.run_records import (
+from k2_assets.records import ingest_runs
+from k2_assets.records.run_failure import MAX_RANGES_NAMED, begun_tags, failure_tags
+from k2_assets.records.run_process import PROCESS_TAG
+from k2_assets.records.run_records import (
     builds_in_flight,
     carried,
     failed_builds,
@@ -29,9 +21,17 @@ from k2_sensors.run_records import (
     ingest_op,
     ingests_in_flight,
 )
+from k2_assets.records.run_scope import ATTEMPT_TAG, DAYS_TAG, VERSION_TAG
+from k2_market.errors import K2Error, LedgerError
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.plans.failed_runs import Cause, FailedRun, Handling, OffsetsAtFault
+from k2_resources.kafka.schema_registry import RegistryUnavailable
+from k2_resources.kafka.topics import KafkaUnavailable
+from k2_sensors.alerts import alerts_of_failure
 from k2_sensors.run_watch import end_dead_runs
 
-FEEDS = Path(__file__).resolve().parents[2] / "feeds"
+FEEDS = SHIPPED_FEEDS
 CONFIG = {"topic_id": "t", "ranges": {"0": [[0, 5]]}}
 
 

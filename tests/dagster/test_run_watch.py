@@ -24,24 +24,25 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+from repository import REPOSITORY
 
-from k2_assets.definitions import build_defs
 from k2_assets.names import ingest_job_name
-from k2_assets.run_process import PROCESS_TAG, RunProcess
-from k2_assets.run_scope import ATTEMPT_TAG
-from k2_cli.dagster_storage import initialise
-from k2_market.feed import Feed, load_feeds
-from k2_market.ingest_plan import FIRST_BACKOFF
-from k2_market.run_limits import MAX_RUNTIME_SECONDS
-from k2_market.topic_state import PartitionState, TopicState
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_topics import KafkaTopics
+from k2_assets.records.run_process import PROCESS_TAG, RunProcess
+from k2_assets.records.run_records import ingests_in_flight
+from k2_assets.records.run_scope import ATTEMPT_TAG
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.topic_state import PartitionState, TopicState
+from k2_market.plans.ingest_plan import FIRST_BACKOFF
+from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
+from k2_platform.dagster_storage import initialise
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
-from k2_sensors.run_records import ingests_in_flight
 from k2_sensors.run_watch import UNSIGNED_FOR, end_dead_runs
 
-DEPLOYMENTS = Path(__file__).parents[2] / "deploy"
+DEPLOYMENTS = REPOSITORY / "deploy"
 START_SECONDS = 180
 JOB_ORIGIN = RemoteJobOrigin(
     RemoteRepositoryOrigin(

@@ -8,19 +8,20 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pytest
+from repository import SHIPPED_FEEDS
 
-from k2_assets.definitions import build_defs
-from k2_market.build_plan import GRACE
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.raw_delivery import Delivery
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.plans.build_plan import GRACE
+from k2_market.schemas.tables import RAW_TRADES
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.raw.delivery import Delivery
 from k2_resources.settings import Settings
 from k2_sensors.session_close_sensors import BUILD_TIME, INTERVAL_SECONDS, build_after_close, maintain_after_close
 
-SIM = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])["sim"]
+SIM = load_feeds([SHIPPED_FEEDS])["sim"]
 STEP = timedelta(minutes=10)
 After = Callable[[Feed, IcebergCatalogResource, datetime, str | None], dg.SensorResult]
 

@@ -12,14 +12,14 @@ from dagster._core.events import StepMaterializationData
 from dagster._core.test_utils import create_run_for_test
 
 from k2_assets.checks import RAW_CHECKS
-from k2_assets.definitions import build_defs
 from k2_assets.names import ingest_job_name
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.tables import RAW_TRADES
+from k2_platform.definitions import build_defs
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 from k2_sensors.unchecked_day_sensor import MOST_ATTEMPTS, next_check, unchecked_days
 

@@ -11,11 +11,11 @@ from running_stack import RunningStack
 from simulated_days import SimulatedDays
 from webhook import running_webhook
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.local_stack import LocalStack
-from k2_cli.process_supervision import Supervisor
-from k2_market.feed import feed_named, load_feeds
-from k2_market.trading_calendar import TradingCalendar
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.local_stack import LocalStack
+from k2_cli.stack.process_supervision import Supervisor
+from k2_market.feeds.feed import feed_named, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_resources.settings import Settings
 
 TRADES_A_DAY = 3_000

@@ -7,7 +7,7 @@ from datetime import date
 
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-from k2_market.table_schemas import BAR_INTERVALS
+from k2_market.schemas.tables import BAR_INTERVALS
 
 WIDTH, HEIGHT = 1440, 900
 TABLES = ("raw_trades", "trades", *(interval.table for interval in BAR_INTERVALS))

@@ -15,10 +15,10 @@ from rich.console import Console
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from webhook import Webhook
 
-from k2_cli.local_stack import LocalStack
-from k2_cli.pending_work import feeds_named, local_instance, wait_until_caught_up
+from k2_cli.stack.local_stack import LocalStack
+from k2_platform.catch_up import feeds_named, local_instance, wait_until_caught_up
+from k2_resources.logs.structured_logging import LOG_FILE
 from k2_resources.settings import Settings
-from k2_resources.structured_logging import LOG_FILE
 
 PATIENCE_SECONDS = 240
 """For what takes half a minute on an idle machine."""

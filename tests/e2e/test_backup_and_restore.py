@@ -21,11 +21,11 @@ from confluent_kafka import Consumer, TopicPartition
 from free_ports import free_ports
 from rich.console import Console
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.local_stack import LocalStack
-from k2_cli.pending_work import feeds_named, local_instance, wait_until_caught_up
-from k2_cli.process_supervision import Supervisor
-from k2_resources.iceberg_catalog import open_catalog
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.local_stack import LocalStack
+from k2_cli.stack.process_supervision import Supervisor
+from k2_platform.catch_up import feeds_named, local_instance, wait_until_caught_up
+from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

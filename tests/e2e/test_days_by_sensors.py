@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from running_stack import RunningStack, eventually
 from simulated_days import SimulatedDays
 
-from k2_resources.metrics_registry import METRICS
+from k2_resources.metrics.registry import METRICS
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -12,7 +12,7 @@ from foreign_site import NAME, RESOLVER, ForeignSite, attack, foreign_site
 from playwright.sync_api import Page, expect
 from running_stack import RunningStack, eventually
 
-from k2_market.feed import feed_named, load_feeds
+from k2_market.feeds.feed import feed_named, load_feeds
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -72,7 +72,7 @@ def schemas() -> list[dict[str, str]]:
 
 
 def subject_of_sim() -> str:
-    from k2_market.avro_schemas import subject_of
+    from k2_market.schemas.avro import subject_of
     from k2_resources.settings import Settings
 
     return subject_of(feed_named(load_feeds(Settings().feed_directories), "sim").topics.trades)

@@ -6,7 +6,7 @@ import pytest
 from running_stack import RunningStack, eventually
 from simulated_days import SimulatedDays
 
-from k2_market.table_schemas import BAR_INTERVALS
+from k2_market.schemas.tables import BAR_INTERVALS
 from k2_sensors.alerts import SETTLING
 
 pytestmark = pytest.mark.timeout(900)

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from own_feeds import OwnFeed
 
-from k2_assets.definitions import build_defs
 from k2_assets.names import ingest_job_name
-from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
-from k2_market.ingest_plan import LONGEST_BACKOFF
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_topics import KafkaTopics
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.ingest_plan import LONGEST_BACKOFF
+from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
 from k2_sensors.run_watch import end_dead_runs

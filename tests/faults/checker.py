@@ -12,18 +12,18 @@ from fault_tally import FaultTally
 from pyiceberg.table import Table
 from recorded_producer import Acked
 
-from k2_cli.verify import verify_ledger
-from k2_market.feed import load_feeds
-from k2_market.invariants import Verification
-from k2_market.ledger_claims import ledger_claims
-from k2_market.message_comparison import COMPARED, Comparison, schema_ids
-from k2_market.offset_accounts import pieces, ranges, ranges_of_offsets, texts, union
-from k2_market.offset_ranges import RangeSet
-from k2_resources.bars_proof import prove_bars
-from k2_resources.iceberg_catalog import find_table, open_catalog
-from k2_resources.kept_files import kept_files
-from k2_resources.row_chunks import RowChunks
-from k2_resources.schema_registry import SchemaRegistry
+from k2_cli.commands.verify import verify_ledger
+from k2_market.feeds.feed import load_feeds
+from k2_market.ledger.offset_ranges import RangeSet
+from k2_market.verification.invariants import Verification
+from k2_market.verification.ledger_claims import ledger_claims
+from k2_market.verification.message_comparison import COMPARED, Comparison, schema_ids
+from k2_market.verification.offset_accounts import pieces, ranges, ranges_of_offsets, texts, union
+from k2_resources.iceberg.catalog import find_table, open_catalog
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.proofs.bars_proof import prove_bars
+from k2_resources.proofs.row_chunks import RowChunks
+from k2_resources.proofs.snapshot_files import kept_files
 from k2_resources.settings import Settings
 
 NO_GAPS = RangeSet()

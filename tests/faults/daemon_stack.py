@@ -18,15 +18,15 @@ from faulted_feed import NAME, FaultedFeed
 from free_ports import free_ports
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from k2_assets.run_process import PROCESS_TAG, RunProcess
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.local_stack import LocalStack
-from k2_cli.pending_work import left_to_do, local_instance
-from k2_cli.process_supervision import Supervisor
+from k2_assets.records.run_process import PROCESS_TAG, RunProcess
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.local_stack import LocalStack
+from k2_cli.stack.process_supervision import Supervisor
 from k2_market.errors import K2Error
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_topics import KafkaTopics
+from k2_platform.catch_up import left_to_do, local_instance
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.kafka.topics import KafkaTopics
 
 PATIENCE_SECONDS = 600
 """For what takes half a minute on an idle machine."""

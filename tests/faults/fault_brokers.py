@@ -12,9 +12,9 @@ import psutil
 from free_ports import free_ports
 from tcp_proxy import OPEN, TcpProxy
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.process_supervision import Supervisor
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.process_supervision import Supervisor
 
 _PROXIED = "PROXIED://127.0.0.1:{port}"
 

@@ -15,20 +15,21 @@ import polars as pl
 from checker import assert_nothing_lost_or_doubled
 from fault_tally import FaultTally
 from recorded_producer import Acked, RecordedProducer
+from repository import SHIPPED_FEEDS
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
-from k2_market.avro_schemas import TRADE, subject_of
-from k2_market.feed import Feed, load_feeds
-from k2_market.ledger import Ledger
-from k2_market.market_simulator import simulate_day
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.ledger import Ledger
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.schemas.avro import TRADE, subject_of
+from k2_market.simulation.market_simulator import simulate_day
+from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 
 NAME = "faulted"
@@ -38,7 +39,7 @@ EARLIER_DAY = date(2026, 11, 19)
 LATER = timedelta(minutes=30)
 """A clock this far ahead has let every failed run's ranges rest."""
 
-_SHIPPED_FEEDS = Path(__file__).parents[2] / "feeds"
+_SHIPPED_FEEDS = SHIPPED_FEEDS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import dagster as dg
 import psutil
 from own_feeds import OwnFeed, eventually
 
-from k2_resources.structured_logging import LOG_FILE
+from k2_resources.logs.structured_logging import LOG_FILE
 
 CATCH_UP = "from k2_cli.main import app; app()"
 """The ``k2`` command, as a program."""

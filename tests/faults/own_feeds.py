@@ -8,25 +8,26 @@ from typing import Any
 
 import dagster as dg
 from recorded_producer import RecordedProducer
+from repository import SHIPPED_FEEDS
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from trade_batches import simulated_trades
 
-from k2_cli.pending_work import local_instance
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
-from k2_market.feed import Feed, load_feeds
-from k2_market.ledger import Ledger
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_market.topic_state import TopicState
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
-from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import RawView
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.ledger import Ledger
+from k2_market.ledger.topic_state import TopicState
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_platform.catch_up import local_instance
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topics import KafkaTopics, KafkaUnavailable
+from k2_resources.raw.table import RawTable
+from k2_resources.raw.view import RawView
 from k2_resources.settings import Settings
 
 PATIENCE_SECONDS = 120
-_SHIPPED = Path(__file__).parents[2] / "feeds" / "sim.toml"
+_SHIPPED = SHIPPED_FEEDS / "sim.toml"
 
 
 @dataclass(frozen=True)

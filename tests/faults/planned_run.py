@@ -3,11 +3,11 @@
 import json
 import sys
 
-from k2_assets.definitions import build_defs
 from k2_assets.names import ingest_job_name
-from k2_cli.pending_work import feeds_named, local_instance
+from k2_platform.catch_up import feeds_named, local_instance
+from k2_platform.definitions import build_defs
+from k2_resources.logs.structured_logging import configure_logging
 from k2_resources.settings import Settings
-from k2_resources.structured_logging import configure_logging
 
 
 def main(name: str, plan: str) -> int:

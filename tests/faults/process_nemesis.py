@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from k2_cli.local_stack import LocalStack
-from k2_cli.process_supervision import Service, ServiceError, ServiceState
+from k2_cli.stack.local_stack import LocalStack
+from k2_cli.stack.process_supervision import Service, ServiceError, ServiceState
 from k2_resources.settings import Settings
 
 RUN = "run"

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.trade_producer import producer_settings
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.kafka.trade_producer import producer_settings
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from uuid import UUID
 from confluent_kafka import TIMESTAMP_CREATE_TIME, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from simulated_turns import Turns
 
-from k2_market.offset_ranges import RangeSet
-from k2_market.topic_state import TopicState
-from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
-from k2_resources.topic_reader import TopicReader
+from k2_market.ledger.offset_ranges import RangeSet
+from k2_market.ledger.topic_state import TopicState
+from k2_resources.kafka.topic_reader import TopicReader
+from k2_resources.kafka.topics import KafkaTopics, KafkaUnavailable
 
 POLL = "polls"
 _TOPIC = "simulated"

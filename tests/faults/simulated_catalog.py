@@ -21,7 +21,7 @@ from simulated_turns import Turns
 from simulated_weather import Weather
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from k2_resources import owned_catalog
+from k2_resources.iceberg import owned_catalog
 
 SWAP = "compares and swaps"
 ANSWER = "takes the answer"

@@ -25,17 +25,18 @@ from simulated_surroundings import InPlace, simulated_surroundings
 from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
-from k2_market.day_builds import BUILDS_PROPERTY, DayBuild, builds_from_json
 from k2_market.errors import K2Error
-from k2_market.ledger import PROPERTY
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES, TRADES
-from k2_resources import day_table, orphan_cleaner, snapshot_expiry, table_layout
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import ensure_table
-from k2_resources.orphan_cleaner import OrphanCleaner
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
+from k2_market.ledger.ledger import PROPERTY
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.plans.day_builds import BUILDS_PROPERTY, DayBuild, builds_from_json
+from k2_market.schemas.tables import RAW_TRADES, TRADES
+from k2_resources.iceberg import day_table, snapshot_expiry, table_layout
+from k2_resources.iceberg.catalog import ensure_table
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.maintenance import orphan_cleaner
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 
 FLOOR = timedelta(seconds=2)
 """How long a file rests here: less than a stopped writer sleeps, and less than many writers take."""
@@ -314,7 +315,7 @@ def announcements_unread() -> Iterator[None]:
 def files_not_looked_up() -> Iterator[None]:
     """The fault that nobody looks whether files are there before they are committed, nor that any were cleaned away."""
     with ExitStack() as stack:
-        for module in ("table_transaction", "raw_delivery", "staged_day"):
+        for module in ("iceberg.table_transaction", "raw.delivery", "iceberg.staged_day"):
             stack.enter_context(patch(f"k2_resources.{module}.require_whole", lambda *_: None))
         stack.enter_context(announcements_unread())
         yield
@@ -323,7 +324,7 @@ def files_not_looked_up() -> Iterator[None]:
 @contextmanager
 def property_commits_unguarded() -> Iterator[None]:
     """The fault that a commit of properties alone, as pyiceberg makes it, refuses no other commit."""
-    with patch("k2_resources.owned_catalog.require_unchanged", lambda *_: None):
+    with patch("k2_resources.iceberg.owned_catalog.require_unchanged", lambda *_: None):
         yield
 
 

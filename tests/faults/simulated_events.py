@@ -16,7 +16,7 @@ from simulated_messages import EPOCH, FEED, Message, harmful, poison, trades
 from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
-from k2_sensors.run_records import ingest_op
+from k2_assets.records.run_records import ingest_op
 
 _MOST_TOPICS = 3
 _MOST_PROCESSES = 4

@@ -21,25 +21,25 @@ from simulated_surroundings import simulated_surroundings
 from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
-from k2_assets.ingest_config import IngestConfig, claims_of
-from k2_assets.ingest_runs import failed_ingests
 from k2_assets.ingestion import Ingestion
 from k2_assets.names import ingest_job_name
 from k2_assets.raw_trades import carry_out, pending_of_day
-from k2_assets.run_failure import begun_tags, failure_tags
-from k2_market import block_decoder
-from k2_market.block_decoder import DayWindow
+from k2_assets.records.ingest_config import IngestConfig, claims_of
+from k2_assets.records.ingest_runs import failed_ingests
+from k2_assets.records.run_failure import begun_tags, failure_tags
+from k2_assets.records.run_records import ingest_op
 from k2_market.errors import K2Error, LedgerError
-from k2_market.ingest_claims import IngestClaims
-from k2_market.message_batch import MessageBatch
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources import iceberg_catalog
-from k2_resources.claim_lookup import looked_up
-from k2_resources.iceberg_catalog import ensure_table
-from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import RegistryUnavailable
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.messages import block_decoder
+from k2_market.messages.batch import MessageBatch
+from k2_market.messages.block_decoder import DayWindow
+from k2_market.plans.ingest_claims import IngestClaims
+from k2_resources.iceberg import catalog as iceberg_catalog
+from k2_resources.iceberg.catalog import ensure_table
+from k2_resources.kafka.schema_registry import RegistryUnavailable
+from k2_resources.raw.claim_lookup import looked_up
+from k2_resources.raw.table import RawTable
 from k2_sensors.kafka_sensor import INTERVAL_SECONDS, next_ingest
-from k2_sensors.run_records import ingest_op
 
 RAW_TRADES = f"{FEED.name}.raw_trades"
 JOB = ingest_job_name(FEED.name)

@@ -11,9 +11,9 @@ from typing import Any
 import fastavro
 from simulated_broker import Entry, Fate, Harm
 
-from k2_market.avro_schemas import TRADE
-from k2_market.feed import Feed, parse_feed
-from k2_market.message_framing import frame
+from k2_market.feeds.feed import Feed, parse_feed
+from k2_market.messages.framing import frame
+from k2_market.schemas.avro import TRADE
 
 FEED: Feed = parse_feed(
     """

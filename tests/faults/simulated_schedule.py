@@ -24,10 +24,12 @@ from simulated_surroundings import simulated_surroundings
 from simulated_turns import Turns
 from simulated_weather import FAULTS, Weather
 
-from k2_market import ingest_plan
 from k2_market.errors import K2Error, LedgerError
-from k2_resources import iceberg_catalog, message_gathering, snapshot_expiry
-from k2_resources.raw_view import TableRolledBack
+from k2_market.plans import ingest_plan
+from k2_resources.iceberg import catalog as iceberg_catalog
+from k2_resources.iceberg import snapshot_expiry
+from k2_resources.kafka import message_gathering
+from k2_resources.raw.view import TableRolledBack
 from k2_sensors import kafka_sensor
 
 MOST_LOOKS = 240

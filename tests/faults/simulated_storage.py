@@ -6,7 +6,7 @@ from typing import Any
 from pyiceberg.table import Table
 from simulated_messages import EPOCH
 
-from k2_market.orphan_files import StoredFile
+from k2_market.plans.orphan_files import StoredFile
 
 
 class SimulatedStorage:

@@ -32,7 +32,9 @@ from simulated_files import arrow_data_files, read_arrow_files, write_arrow_file
 from simulated_turns import SimulatedTime, Turns
 
 from k2_assets import ingestion
-from k2_resources import day_files, kafka_topics, topic_reader
+from k2_resources.iceberg import day_files
+from k2_resources.kafka import topic_reader
+from k2_resources.kafka import topics as kafka_topics
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from typing import Any
 
 import fastavro
 
-from k2_market.avro_schemas import MessageKind, schema_of
-from k2_market.message_framing import frame
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_market.table_schemas import PRICE, QUANTITY
+from k2_market.messages.framing import frame
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_market.schemas.avro import MessageKind, schema_of
+from k2_market.schemas.tables import PRICE, QUANTITY
 
 DAY = date(2026, 11, 20)
 AT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)

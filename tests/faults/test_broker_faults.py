@@ -12,9 +12,9 @@ from own_feeds import OwnFeed, own_feed
 from topic_changes import TransactionalProducer, add_partitions, delete_records, recreate
 from trade_batches import split
 
-from k2_cli.pending_work import local_instance
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_resources.topic_reader import TopicReader
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_platform.catch_up import local_instance
+from k2_resources.kafka.topic_reader import TopicReader
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ from tcp_proxy import OPEN, SILENT, Passage
 from topic_changes import recreate
 from trade_batches import split
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.pending_work import local_instance
-from k2_market.offset_ranges import RangeSet
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_resources import topic_reader
-from k2_resources.kafka_topics import KafkaUnavailable
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_market.ledger.offset_ranges import RangeSet
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_platform.catch_up import local_instance
+from k2_resources.kafka import topic_reader
+from k2_resources.kafka.topics import KafkaUnavailable
 
 pytestmark = pytest.mark.slow
 

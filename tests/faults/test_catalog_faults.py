@@ -16,14 +16,14 @@ from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, assert_whole
 from pyiceberg.catalog import Catalog
 
-from k2_assets.definitions import build_defs
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.pending_work import local_instance
-from k2_cli.registry_process import LocalRegistry
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.raw_view import TableRolledBack
-from k2_resources.table_errors import CatalogUnavailable
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_platform.catch_up import local_instance
+from k2_platform.definitions import build_defs
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.table_errors import CatalogUnavailable
+from k2_resources.raw.view import TableRolledBack
 
 TRADES = 500
 
@@ -291,8 +291,8 @@ def start_racing(faulted: FaultedFeed) -> subprocess.Popen[str]:
     """Rounds of catching up in a process of its own, with tables that keep three snapshots."""
     script = """
         from datetime import UTC, datetime, timedelta
-        from k2_resources import snapshot_expiry
-        from k2_cli.pending_work import catch_up_feed, feeds_named, local_instance
+        from k2_resources.iceberg import snapshot_expiry
+        from k2_platform.catch_up import catch_up_feed, feeds_named, local_instance
         from k2_resources.settings import Settings
 
         snapshot_expiry.KEPT_SNAPSHOTS = 3

@@ -15,22 +15,23 @@ from fault_tally import FaultTally
 from free_ports import free_ports
 from process_nemesis import ProcessNemesis
 from recorded_producer import RecordedProducer
+from repository import SHIPPED_FEEDS
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.local_stack import LocalStack
-from k2_cli.pending_work import left_to_do, local_instance
-from k2_cli.process_supervision import Supervisor
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.local_stack import LocalStack
+from k2_cli.stack.process_supervision import Supervisor
 from k2_market.errors import K2Error
-from k2_market.feed import Feed, load_feeds
-from k2_market.market_simulator import simulate_day
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.simulation.market_simulator import simulate_day
+from k2_platform.catch_up import left_to_do, local_instance
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.settings import Settings
 
 MESSAGES_PER_SECOND = 5_000
@@ -47,7 +48,7 @@ def settings(tmp_path: Path, java_artifacts: JavaArtifacts) -> Settings:
     home, feeds = tmp_path / "k2", tmp_path / "feeds"
     home.mkdir(), feeds.mkdir()
     (home / "java").symlink_to(java_artifacts.directory)
-    shipped = (Path(__file__).parents[2] / "feeds" / "sim.toml").read_text(encoding="utf-8")
+    shipped = (SHIPPED_FEEDS / "sim.toml").read_text(encoding="utf-8")
     text = shipped.replace('name = "sim"', 'name = "chaos"').replace(".trades.sim", ".trades.chaos")
     (feeds / "chaos.toml").write_text(text.replace(".quotes.sim", ".quotes.chaos"), encoding="utf-8")
     ports: dict[str, Any] = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))

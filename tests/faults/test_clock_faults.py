@@ -17,12 +17,12 @@ from faked_clock import FakedClock, wait_until_stopped
 from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, assert_whole, k2_command
 
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.registry_process import LocalRegistry
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.table_schemas import BAR_INTERVALS
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.schemas.tables import BAR_INTERVALS
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.day_table import DayTable
 
 TRADES = 500
 SYDNEY = ZoneInfo("Australia/Sydney")

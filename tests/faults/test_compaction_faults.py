@@ -14,12 +14,12 @@ from own_feeds import OwnFeed, own_feed
 from recorded_producer import RecordedProducer
 from trade_batches import DAY, split
 
-from k2_resources.day_planning import day_files
+from k2_resources.iceberg.day_planning import day_files
 
 COMPACTS = """
 import sys
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.raw_compaction import RawCompactor
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.maintenance.raw_compaction import RawCompactor
 from k2_resources.settings import Settings
 
 settings = Settings.load()

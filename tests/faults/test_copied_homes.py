@@ -12,9 +12,9 @@ from fault_tally import FaultTally
 from own_feeds import OwnFeed, own_feed
 from trade_batches import DAY, split
 
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.orphan_cleaner import OrphanCleaner
-from k2_resources.owned_catalog import ForeignTable
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.owned_catalog import ForeignTable
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
 
 pytestmark = pytest.mark.slow
 

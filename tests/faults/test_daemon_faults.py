@@ -16,12 +16,12 @@ from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME
 
 from k2_assets.names import ingest_job_name
-from k2_cli.dagster_storage import DagsterHome
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.registry_process import LocalRegistry
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_platform.dagster_storage import DagsterHome
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.day_table import DayTable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 

@@ -13,10 +13,10 @@ from faked_clock import wait_until_stopped
 from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, assert_whole, k2_command
 
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.registry_process import LocalRegistry
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.day_table import DayTable
 
 TRADES = 500
 

@@ -10,11 +10,11 @@ from faulted_feed import DAY, EARLIER_DAY, NAME, FaultedFeed, assert_whole, k2_c
 from free_ports import free_ports
 from small_disk import fill, free, small_disk
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.process_supervision import Supervisor
-from k2_cli.registry_process import LocalRegistry
-from k2_resources.iceberg_catalog import open_catalog
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.process_supervision import Supervisor
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_resources.iceberg.catalog import open_catalog
 
 pytestmark = pytest.mark.slow
 

@@ -18,9 +18,9 @@ from simulated_messages import poison
 from simulated_scene import SimulatedScene, simulated_scene
 
 from k2_market.errors import K2Error
-from k2_resources import snapshot_expiry
-from k2_resources.iceberg_catalog import ensure_table, open_catalog
-from k2_resources.settled_commit import CommitOutcomeUnknown
+from k2_resources.iceberg import snapshot_expiry
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
+from k2_resources.raw.settled_commit import CommitOutcomeUnknown
 
 A_LITTLE_LATER = 60.0
 """Seconds after which a range that failed once is planned again."""

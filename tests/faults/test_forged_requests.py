@@ -25,12 +25,12 @@ from forged_requests import (
 )
 
 from k2_assets.names import ingest_job_name
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.registry_process import LocalRegistry
-from k2_market.avro_schemas import subject_of
-from k2_market.offset_ranges import RangeSet
-from k2_resources.kafka_topics import KafkaTopics
-from k2_sensors.run_records import ingest_op
+from k2_assets.records.run_records import ingest_op
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_market.ledger.offset_ranges import RangeSet
+from k2_market.schemas.avro import subject_of
+from k2_resources.kafka.topics import KafkaTopics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 

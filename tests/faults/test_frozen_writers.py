@@ -16,14 +16,14 @@ from simulated_cleaning import one_trade
 from trade_batches import DAY, split
 
 from k2_assets.names import TRADES
-from k2_cli.pending_work import local_instance
-from k2_market.orphan_files import Sweep
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.orphan_cleaner import OrphanCleaner
-from k2_resources.owned_catalog import OwnedCatalog
-from k2_sensors.run_records import ingest_op
+from k2_assets.records.run_records import ingest_op
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_market.plans.orphan_files import Sweep
+from k2_platform.catch_up import local_instance
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.owned_catalog import OwnedCatalog
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,8 @@ LATER = (25, 50, 75)
 CLEANS = """
 import sys
 from datetime import UTC, datetime, timedelta
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.orphan_cleaner import OrphanCleaner
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
 from k2_resources.settings import Settings
 
 settings = Settings.load()

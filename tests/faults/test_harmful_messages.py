@@ -32,17 +32,17 @@ from topic_changes import TransactionalProducer
 from wire_records import ProduceRefused, WireRecord, crc32c, produce
 
 from k2_assets.names import ingest_job_name
-from k2_assets.run_failure import begun_tags
-from k2_assets.run_scope import ATTEMPT_TAG
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.pending_work import local_instance
-from k2_cli.repairing import Repairs
-from k2_cli.verify import verify_ledger
-from k2_market.avro_schemas import TRADE
-from k2_market.failed_runs import ATTEMPTS_ALONE, ATTEMPTS_BEFORE_SETTING_ASIDE
-from k2_market.message_framing import frame
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_resources import topic_reader
+from k2_assets.records.run_failure import begun_tags
+from k2_assets.records.run_scope import ATTEMPT_TAG
+from k2_cli.commands.verify import verify_ledger
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.messages.framing import frame
+from k2_market.plans.failed_runs import ATTEMPTS_ALONE, ATTEMPTS_BEFORE_SETTING_ASIDE
+from k2_market.schemas.avro import TRADE
+from k2_platform.catch_up import local_instance
+from k2_platform.repairing import Repairs
+from k2_resources.kafka import topic_reader
 from k2_sensors.run_watch import end_dead_runs
 
 pytestmark = pytest.mark.slow
@@ -227,7 +227,7 @@ def test_a_schema_that_refers_to_another_subject_is_read_with_it(own: OwnFeed) -
 
 KILLER = """
 import os, signal
-from k2_market import block_decoder
+from k2_market.messages import block_decoder
 
 decode = block_decoder.decode
 

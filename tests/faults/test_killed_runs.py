@@ -15,13 +15,13 @@ from own_feeds import OwnFeed, own_feed
 from recorded_producer import Acked
 from trade_batches import DAY
 
-from k2_market.table_schemas import BAR_INTERVALS
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
+from k2_market.schemas.tables import BAR_INTERVALS
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.day_table import DayTable
 
 TRADES = 3_000
 SMALL_BATCHES = f"""
-from k2_resources import message_gathering, topic_reader
+from k2_resources.kafka import message_gathering, topic_reader
 
 message_gathering.MESSAGES_PER_BATCH = topic_reader._MESSAGES_PER_CALL = 500
 {CATCH_UP}

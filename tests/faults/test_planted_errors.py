@@ -25,9 +25,9 @@ from trade_batches import DAY, split
 from typer.testing import CliRunner
 
 from k2_cli.main import app
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources.iceberg_catalog import open_catalog
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_market.schemas.tables import RAW_TRADES
+from k2_resources.iceberg.catalog import open_catalog
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from own_postgres import OwnPostgres, own_postgres
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.registry_process import LocalRegistry
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.registry_process import LocalRegistry
 
 pytestmark = pytest.mark.slow
 

@@ -17,14 +17,14 @@ from faulted_feed import DAY, FaultedFeed, assert_whole
 from free_ports import free_ports
 from registry_in_front import RegistryInFront, registry_in_front
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.process_supervision import Supervisor
-from k2_cli.registry_process import LocalRegistry
-from k2_market.avro_schemas import TRADE, AvroSchema, subject_of
-from k2_market.message_framing import HEADER_BYTES, frame
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_resources.schema_registry import SchemaRefused, SchemaRegistry
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.process_supervision import Supervisor
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_market.messages.framing import HEADER_BYTES, frame
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_market.schemas.avro import TRADE, AvroSchema, subject_of
+from k2_resources.kafka.schema_registry import SchemaRefused, SchemaRegistry
 
 TRADES = 500
 UNKNOWN_TO_A_FOREIGN_REGISTRY = {"error_code": 40403, "message": "Schema not found."}

@@ -16,9 +16,9 @@ from simulated_ingest import FEED
 from simulated_schedule import Outcome, Schedule
 
 from k2_market.errors import K2Error
-from k2_market.row_offsets import OFFSET_COLUMNS
-from k2_resources import raw_compaction
-from k2_resources.raw_compaction import RawCompactor
+from k2_market.ledger.row_offsets import OFFSET_COLUMNS
+from k2_resources.maintenance import raw_compaction
+from k2_resources.maintenance.raw_compaction import RawCompactor
 
 SCHEDULES = 100
 

@@ -18,12 +18,12 @@ from simulated_catalog import SimulatedCatalog
 from simulated_turns import Turns
 from simulated_weather import Weather
 
-from k2_cli.kafka_process import LocalKafka
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.topic_state import TopicState
-from k2_resources.iceberg_catalog import ensure_table, open_catalog
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.topic_reader import OffsetsGone, TopicReader
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.topic_state import TopicState
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
+from k2_resources.kafka.topic_reader import OffsetsGone, TopicReader
+from k2_resources.kafka.topics import KafkaTopics
 
 ROWS = pa.table({"writer": ["one"]})
 

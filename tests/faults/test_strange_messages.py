@@ -24,12 +24,12 @@ from strange_messages import (
     trade,
 )
 
-from k2_cli.pending_work import local_instance
-from k2_market.avro_schemas import MessageKind, schema_of
-from k2_market.failed_runs import ATTEMPTS_BEFORE_SETTING_ASIDE
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_market.plans.failed_runs import ATTEMPTS_BEFORE_SETTING_ASIDE
+from k2_market.schemas.avro import MessageKind, schema_of
+from k2_platform.catch_up import local_instance
+from k2_resources.kafka.schema_registry import SchemaRegistry
 
 LARGE = {"message.max.bytes": 600_000_000, "queue.buffering.max.kbytes": 1_000_000}
 

@@ -15,11 +15,11 @@ from recorded_producer import Acked
 from topic_changes import TransactionalProducer, delete_records, recreate
 from webhook import Webhook, running_webhook
 
-from k2_assets.definitions import doors
-from k2_cli.pending_work import local_instance
-from k2_market.offset_ranges import RangeSet
-from k2_resources.alert_sink import AlertSinkResource
-from k2_resources.iceberg_catalog import open_catalog
+from k2_market.ledger.offset_ranges import RangeSet
+from k2_platform.catch_up import local_instance
+from k2_platform.definitions import doors
+from k2_resources.alerts.sink import AlertSinkResource
+from k2_resources.iceberg.catalog import open_catalog
 from k2_sensors.ingest_alarms import build_ingest_alarm_sensor
 
 LOOK = timedelta(seconds=30)

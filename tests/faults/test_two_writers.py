@@ -12,14 +12,14 @@ from own_feeds import OwnFeed, own_feed
 from recorded_producer import RecordedProducer
 from trade_batches import DAY, split
 
-from k2_cli.pending_work import local_instance
-from k2_resources.iceberg_catalog import open_catalog
+from k2_platform.catch_up import local_instance
+from k2_resources.iceberg.catalog import open_catalog
 
 LEFT_OUT = "offsets already in the ledger, left out"
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
 
 LOOKS_ONCE = """
-from k2_resources import raw_table
+from k2_resources.raw import table as raw_table
 
 looked, ledger_of = {}, raw_table.ledger_of
 raw_table.ledger_of = lambda table: looked.setdefault(table.name(), ledger_of(table))

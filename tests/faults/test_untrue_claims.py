@@ -19,15 +19,15 @@ from recorded_producer import RecordedProducer
 from topic_changes import delete_records, recreate
 from trade_batches import split
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.pending_work import local_instance
-from k2_market.ledger import Ledger, spans_to_json
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
-from k2_sensors.run_records import ingest_op
+from k2_assets.records.run_records import ingest_op
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.ledger.ledger import Ledger, spans_to_json
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_platform.catch_up import local_instance
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 
 pytestmark = pytest.mark.slow
 
@@ -198,8 +198,8 @@ class TestAHaltThatWasRecordedWrongly:
     def test_a_correction_that_is_forestalled_is_made_on_the_table_as_it_is_then(
         self, own: OwnFeed, producer: RecordedProducer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from k2_cli.repairing import Repairs
-        from k2_resources import crash_points
+        from k2_platform.repairing import Repairs
+        from k2_resources.runtime import crash_points
 
         as_an_earlier_version_recorded_it(own, truncated=span(own, 0, 0, 1))
         forestalls = iter([True])

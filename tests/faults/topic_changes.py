@@ -9,9 +9,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from own_feeds import OwnFeed, eventually, wait_until_known
 from recorded_producer import RecordedProducer
 
-from k2_market.outgoing_messages import OutgoingMessages
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
+from k2_market.messages.outgoing import OutgoingMessages
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topics import KafkaTopics
 
 _SECONDS = 30
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from datetime import date
 
-from k2_market.feed import Feed
-from k2_market.market_simulator import simulate_day
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.trading_calendar import TradingCalendar
+from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.simulation.market_simulator import simulate_day
 
 DAY = date(2026, 11, 20)
 

@@ -16,17 +16,21 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table, Transaction
 from simulated_broker import SimulatedConsumer, SimulatedReader, event_message
 
-from k2_market import block_decoder, failed_runs
-from k2_market.failed_runs import ATTEMPTS_BEFORE_HALVING, FailedRun, Handling, Try
-from k2_market.ledger import PROPERTY, Ledger
-from k2_market.offset_ranges import RangeSet
-from k2_resources import iceberg_catalog, raw_table, raw_view
-from k2_resources.message_gathering import offset_of, partition_of
-from k2_resources.raw_delivery import Delivery, WrittenDelivery
-from k2_resources.raw_table import Commit, RawTable
-from k2_resources.raw_view import ledger_of
-from k2_resources.settled_commit import Conflict
-from k2_sensors import kafka_sensor, run_records
+from k2_assets.records import run_records
+from k2_market.ledger.ledger import PROPERTY, Ledger
+from k2_market.ledger.offset_ranges import RangeSet
+from k2_market.messages import block_decoder
+from k2_market.plans import failed_runs
+from k2_market.plans.failed_runs import ATTEMPTS_BEFORE_HALVING, FailedRun, Handling, Try
+from k2_resources.iceberg import catalog as iceberg_catalog
+from k2_resources.kafka.message_gathering import offset_of, partition_of
+from k2_resources.raw import table as raw_table
+from k2_resources.raw import view as raw_view
+from k2_resources.raw.delivery import Delivery, WrittenDelivery
+from k2_resources.raw.settled_commit import Conflict
+from k2_resources.raw.table import Commit, RawTable
+from k2_resources.raw.view import ledger_of
+from k2_sensors import kafka_sensor
 
 
 class ReaderThatSkips(SimulatedReader):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources.raw_delivery import Delivery
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.tables import RAW_TRADES
+from k2_resources.raw.delivery import Delivery
 
 DAY = date(2014, 3, 11)
 

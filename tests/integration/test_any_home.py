@@ -12,19 +12,19 @@ from free_ports import free_ports
 from raw_deliveries import DAY, delivered
 from typer.testing import CliRunner
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.kafka_process import LocalKafka
 from k2_cli.main import app
-from k2_cli.process_supervision import ServiceError, Supervisor
-from k2_cli.registry_process import LocalRegistry
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
-from k2_market.feed import Topics
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.orphan_cleaner import OrphanCleaner
-from k2_resources.raw_compaction import RawCompactor
-from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import SchemaRegistry
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.process_supervision import ServiceError, Supervisor
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_market.feeds.feed import Topics
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
+from k2_resources.maintenance.raw_compaction import RawCompactor
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 
 NAMES = ["a#b", "a?b", "a%23b%", "a b", "ä@:;&=+,'$!", "a[b]*c{d}", "back\\slash", "a?b#c%3F;d"]

@@ -29,11 +29,11 @@ from pyiceberg.types import StringType
 from typer.testing import CliRunner, Result
 
 from k2_cli.main import app
-from k2_market.table_schemas import PRICE, QUANTITY, RAW_TRADES, TRADES
-from k2_resources.duckdb_resource import QueryResource
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, ensure_table, open_catalog
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.query_views import SnapshotNotKept, open_query_connection, scan_sql, snapshot_as_of
+from k2_market.schemas.tables import PRICE, QUANTITY, RAW_TRADES, TRADES
+from k2_resources.dagster.duckdb_resource import QueryResource
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.catalog import TABLE_SCHEMAS, ensure_table, open_catalog
+from k2_resources.query.views import SnapshotNotKept, open_query_connection, scan_sql, snapshot_as_of
 
 FEEDS = ("asx", "sim")
 FIRST_DAY = date(2014, 3, 10)

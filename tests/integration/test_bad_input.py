@@ -13,20 +13,21 @@ import dagster as dg
 import fastavro
 import pytest
 from confluent_kafka import Producer
+from repository import SHIPPED_FEEDS
 
-from k2_assets.definitions import build_defs
-from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
-from k2_market.feed import Feed, load_feeds
-from k2_market.message_framing import frame
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
-from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.messages.framing import frame
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topic_reader import OffsetsGone
+from k2_resources.kafka.topics import KafkaTopics, KafkaUnavailable
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.topic_reader import OffsetsGone
 from k2_sensors.kafka_sensor import next_ingest
 
 DAY = date(2026, 11, 20)
@@ -173,7 +174,7 @@ def test_a_topic_made_anew_between_plan_and_run_is_not_read_for_the_one_that_was
 
 
 def test_a_feed_file_with_an_unknown_key_is_named(tmp_path: Path) -> None:
-    shipped = (Path(__file__).parents[2] / "feeds" / "sim.toml").read_text(encoding="utf-8")
+    shipped = (SHIPPED_FEEDS / "sim.toml").read_text(encoding="utf-8")
     (tmp_path / "wrong.toml").write_text("colour = 'red'\n" + shipped, encoding="utf-8")
     declared = load_feeds([tmp_path])
     assert not declared

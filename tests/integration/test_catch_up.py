@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from small_feeds import k2, with_feeds
 
-from k2_market.feed import Feed, load_feeds
-from k2_market.ledger import PROPERTY
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_resources.iceberg_catalog import find_table, open_catalog
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.ledger import PROPERTY
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_resources.iceberg.catalog import find_table, open_catalog
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 
 pytestmark = pytest.mark.slow

@@ -14,20 +14,20 @@ from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from raw_deliveries import delivered
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.process_supervision import Supervisor
-from k2_market.backup_manifest import BackupError, BackupTable
-from k2_market.feed import Topics
-from k2_resources.file_copy import CopiedFiles
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_log_copy import copy_kafka
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.ledger_proof import prove_ledger
-from k2_resources.owned_catalog import OwnedCatalog
-from k2_resources.raw_table import RawTable
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.process_supervision import Supervisor
+from k2_market.feeds.feed import Topics
+from k2_market.homes.backup_manifest import BackupError, BackupTable
+from k2_resources.files.file_copy import CopiedFiles
+from k2_resources.homes.kafka_log_copy import copy_kafka
+from k2_resources.homes.table_copy import WAREHOUSE, TableCopying, move_of
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.owned_catalog import OwnedCatalog
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.proofs.ledger_proof import prove_ledger
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.table_copy import WAREHOUSE, TableCopying, move_of
 
 TOPIC = "copied.while.written"
 

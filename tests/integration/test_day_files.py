@@ -14,10 +14,10 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from raw_deliveries import DAY, raw_row
 
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources.day_files import append_files, write_day_files
-from k2_resources.day_rows import read_compactly, row_batches
-from k2_resources.iceberg_catalog import ensure_table, open_catalog
+from k2_market.schemas.tables import RAW_TRADES
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
+from k2_resources.iceberg.day_files import append_files, write_day_files
+from k2_resources.iceberg.day_rows import read_compactly, row_batches
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import StringType
 from raw_deliveries import delivered
 
-from k2_market.table_schemas import TRADES
-from k2_resources import day_rows
-from k2_resources.day_planning import day_paths
-from k2_resources.day_reader import DayReader
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import TABLE_SCHEMAS, TableMismatch, find_table, open_catalog
-from k2_resources.query_views import open_query_connection
-from k2_resources.raw_table import RawTable
+from k2_market.schemas.tables import TRADES
+from k2_resources.iceberg import day_rows
+from k2_resources.iceberg.catalog import TABLE_SCHEMAS, TableMismatch, find_table, open_catalog
+from k2_resources.iceberg.day_planning import day_paths
+from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.query.views import open_query_connection
+from k2_resources.raw.table import RawTable
 
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = (date(2014, 3, day) for day in range(10, 14))
 SYMBOLS = ["ANZ", "BHP", "CBA", "RIO"]

@@ -16,22 +16,22 @@ from pyiceberg.table import Transaction
 from raw_deliveries import delivered
 from typer.testing import CliRunner
 
-from k2_assets.definitions import build_defs
 from k2_assets.maintenance import maintenance_figures
 from k2_cli.main import app
-from k2_market.build_plan import GRACE
-from k2_market.feed import Feed, load_feeds
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources import day_tagging
-from k2_resources.day_tagging import tag_day
-from k2_resources.feed_maintenance import FeedMaintenance, Maintained
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.ledger_proof import prove_ledger
-from k2_resources.query_views import SnapshotNotKept, snapshot_as_of, snapshot_of_day
-from k2_resources.raw_table import RawTable
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.build_plan import GRACE
+from k2_platform.definitions import build_defs
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.table_errors import CatalogUnavailable
+from k2_resources.maintenance import day_tagging
+from k2_resources.maintenance.day_tagging import tag_day
+from k2_resources.maintenance.feed_maintenance import FeedMaintenance, Maintained
+from k2_resources.proofs.ledger_proof import prove_ledger
+from k2_resources.query.views import SnapshotNotKept, snapshot_as_of, snapshot_of_day
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.table_errors import CatalogUnavailable
 from k2_sensors.session_close_sensors import BUILD_TIME, maintain_after_close
 
 MONDAY = date(2014, 3, 10)
@@ -81,8 +81,8 @@ def k2(settings: Settings, *arguments: str) -> Any:
 def test_day_after_day_the_end_of_each_stays_readable_and_commits_have_no_more_to_carry(
     catalog: Catalog, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2_market.day_tags.KEPT_DAYS", 4)
-    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", 3)
+    monkeypatch.setattr("k2_market.plans.day_tags.KEPT_DAYS", 4)
+    monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", 3)
     days = trading_days(feed, 8)
     for number, day in enumerate(days):
         for part in range(4):
@@ -103,7 +103,7 @@ def test_day_after_day_the_end_of_each_stays_readable_and_commits_have_no_more_t
 def test_a_moment_between_a_tagged_state_and_the_next_one_kept_is_refused_and_not_answered_wrongly(
     catalog: Catalog, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", 3)
+    monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", 3)
     commit(catalog, 0)
     maintained(catalog, feed, MONDAY)
     for number in range(1, 7):

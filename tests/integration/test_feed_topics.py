@@ -12,17 +12,17 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from small_feeds import FILE
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from k2_assets.definitions import build_defs
-from k2_market.avro_schemas import subject_of
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources.feed_topics import declare_topics
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.avro import subject_of
+from k2_market.schemas.tables import RAW_TRADES
+from k2_platform.definitions import build_defs
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.feed_topics import declare_topics
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 
 pytestmark = pytest.mark.slow

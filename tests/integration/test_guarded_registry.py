@@ -14,11 +14,11 @@ from forged_requests import CCOMPAT, EVIL, REGISTRY_JSON, Answer, Forged, reques
 from free_ports import free_ports
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from k2_cli.health_probes import http_answers
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.process_supervision import ServiceState, Supervisor
-from k2_cli.registry_process import LocalRegistry
-from k2_resources.schema_registry import SchemaRegistry
+from k2_cli.stack.health_probes import http_answers
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.process_supervision import ServiceState, Supervisor
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_resources.kafka.schema_registry import SchemaRegistry
 
 PASSWORD = "QUARKUS_SECURITY_USERS_EMBEDDED_USERS_K2"
 SCHEMA = {"type": "record", "name": "Tick", "fields": [{"name": "price", "type": "long"}]}
@@ -186,7 +186,7 @@ def _guard_of(url: str, password: str) -> Iterator[int]:
     """A guard in front of a registry that runs already, as in containers; its port."""
     (port,) = free_ports(1)
     environment = os.environ | {"K2_REGISTRY_PASSWORD": password, "K2_UI_HOSTS": "registry-guard"}
-    command = [sys.executable, "-m", "k2_cli.registry_guard", "--port", str(port), "--to", url]
+    command = [sys.executable, "-m", "k2_cli.stack.registry_guard", "--port", str(port), "--to", url]
     process = subprocess.Popen(command, env=environment)
     try:
         _wait_until(lambda: http_answers(f"http://127.0.0.1:{port}{CCOMPAT}/subjects"))

@@ -13,11 +13,11 @@ from free_ports import free_ports
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from k2_cli.dagster_processes import CodeServer, Webserver
-from k2_cli.dagster_storage import DagsterHome
-from k2_cli.health_probes import graphql
-from k2_cli.process_supervision import ServiceError, Supervisor
-from k2_resources.structured_logging import LOG_FILE
+from k2_cli.stack.dagster_processes import CodeServer, Webserver
+from k2_cli.stack.health_probes import graphql
+from k2_cli.stack.process_supervision import ServiceError, Supervisor
+from k2_platform.dagster_storage import DagsterHome
+from k2_resources.logs.structured_logging import LOG_FILE
 
 DEFINITIONS = """
 import dagster as dg

@@ -10,15 +10,15 @@ import dagster as dg
 import pytest
 from raw_deliveries import DAY, delivered
 
-from k2_cli.home_backup import HomeBackup
-from k2_cli.home_restore import HomeRestore
-from k2_cli.pending_work import local_instance
-from k2_market.backup_manifest import BackupError
-from k2_resources import crash_points
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.ledger_proof import prove_ledger
-from k2_resources.owned_catalog import OwnedCatalog
-from k2_resources.raw_table import RawTable
+from k2_cli.homes.home_backup import HomeBackup
+from k2_cli.homes.home_restore import HomeRestore
+from k2_market.homes.backup_manifest import BackupError
+from k2_platform.catch_up import local_instance
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.owned_catalog import OwnedCatalog
+from k2_resources.proofs.ledger_proof import prove_ledger
+from k2_resources.raw.table import RawTable
+from k2_resources.runtime import crash_points
 from k2_resources.settings import Settings
 
 pytestmark = pytest.mark.slow

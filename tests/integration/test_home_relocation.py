@@ -13,17 +13,17 @@ from raw_deliveries import DAY, delivered
 from typer.testing import CliRunner
 
 from k2_cli.main import app
-from k2_resources import crash_points
-from k2_resources.day_tagging import tag_day
-from k2_resources.home_relocation import CatalogChanged, HomeRelocation, RelocationRefused
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.ledger_proof import prove_ledger
-from k2_resources.orphan_cleaner import OrphanCleaner
-from k2_resources.owned_catalog import ForeignTable, OwnedCatalog
-from k2_resources.raw_compaction import RawCompactor
-from k2_resources.raw_table import RawTable
+from k2_resources.homes.home_relocation import CatalogChanged, HomeRelocation, RelocationRefused
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.owned_catalog import ForeignTable, OwnedCatalog
+from k2_resources.iceberg.table_errors import WarehouseUnavailable
+from k2_resources.maintenance.day_tagging import tag_day
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
+from k2_resources.maintenance.raw_compaction import RawCompactor
+from k2_resources.proofs.ledger_proof import prove_ledger
+from k2_resources.raw.table import RawTable
+from k2_resources.runtime import crash_points
 from k2_resources.settings import Settings
-from k2_resources.table_errors import WarehouseUnavailable
 
 pytestmark = pytest.mark.slow
 

@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from k2_cli.main import app
-from k2_cli.pending_work import catch_up_feed, local_instance
-from k2_market.feed import Feed, load_feeds
-from k2_market.loads import LoadKind, LoadState
-from k2_resources.bars_proof import prove_bars
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.load_records import LoadRecords
-from k2_resources.query_views import open_query_connection
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.loads.loads import LoadKind, LoadState
+from k2_platform.catch_up import catch_up_feed, local_instance
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.load_records import LoadRecords
+from k2_resources.proofs.bars_proof import prove_bars
+from k2_resources.query.views import open_query_connection
 from k2_resources.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -162,7 +162,7 @@ def test_a_trade_in_two_exports_one_with_spaces_is_one(desk: Desk) -> None:
 
 def test_standard_input_is_a_file_like_another(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = desk.file("a.csv", *NINE)
-    monkeypatch.setattr("k2_resources.source_files.STANDARD_INPUT", Path(path))
+    monkeypatch.setattr("k2_resources.files.source_files.STANDARD_INPUT", Path(path))
 
     assert desk.k2("load", "-").exit_code == 0
     refused = desk.k2("load", path)

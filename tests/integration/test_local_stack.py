@@ -14,13 +14,13 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from free_ports import free_ports
 
-from k2_cli.dagster_processes import CodeServer, Daemon, Webserver
-from k2_cli.dagster_storage import DagsterHome
-from k2_cli.health_probes import graphql
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.process_supervision import ServiceError, Supervisor
-from k2_cli.registry_process import LocalRegistry
+from k2_cli.stack.dagster_processes import CodeServer, Daemon, Webserver
+from k2_cli.stack.health_probes import graphql
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.process_supervision import ServiceError, Supervisor
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_platform.dagster_storage import DagsterHome
 from k2_resources.settings import Settings
 
 DEFINITIONS = """

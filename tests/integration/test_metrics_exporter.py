@@ -18,10 +18,10 @@ import pytest
 from forged_requests import EVIL, Forged, send
 from prometheus_client.parser import text_string_to_metric_families
 
-from k2_cli.metrics_exporter import ExporterPortTaken, exporter_server
-from k2_resources.metrics_registry import METRICS
+from k2_platform.metrics_exporter import ExporterPortTaken, exporter_server
+from k2_resources.logs.structured_logging import LOG_FILE
+from k2_resources.metrics.registry import METRICS
 from k2_resources.settings import Settings
-from k2_resources.structured_logging import LOG_FILE
 
 
 def free_port() -> int:
@@ -34,7 +34,7 @@ def free_port() -> int:
 def running_exporter(home: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "k2_cli.metrics_exporter"],
+        [sys.executable, "-m", "k2_platform.metrics_exporter"],
         env={**os.environ, "K2_HOME": str(home), "K2_METRICS_PORT": str(port), **environment},
         stderr=subprocess.DEVNULL,
         start_new_session=True,

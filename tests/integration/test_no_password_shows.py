@@ -15,9 +15,9 @@ import pytest
 from free_ports import free_ports
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from k2_cli.dagster_processes import Webserver
-from k2_cli.local_stack import LocalStack
-from k2_cli.process_supervision import Supervisor
+from k2_cli.stack.dagster_processes import Webserver
+from k2_cli.stack.local_stack import LocalStack
+from k2_cli.stack.process_supervision import Supervisor
 from k2_resources.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -15,11 +15,11 @@ from raw_deliveries import delivered
 from typer.testing import CliRunner
 
 from k2_cli.main import app
-from k2_market.orphan_files import StoredFile, Sweep
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.orphan_cleaner import MARKS, FileMissing, FloorTooLow, LocationShared, OrphanCleaner
-from k2_resources.raw_table import RawTable
-from k2_resources.table_storage import TableStorage
+from k2_market.plans.orphan_files import StoredFile, Sweep
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.table_storage import TableStorage
+from k2_resources.maintenance.orphan_cleaner import MARKS, FileMissing, FloorTooLow, LocationShared, OrphanCleaner
+from k2_resources.raw.table import RawTable
 
 FLOOR = timedelta(hours=24)
 TABLE = ("asx", "raw_trades")
@@ -29,7 +29,7 @@ KEPT = 6
 @pytest.fixture
 def few_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables keep so few snapshots that some expire soon."""
-    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", KEPT)
+    monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", KEPT)
 
 
 @pytest.fixture
@@ -247,8 +247,8 @@ def test_a_location_that_another_table_shares_is_left_alone(catalog: Catalog) ->
 
 CLEANING = """
 from datetime import UTC, datetime, timedelta
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.orphan_cleaner import OrphanCleaner
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
 now = datetime.now(UTC) + timedelta(hours={hours})
 catalog = open_catalog({uri!r}, {warehouse!r})
 OrphanCleaner(catalog, timedelta(hours=24), lambda _: now).clean("asx", "raw_trades")

@@ -10,11 +10,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from forged_requests import first_bytes_of_a_browser
 from free_ports import free_ports
 
-from k2_cli.dagster_processes import CodeServer
-from k2_cli.dagster_storage import DagsterHome
-from k2_cli.health_probes import code_server_serves, kafka_answers
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.process_supervision import Supervisor
+from k2_cli.stack.dagster_processes import CodeServer
+from k2_cli.stack.health_probes import code_server_serves, kafka_answers
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.process_supervision import Supervisor
+from k2_platform.dagster_storage import DagsterHome
 
 KEPT = "never.deleted"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

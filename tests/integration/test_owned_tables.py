@@ -15,30 +15,30 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table.update.snapshot import ManageSnapshots
 from raw_deliveries import DAY, delivered, raw_row
+from repository import REPOSITORY
 from typer.testing import CliRunner
 
 from k2_cli.main import app
-from k2_market.feed import Conditions, load_feeds
-from k2_market.table_ownership import MARK, Owner
-from k2_market.table_schemas import RAW_TRADES
-from k2_market.trade_cleaning import clean_day
-from k2_resources.day_table import DayTable
-from k2_resources.day_tagging import tag_day
-from k2_resources.feed_maintenance import FeedMaintenance
-from k2_resources.iceberg_catalog import ensure_table, open_catalog
-from k2_resources.orphan_cleaner import OrphanCleaner
-from k2_resources.owned_catalog import ForeignTable, OwnedCatalog
-from k2_resources.raw_compaction import RawCompactor
-from k2_resources.raw_rewrite import RawRewriter
-from k2_resources.raw_table import RawTable
-from k2_resources.roll_forward import roll_forward
+from k2_market.feeds.feed import Conditions, load_feeds
+from k2_market.homes.table_ownership import MARK, Owner
+from k2_market.schemas.tables import RAW_TRADES
+from k2_market.trades.cleaning import clean_day
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.owned_catalog import ForeignTable, OwnedCatalog
+from k2_resources.iceberg.table_transaction import TableTransaction
+from k2_resources.maintenance.day_tagging import tag_day
+from k2_resources.maintenance.feed_maintenance import FeedMaintenance
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
+from k2_resources.maintenance.raw_compaction import RawCompactor
+from k2_resources.maintenance.table_properties import complete_properties
+from k2_resources.raw.rewrite import RawRewriter
+from k2_resources.raw.roll_forward import roll_forward
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.table_properties import complete_properties
-from k2_resources.table_transaction import TableTransaction
 
 RAW = ("asx", "raw_trades")
 ROOMS = ("k2_market", "k2_resources", "k2_assets", "k2_sensors", "k2_cli")
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def home(directory: Path) -> Settings:
@@ -191,7 +191,7 @@ class _Rewriter:
 
 @pytest.mark.usefixtures("untouched")
 def test_properties_of_another_homes_table_are_not_completed(copy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_resources.iceberg_catalog._PROPERTIES", {"k2.new": "1"})
+    monkeypatch.setattr("k2_resources.iceberg.catalog._PROPERTIES", {"k2.new": "1"})
     with pytest.raises(ForeignTable):
         complete_properties(catalog_of(copy), "asx", "raw_trades")
 
@@ -305,16 +305,16 @@ def test_a_commit_to_what_has_changed_since_it_was_loaded_is_refused_whatever_ch
 def test_every_catalog_and_every_transaction_of_k2_goes_through_the_one_that_asks_for_the_owner() -> None:
     """No other way to a catalog, a transaction or a table's files is written down anywhere in K2's own code."""
     allowed = {
-        "SqlCatalog": {"k2_resources/owned_catalog.py"},
+        "SqlCatalog": {"k2_resources/iceberg/owned_catalog.py"},
         "load_catalog": set(),
-        "Transaction": {"k2_resources/table_transaction.py", "k2_resources/settled_commit.py"},
+        "Transaction": {"k2_resources/iceberg/table_transaction.py", "k2_resources/raw/settled_commit.py"},
         "PyArrowFileIO": {
-            "k2_resources/owned_catalog.py",
-            "k2_resources/table_storage.py",
-            "k2_resources/catalog_identity.py",
-            "k2_resources/home_relocation.py",
-            "k2_resources/table_copy.py",
-            "k2_resources/table_relocation.py",
+            "k2_resources/iceberg/owned_catalog.py",
+            "k2_resources/iceberg/table_storage.py",
+            "k2_resources/iceberg/catalog_identity.py",
+            "k2_resources/homes/home_relocation.py",
+            "k2_resources/homes/table_copy.py",
+            "k2_resources/homes/table_relocation.py",
         },
     }
     found: dict[str, set[str]] = {name: set() for name in allowed}
@@ -334,9 +334,9 @@ def test_every_catalog_and_every_transaction_of_k2_goes_through_the_one_that_ask
                 begun.add(f"{name}: {ast.unparse(called)}")
     assert {name: places - allowed[name] for name, places in found.items()} == {name: set() for name in allowed}
     assert begun == {
-        "k2_resources/iceberg_catalog.py: table.update_schema",
-        "k2_resources/iceberg_catalog.py: catalog.create_table_transaction",
-        "k2_resources/iceberg_catalog.py: transaction.update_spec",
+        "k2_resources/iceberg/catalog.py: table.update_schema",
+        "k2_resources/iceberg/catalog.py: catalog.create_table_transaction",
+        "k2_resources/iceberg/catalog.py: transaction.update_spec",
     }
 
 

@@ -13,19 +13,19 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog import Catalog
 
-from k2_market.feed import Feed, load_feeds
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources.figures import Figures
-from k2_resources.iceberg_catalog import ensure_table, open_catalog
-from k2_resources.kafka_facts import KafkaFacts
-from k2_resources.kafka_topics import KafkaTopics, KafkaUnavailable
-from k2_resources.metrics_page import Part
-from k2_resources.metrics_registry import METRICS
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.tables import RAW_TRADES
+from k2_resources.exporter.kafka_facts import KafkaFacts
+from k2_resources.exporter.page import Part
+from k2_resources.exporter.table_facts import TableFacts
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
+from k2_resources.kafka.topics import KafkaTopics, KafkaUnavailable
+from k2_resources.metrics.figures import Figures
+from k2_resources.metrics.registry import METRICS
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.table_facts import TableFacts
 
 DAY = date(2014, 3, 11)
 FIRST_MS = 1_394_492_400_000
@@ -135,7 +135,7 @@ def test_a_topic_that_is_not_there_yet_has_no_figures(kafka: Any, feed: Feed, ca
 
 
 def test_a_broker_that_is_away_fails_the_part(feed: Feed, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_resources.kafka_topics.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("k2_resources.kafka.topics.TIMEOUT_SECONDS", 0.5)
     with pytest.raises(KafkaUnavailable):
         Values(KafkaFacts("127.0.0.1:1", lambda: catalog, [feed]))
 

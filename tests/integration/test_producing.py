@@ -17,30 +17,31 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from fastavro import parse_schema, schemaless_reader
 from free_ports import free_ports
+from repository import SHIPPED_FEEDS
 from typer.testing import CliRunner
 
-from k2_cli.java_artifacts import JavaArtifacts
-from k2_cli.kafka_process import LocalKafka
 from k2_cli.main import app
-from k2_cli.process_supervision import Supervisor
-from k2_cli.producing import produce_files, produce_simulated_day
-from k2_market.avro_schemas import TRADE, MessageKind
+from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.process_supervision import Supervisor
 from k2_market.errors import SourceFileError
-from k2_market.feed import Feed, Topics, load_feeds
-from k2_market.market_simulator import simulate_day
-from k2_market.message_framing import HEADER_BYTES
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.simulated_faults import Fault
-from k2_market.source_format import SourceFormat
-from k2_market.trading_calendar import Session
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.schema_registry import SchemaRefused, SchemaRegistry
+from k2_market.feeds.feed import Feed, Topics, load_feeds
+from k2_market.feeds.trading_calendar import Session
+from k2_market.messages.framing import HEADER_BYTES
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.schemas.avro import TRADE, MessageKind
+from k2_market.simulation.market_simulator import simulate_day
+from k2_market.simulation.simulated_faults import Fault
+from k2_market.sources.format import SourceFormat
+from k2_platform.producing import produce_files, produce_simulated_day
+from k2_resources.kafka.schema_registry import SchemaRefused, SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.kafka.trade_producer import TradeProducer
+from k2_resources.logs.structured_logging import configure_logging
 from k2_resources.settings import Settings
-from k2_resources.structured_logging import configure_logging
-from k2_resources.trade_producer import TradeProducer
 
-SIM = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])["sim"]
+SIM = load_feeds([SHIPPED_FEEDS])["sim"]
 DAY = date(2026, 11, 20)
 SESSION = Session(datetime(2026, 11, 20, 14, 30, tzinfo=UTC), datetime(2026, 11, 20, 21, 0, tzinfo=UTC))
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -285,7 +286,7 @@ def test_a_record_of_the_last_hour_to_come_is_taken_by_the_broker(stack_settings
 
 def test_the_real_files_of_the_exchange_are_sent_to_the_last_row(stack_settings, market_data):
     topics = own_feed(partitions=4).topics
-    feed = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])["asx"].model_copy(update={"topics": topics})
+    feed = load_feeds([SHIPPED_FEEDS])["asx"].model_copy(update={"topics": topics})
     directory = market_data / "asx-2014-03" / "trades"
     small = [str(directory / "7181.csv.gz"), str(directory / "3153.csv.gz")]
 
@@ -335,7 +336,7 @@ def test_the_commands_say_what_was_sent_as_json(stack_settings, tmp_path, monkey
     feeds = tmp_path / "feeds"
     feeds.mkdir()
     topic = f"market.equities.trades.{uuid4().hex}"
-    text = (Path(__file__).resolve().parents[2] / "feeds" / "sim.toml").read_text()
+    text = (SHIPPED_FEEDS / "sim.toml").read_text()
     text = text.replace('name = "sim"', 'name = "mine"').replace("market.equities.trades.sim", topic)
     (feeds / "mine.toml").write_text(text)
     for name, value in {

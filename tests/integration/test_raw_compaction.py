@@ -18,19 +18,19 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.transforms import IdentityTransform
 from raw_deliveries import DAY, delivered, raw_row
 
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources import raw_compaction
-from k2_resources.data_files import live_files
-from k2_resources.iceberg_catalog import TableMismatch, open_catalog
-from k2_resources.ledger_proof import prove_ledger
-from k2_resources.orphan_cleaner import OrphanCleaner
-from k2_resources.raw_compaction import Compaction, RawCompactor, RowsChanged
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import TableRolledBack, batch_ids
-from k2_resources.settled_commit import CommitOutcomeUnknown
-from k2_resources.table_storage import TableStorage
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.tables import RAW_TRADES
+from k2_resources.iceberg.catalog import TableMismatch, open_catalog
+from k2_resources.iceberg.data_files import live_files
+from k2_resources.iceberg.table_storage import TableStorage
+from k2_resources.maintenance import raw_compaction
+from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
+from k2_resources.maintenance.raw_compaction import Compaction, RawCompactor, RowsChanged
+from k2_resources.proofs.ledger_proof import prove_ledger
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.settled_commit import CommitOutcomeUnknown
+from k2_resources.raw.table import RawTable
+from k2_resources.raw.view import TableRolledBack, batch_ids
 
 NEXT_DAY = DAY + timedelta(days=1)
 TABLE = ("asx", "raw_trades")
@@ -258,8 +258,8 @@ def test_a_file_that_does_not_hold_what_was_read_is_not_committed(
 def test_a_ledger_stays_trusted_when_compactions_are_all_that_the_table_remembers(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", 2)
-    monkeypatch.setattr("k2_market.compaction_plan.MOST_ROWS_PER_COMMIT", 1)  # a commit for each day
+    monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", 2)
+    monkeypatch.setattr("k2_market.plans.compaction_plan.MOST_ROWS_PER_COMMIT", 1)  # a commit for each day
     days = [DAY + timedelta(days=number) for number in range(2, 5)]
     for number, day in enumerate(days * 2):
         commit(catalog, number * 3, number * 3 + 3, day=day)
@@ -282,7 +282,7 @@ def test_old_metadata_files_are_removed_by_the_commits_themselves(catalog: Catal
 def test_the_files_of_a_compacted_day_go_once_no_snapshot_needs_them(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", 3)
+    monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", 3)
     small_files(catalog)
     storage = TableStorage(catalog.load_table(TABLE))
     replaced = {path for each in files_of(catalog, DAY) if (path := storage.path_of(each)) is not None}
@@ -298,8 +298,8 @@ def test_the_files_of_a_compacted_day_go_once_no_snapshot_needs_them(
 
 PROGRAM = """
 import sys
-from k2_resources.iceberg_catalog import TableMismatch, open_catalog
-from k2_resources.raw_compaction import RawCompactor
+from k2_resources.iceberg.catalog import TableMismatch, open_catalog
+from k2_resources.maintenance.raw_compaction import RawCompactor
 RawCompactor(open_catalog(sys.argv[1], sys.argv[2]), "asx", lambda days: days).compact()
 """
 

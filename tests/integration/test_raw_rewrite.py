@@ -13,16 +13,16 @@ from raw_deliveries import DAY, delivered, raw_row
 from typer.testing import CliRunner
 
 from k2_cli.main import app
-from k2_market.day_repair import Rewrite
 from k2_market.errors import K2Error
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.raw_rewrite import NoTable, RawRewriter
-from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import RawView, TableRolledBack
-from k2_resources.roll_forward import NoWayForward, roll_forward, way_forward
-from k2_resources.settled_commit import CommitOutcomeUnknown
-from k2_resources.snapshot_summary import DAYS, RUN_ID
+from k2_market.repair.day_repair import Rewrite
+from k2_market.schemas.tables import RAW_TRADES
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.snapshot_summary import DAYS, RUN_ID
+from k2_resources.raw.rewrite import NoTable, RawRewriter
+from k2_resources.raw.roll_forward import NoWayForward, roll_forward, way_forward
+from k2_resources.raw.settled_commit import CommitOutcomeUnknown
+from k2_resources.raw.table import RawTable
+from k2_resources.raw.view import RawView, TableRolledBack
 
 OTHER_DAY = date(2014, 3, 12)
 TABLE = ("asx", "raw_trades")
@@ -167,7 +167,7 @@ def test_a_day_whose_rows_are_all_gone_is_written_again_and_one_that_should_have
 
 def test_a_repair_keeps_the_number_of_snapshots_as_it_is(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = 6
-    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", kept)
+    monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", kept)
     for n in range(kept + 3):
         commit(catalog, n, n + 1)
     rewriter = RawRewriter(catalog, "asx")

@@ -13,17 +13,17 @@ from pyiceberg.table import CreateTableTransaction, Transaction
 from pyiceberg.transforms import IdentityTransform
 
 from k2_market.errors import K2Error, LedgerError
-from k2_market.finding import Finding
-from k2_market.ledger_rules import offsets_reconcile
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import RAW_TRADES
-from k2_resources import day_files
-from k2_resources.iceberg_catalog import KEPT_SNAPSHOTS, TableMismatch, open_catalog
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import RawView, TableRolledBack
-from k2_resources.settled_commit import CommitOutcomeUnknown
-from k2_resources.snapshot_expiry import expire_oldest
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.quality.finding import Finding
+from k2_market.quality.ledger_rules import offsets_reconcile
+from k2_market.schemas.tables import RAW_TRADES
+from k2_resources.iceberg import day_files
+from k2_resources.iceberg.catalog import KEPT_SNAPSHOTS, TableMismatch, open_catalog
+from k2_resources.iceberg.snapshot_expiry import expire_oldest
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.settled_commit import CommitOutcomeUnknown
+from k2_resources.raw.table import RawTable
+from k2_resources.raw.view import RawView, TableRolledBack
 
 DAY = date(2014, 3, 11)
 

@@ -11,20 +11,21 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 import pytest
+from repository import SHIPPED_FEEDS
 
-from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
-from k2_cli.producing import produce_files
-from k2_market.feed import Feed, load_feeds
-from k2_market.loads import LoadedBefore
-from k2_market.source_format import SourceFormat
-from k2_market.table_schemas import BAR_INTERVALS
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import find_table, open_catalog
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_table import RawTable
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.loads.loads import LoadedBefore
+from k2_market.schemas.tables import BAR_INTERVALS
+from k2_market.sources.format import SourceFormat
+from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
+from k2_platform.producing import produce_files
+from k2_resources.iceberg.catalog import find_table, open_catalog
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
 
-FEEDS = Path(__file__).parents[2] / "feeds"
+FEEDS = SHIPPED_FEEDS
 ASX_DAYS = [date(2014, 3, day) for day in (10, 11, 12, 13, 14)]
 NOW = datetime.now(UTC)
 

@@ -19,36 +19,37 @@ import pytest
 from click.testing import Result
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from repository import SHIPPED_FEEDS
 from typer.testing import CliRunner
 
 from k2_cli.main import app
-from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
-from k2_cli.producing import produce_simulated_day
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
-from k2_market.block_decoder import DayWindow, decode, schema_ids
-from k2_market.feed import Feed, load_feeds
-from k2_market.ledger_rules import OFFSETS_RECONCILE
-from k2_market.message_framing import frame
-from k2_market.table_schemas import BAR_INTERVALS
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
-from k2_resources.raw_view import RawView
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.messages.block_decoder import DayWindow, decode, schema_ids
+from k2_market.messages.framing import frame
+from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.tables import BAR_INTERVALS
+from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
+from k2_platform.producing import produce_simulated_day
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topic_reader import TopicReader
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
+from k2_resources.raw.view import RawView
 from k2_resources.settings import Settings
-from k2_resources.snapshot_summary import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID
-from k2_resources.topic_reader import TopicReader
 from k2_sensors.stale_day_sensor import next_build
 
 DAY, DAY_BEFORE = date(2026, 11, 20), date(2026, 11, 19)
 AT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 TRADES = 2_000
 TABLES = ("trades", *(interval.table for interval in BAR_INTERVALS))
-SHIPPED = Path(__file__).parents[2] / "feeds" / "sim.toml"
+SHIPPED = SHIPPED_FEEDS / "sim.toml"
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,22 @@ How quickly, and how many a second, is for ``benchmarks/produce_latency.py`` to 
 """
 
 from datetime import UTC, date, datetime
-from pathlib import Path
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from repository import SHIPPED_FEEDS
 
-from k2_market.avro_schemas import MessageKind
-from k2_market.feed import Feed, Topics, load_feeds
-from k2_market.market_simulator import simulate_day
-from k2_market.outgoing_messages import trade_messages
-from k2_market.trading_calendar import Session
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.feed import Feed, Topics, load_feeds
+from k2_market.feeds.trading_calendar import Session
+from k2_market.messages.outgoing import trade_messages
+from k2_market.schemas.avro import MessageKind
+from k2_market.simulation.market_simulator import simulate_day
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.trade_producer import TradeProducer, producer_settings
 from k2_resources.settings import Settings
-from k2_resources.trade_producer import TradeProducer, producer_settings
 
-SIM = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])["sim"]
+SIM = load_feeds([SHIPPED_FEEDS])["sim"]
 DAY = date(2026, 11, 20)
 SESSION = Session(datetime(2026, 11, 20, 14, 30, tzinfo=UTC), datetime(2026, 11, 20, 21, 0, tzinfo=UTC))
 

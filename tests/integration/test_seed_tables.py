@@ -11,13 +11,13 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.transforms import IdentityTransform
 
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.table_schemas import BARS, RAW_TRADES
-from k2_resources.day_planning import day_files
-from k2_resources.day_table import DayTable
-from k2_resources.iceberg_catalog import find_table, open_catalog
-from k2_resources.raw_delivery import Delivery
-from k2_resources.raw_table import RawTable
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.schemas.tables import BARS, RAW_TRADES
+from k2_resources.iceberg.catalog import find_table, open_catalog
+from k2_resources.iceberg.day_planning import day_files
+from k2_resources.iceberg.day_table import DayTable
+from k2_resources.raw.delivery import Delivery
+from k2_resources.raw.table import RawTable
 
 DAYS = [date(2014, 3, day) for day in (10, 11, 12)]
 

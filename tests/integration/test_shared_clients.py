@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from k2_resources.iceberg_catalog import CatalogUnavailable, ensure_table, find_table
-from k2_resources.iceberg_resource import IcebergCatalogResource
-from k2_resources.kafka_resource import KafkaResource
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.registry_resource import SchemaRegistryResource
-from k2_resources.shared_clients import shared_catalog
+from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.kafka_resource import KafkaResource
+from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.dagster.shared_clients import shared_catalog
+from k2_resources.iceberg.catalog import CatalogUnavailable, ensure_table, find_table
+from k2_resources.kafka.topics import KafkaTopics
 
 
 def resource(directory: Path) -> IcebergCatalogResource:

@@ -8,9 +8,9 @@ from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata
 from raw_deliveries import delivered
 
-from k2_resources.iceberg_catalog import ensure_table, open_catalog
-from k2_resources.snapshot_expiry import expire_oldest
-from k2_resources.table_transaction import TableTransaction
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
+from k2_resources.iceberg.snapshot_expiry import expire_oldest
+from k2_resources.iceberg.table_transaction import TableTransaction
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def own_view(transaction: TableTransaction) -> TableMetadata:
 
 
 def test_after_each_change_it_shows_what_pyiceberg_works_out(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_resources.snapshot_expiry.KEPT_SNAPSHOTS", 2)
+    monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", 2)
     table = ensure_table(catalog, "asx", "raw_trades")
     for number in range(4):
         before = table.metadata.model_copy(deep=True)

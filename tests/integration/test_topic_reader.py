@@ -11,12 +11,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from wire_records import WireRecord
 from wire_records import produce as produce_by_wire
 
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.topic_state import TopicState
-from k2_resources import message_gathering, topic_reader
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.message_gathering import ReadBatch
-from k2_resources.topic_reader import OffsetsGone, TopicReader
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.topic_state import TopicState
+from k2_resources.kafka import message_gathering, topic_reader
+from k2_resources.kafka.message_gathering import ReadBatch
+from k2_resources.kafka.topic_reader import OffsetsGone, TopicReader
+from k2_resources.kafka.topics import KafkaTopics
 
 
 @pytest.fixture

@@ -19,20 +19,20 @@ from typer.testing import CliRunner, Result
 
 from k2_assets.ingestion import Ingestion
 from k2_cli.main import app
-from k2_cli.pending_work import CaughtUp, catch_up_feed, local_instance
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
-from k2_market.day_window import DayWindow
-from k2_market.feed import Feed, load_feeds
-from k2_market.message_framing import frame
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.query_views import open_query_connection
-from k2_resources.raw_table import RawTable
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.day_window import DayWindow
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.messages.framing import frame
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topic_reader import TopicReader
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.query.views import open_query_connection
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.topic_reader import TopicReader
 
 pytestmark = pytest.mark.slow
 

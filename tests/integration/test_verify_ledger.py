@@ -14,35 +14,36 @@ from click.testing import Result
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from free_ports import free_ports
+from repository import SHIPPED_FEEDS
 from typer.testing import CliRunner
 
 from k2_assets.checks import RAW_CHECKS, raw_findings
 from k2_assets.ingestion import Ingestion
 from k2_cli.main import app
-from k2_market.avro_schemas import MessageKind, schema_of, subject_of
-from k2_market.day_window import DayWindow
-from k2_market.feed import Feed, load_feeds
-from k2_market.finding import Finding
-from k2_market.invariants import Invariant
-from k2_market.market_simulator import simulate_day
-from k2_market.outgoing_messages import OutgoingMessages, trade_messages
-from k2_market.structure_rules import LEDGER_VERIFIED
-from k2_market.table_schemas import RAW_TRADES
-from k2_market.trading_calendar import TradingCalendar
-from k2_resources import log_reading, row_chunks
-from k2_resources.iceberg_catalog import open_catalog
-from k2_resources.kafka_topic_creation import ensure_topic
-from k2_resources.kafka_topics import KafkaTopics
-from k2_resources.ledger_proof import prove_ledger
-from k2_resources.log_reading import LogReading
-from k2_resources.raw_table import RawTable
-from k2_resources.retained_messages import RetainedMessages
-from k2_resources.schema_registry import SchemaRegistry
+from k2_market.feeds.day_window import DayWindow
+from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.messages.outgoing import OutgoingMessages, trade_messages
+from k2_market.quality.finding import Finding
+from k2_market.quality.structure_rules import LEDGER_VERIFIED
+from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.tables import RAW_TRADES
+from k2_market.simulation.market_simulator import simulate_day
+from k2_market.verification.invariants import Invariant
+from k2_resources.iceberg.catalog import open_catalog
+from k2_resources.kafka.schema_registry import SchemaRegistry
+from k2_resources.kafka.topic_creation import ensure_topic
+from k2_resources.kafka.topic_reader import TopicReader
+from k2_resources.kafka.topics import KafkaTopics
+from k2_resources.proofs import log_reading, row_chunks
+from k2_resources.proofs.ledger_proof import prove_ledger
+from k2_resources.proofs.log_reading import LogReading
+from k2_resources.proofs.retained_messages import RetainedMessages
+from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_resources.topic_reader import TopicReader
 
 DAY, DAY_BEFORE = date(2026, 11, 20), date(2026, 11, 19)
-SHIPPED = Path(__file__).parents[2] / "feeds" / "sim.toml"
+SHIPPED = SHIPPED_FEEDS / "sim.toml"
 
 
 @dataclass(frozen=True)

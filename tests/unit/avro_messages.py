@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 
 import fastavro
 
-from k2_market.avro_schemas import TRADE, MessageKind, schema_of
-from k2_market.day_window import DayWindow
-from k2_market.message_batch import MessageBatch
-from k2_market.message_framing import frame
-from k2_market.table_schemas import RAW_QUOTES, RAW_TRADES
-from k2_market.trading_calendar import TradingCalendar
+from k2_market.feeds.day_window import DayWindow
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.messages.batch import MessageBatch
+from k2_market.messages.framing import frame
+from k2_market.schemas.avro import TRADE, MessageKind, schema_of
+from k2_market.schemas.tables import RAW_QUOTES, RAW_TRADES
 
 TOPIC_ID = "b3e1c9f2-0000-4000-8000-0123456789ab"
 SCHEMA_ID = 7

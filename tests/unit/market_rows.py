@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from k2_market.day_batches import DayBatches
-from k2_market.table_schemas import PRICE, QUANTITY, RAW_TRADES, TRADES
-from k2_resources.day_rows import compacted
+from k2_market.frames.day_batches import DayBatches
+from k2_market.schemas.tables import PRICE, QUANTITY, RAW_TRADES, TRADES
+from k2_resources.iceberg.day_rows import compacted
 
 DAY = date(2026, 3, 10)
 MIDNIGHT = datetime(2026, 3, 10, 4, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from k2_market.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 
 RANGE_SETS = st.lists(
     st.builds(

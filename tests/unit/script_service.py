@@ -5,8 +5,8 @@ import textwrap
 from dataclasses import dataclass
 from datetime import datetime
 
-from k2_cli.port_owners import is_taken
-from k2_cli.process_supervision import Command, Port
+from k2_cli.stack.port_owners import is_taken
+from k2_cli.stack.process_supervision import Command, Port
 
 SERVER = """
     import http.server

@@ -5,23 +5,23 @@ import zipfile
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import BytesIO
-from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from repository import SHIPPED_FEEDS
 
 from k2_market.errors import FeedFileError, SourceFileError
-from k2_market.feed import Feed, Ids, IdScope, Price, PriceRange, load_feeds, parse_feed
-from k2_market.plain_texts import SEPARATORS, WHITE_SPACE, split_codes
-from k2_market.source_asx_tickdata import read_companies
-from k2_market.source_asx_tickdata import read_trades as read_asx
-from k2_market.source_csv import read_trades
-from k2_market.source_hitbtc import read_trades as read_hitbtc
-from k2_market.source_ids import refuse_conflicting_ids
-from k2_market.source_table import SourceTable
-from k2_resources.source_files import find_source_files, read_source_file
+from k2_market.feeds.feed import Feed, Ids, IdScope, Price, PriceRange, load_feeds, parse_feed
+from k2_market.sources.asx_tickdata import read_companies
+from k2_market.sources.asx_tickdata import read_trades as read_asx
+from k2_market.sources.csv import read_trades
+from k2_market.sources.hitbtc import read_trades as read_hitbtc
+from k2_market.sources.ids import refuse_conflicting_ids
+from k2_market.sources.table import SourceTable
+from k2_market.values.plain_texts import SEPARATORS, WHITE_SPACE, split_codes
+from k2_resources.files.source_files import find_source_files, read_source_file
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 HEADER = "symbol,exchange_timestamp,price,quantity,trade_id"
@@ -91,7 +91,7 @@ def test_a_quantity_below_zero_is_refused_at_its_row():
 
 
 def test_a_quantity_below_zero_is_refused_in_files_of_every_shape():
-    feeds = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])
+    feeds = load_feeds([SHIPPED_FEEDS])
     hitbtc = b"symbol,trade_id,timestamp,side,price,quantity\nBTCUSD,1,2019-04-01T10:00:00Z,buy,1,-1\n"
     companies = read_companies(b"company_id,symbol,start_date,end_date\n7078,BHP,01/01/2000,12/31/2030\n", "c.csv")
 

@@ -1,6 +1,6 @@
 """What a catalog's URI is opened with."""
 
-from k2_resources.iceberg_catalog import with_time_limits
+from k2_resources.iceberg.catalog import with_time_limits
 
 
 def test_a_postgresql_catalog_is_waited_for_only_so_long() -> None:

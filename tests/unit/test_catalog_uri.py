@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from k2_resources.iceberg_catalog import CatalogUnavailable, open_catalog
+from k2_resources.iceberg.catalog import CatalogUnavailable, open_catalog
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,16 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from repository import REPOSITORY
 
-from k2_cli.registry_process import FOR_ITS_GUARD_ALONE, USER
+from k2_cli.stack.registry_process import FOR_ITS_GUARD_ALONE, USER
 from k2_market.browser_requests import Authority, OwnHosts
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
@@ -77,12 +76,12 @@ def test_what_is_published_is_guarded_or_speaks_no_http() -> None:
     assert published == {"kafka", "registry-guard", "webserver", "exporter"}
     commands = {name: SERVICES[name]["command"][:3] for name in published - {"kafka"}}
     assert commands == {
-        "registry-guard": ["python", "-m", "k2_cli.registry_guard"],
-        "webserver": ["python", "-m", "k2_cli.guarded_webserver"],
-        "exporter": ["python", "-m", "k2_cli.metrics_exporter"],
+        "registry-guard": ["python", "-m", "k2_cli.stack.registry_guard"],
+        "webserver": ["python", "-m", "k2_cli.stack.guarded_webserver"],
+        "exporter": ["python", "-m", "k2_platform.metrics_exporter"],
     }
     for name in commands:
-        assert SERVICES[name]["healthcheck"]["test"][:4] == ["CMD", "python", "-m", "k2_cli.health_probes"], name
+        assert SERVICES[name]["healthcheck"]["test"][:4] == ["CMD", "python", "-m", "k2_cli.stack.health_probes"], name
 
 
 def test_the_registry_in_a_container_answers_its_guard_alone_as_on_a_laptop() -> None:

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from k2_cli.dagster_storage import DagsterHome
+from k2_platform.dagster_storage import DagsterHome
 
 
 def home(directory: Path) -> DagsterHome:

@@ -8,10 +8,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from repository import REPOSITORY
 
-from k2_market.trading_calendar import TradingCalendar
+from k2_market.feeds.trading_calendar import TradingCalendar
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = REPOSITORY
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CODE = [
@@ -161,7 +162,7 @@ def test_the_operating_manual_knows_every_setting():
 
 def test_the_operating_manual_says_what_to_do_for_every_check():
     from k2_assets.checks import CURRENT_RULES, RAW_CHECKS, TRADE_CHECKS, bar_checks_of
-    from k2_market.table_schemas import DAY
+    from k2_market.schemas.tables import DAY
 
     manual = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     described = re.findall(r"^\*\*`(\w+)`\*\*", manual, re.MULTILINE)
@@ -169,7 +170,7 @@ def test_the_operating_manual_says_what_to_do_for_every_check():
 
 
 def test_the_page_on_feeds_knows_every_key_of_a_feeds_file():
-    from k2_market.feed import Conditions, Feed, FeedSession, Ids, Price, Sequence, Silence, Topics
+    from k2_market.feeds.feed import Conditions, Feed, FeedSession, Ids, Price, Sequence, Silence, Topics
 
     page = (ROOT / "docs" / "feeds.md").read_text(encoding="utf-8")
     described = re.findall(r"^\| `([a-z_.]+)` \| (?:yes|no) \|", page.split("## Loading files")[0], re.MULTILINE)
@@ -195,7 +196,7 @@ def test_the_trading_days_on_the_page_on_feeds_are_those_of_the_calendar():
 
 
 def test_the_page_on_feeds_knows_every_column_of_a_csv_file():
-    from k2_market.source_csv import OPTIONAL, REQUIRED
+    from k2_market.sources.csv import OPTIONAL, REQUIRED
 
     page = (ROOT / "docs" / "feeds.md").read_text(encoding="utf-8")
     described = re.findall(r"^\| `(\w+)` \| (yes|no) \|", page.split("### CSV")[1], re.MULTILINE)

@@ -4,16 +4,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = ("k2_market", "k2_resources", "k2_assets", "k2_sensors", "k2_cli")
+ROOMS = ("k2_market", "k2_resources", "k2_assets", "k2_sensors", "k2_platform", "k2_cli")
 TURNED_ROUND = [
-    ("k2_market/feed.py", "k2_resources.settings"),
-    ("k2_market/feed.py", "k2_cli.main"),
-    ("k2_resources/settings.py", "k2_assets.partitions"),
-    ("k2_assets/partitions.py", "k2_sensors"),
-    ("k2_assets/partitions.py", "k2_cli.main"),
-    ("k2_sensors/__init__.py", "k2_cli.main"),
+    ("k2_market/feeds/feed.py", "k2_resources.settings"),
+    ("k2_market/feeds/feed.py", "k2_cli.main"),
+    ("k2_resources/settings.py", "k2_assets.records.partitions"),
+    ("k2_assets/records/partitions.py", "k2_sensors"),
+    ("k2_assets/records/partitions.py", "k2_cli.main"),
+    ("k2_sensors/__init__.py", "k2_platform.definitions"),
+    ("k2_platform/definitions.py", "k2_cli.main"),
+    ("k2_market/values/symbols.py", "k2_market.bars"),
+    ("k2_market/verification/invariants.py", "k2_market.ledger.ledger"),
+    ("k2_resources/iceberg/catalog.py", "k2_resources.raw.table"),
+    ("k2_assets/records/run_scope.py", "k2_assets.bars"),
+    ("k2_cli/stack/local_stack.py", "k2_cli.commands.up"),
 ]
 OUT_OF_THE_PURE_ROOM = ["dagster", "confluent_kafka", "os", "time", "urllib.request"]
 
@@ -44,7 +50,15 @@ def test_an_import_turned_round_is_refused(house: Path, importer: str, imported:
 
 @pytest.mark.parametrize("imported", OUT_OF_THE_PURE_ROOM)
 def test_the_domain_may_not_reach_outside(house: Path, imported: str) -> None:
-    assert_refused(house, "k2_market/feed.py", imported)
+    assert_refused(house, "k2_market/feeds/feed.py", imported)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_module_without_a_home_is_refused(house: Path, room: str) -> None:
+    (house / room / "helpers.py").write_text('"""Helps."""\n', encoding="utf-8")
+    result = lint(house)
+    assert result.returncode == 1
+    assert f"{room}.helpers" in result.stdout
 
 
 def assert_refused(house: Path, importer: str, imported: str) -> None:

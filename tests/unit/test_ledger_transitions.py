@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from k2_market.errors import LedgerError
-from k2_market.ingest_plan import (
+from k2_market.ledger.ledger import Batch, Ledger
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.topic_state import PartitionState, TopicState
+from k2_market.plans.ingest_plan import (
     FailedRun,
     IngestFacts,
     IngestPlan,
@@ -19,9 +22,6 @@ from k2_market.ingest_plan import (
     plan,
     recording,
 )
-from k2_market.ledger import Batch, Ledger
-from k2_market.offset_ranges import OffsetRange, RangeSet
-from k2_market.topic_state import PartitionState, TopicState
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TOPIC = "tV3xs1QvSzW5zVb7NbcAhQ"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2_market.loads import (
+from k2_market.loads.loads import (
     Load,
     LoadedFile,
     LoadError,
@@ -20,8 +20,8 @@ from k2_market.loads import (
     loads_of_records,
     times_unloaded,
 )
-from k2_market.row_hashes import DayOfRows, days_of_rows
-from k2_market.source_trade import SourceRows, as_source_trades, ids_from_rows, with_ids_of_generation
+from k2_market.loads.row_hashes import DayOfRows, days_of_rows
+from k2_market.sources.trade import SourceRows, as_source_trades, ids_from_rows, with_ids_of_generation
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 DAY = date(2026, 11, 20)

@@ -11,18 +11,19 @@ import pytest
 import yaml
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from free_ports import free_ports
+from repository import REPOSITORY
 from script_service import DIES, SERVER, ScriptService
 from typer.testing import CliRunner
 
-from k2_cli.dagster_processes import CodeServer, Daemon, Webserver
-from k2_cli.dagster_storage import DagsterHome
-from k2_cli.kafka_process import LocalKafka
-from k2_cli.local_stack import LocalStack
 from k2_cli.main import app
-from k2_cli.process_supervision import Command, PortTakenError, ServiceError, ServiceState, Supervisor
-from k2_cli.registry_process import LocalRegistry
-from k2_cli.stack_status import PlatformStatus, as_json_text
-from k2_cli.started_feeds import changes_since_start
+from k2_cli.output.stack_status import PlatformStatus, as_json_text
+from k2_cli.stack.dagster_processes import CodeServer, Daemon, Webserver
+from k2_cli.stack.kafka_process import LocalKafka
+from k2_cli.stack.local_stack import LocalStack
+from k2_cli.stack.process_supervision import Command, PortTakenError, ServiceError, ServiceState, Supervisor
+from k2_cli.stack.registry_process import LocalRegistry
+from k2_cli.stack.started_feeds import changes_since_start
+from k2_platform.dagster_storage import DagsterHome
 from k2_resources.settings import Settings
 
 
@@ -285,7 +286,7 @@ def test_dagsters_home_gets_our_settings_and_the_code_servers_address(tmp_path: 
     home = DagsterHome(tmp_path / "dagster", 24266, {})
     home.write()
     home.write()
-    shipped = Path(__file__).resolve().parents[2] / "deploy" / "local" / "dagster.yaml"
+    shipped = REPOSITORY / "deploy" / "local" / "dagster.yaml"
     written = (home.directory / "dagster.yaml").read_text(encoding="utf-8")
     assert written.startswith(shipped.read_text(encoding="utf-8"))
     storage = yaml.safe_load(written)["event_log_storage"]

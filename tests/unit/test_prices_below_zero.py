@@ -8,16 +8,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from market_rows import MIDNIGHT, Row, at, message, raw_table
+from repository import SHIPPED_FEEDS
 
-from k2_market.bar_recomputation import bar_differences, bars_of_symbol
-from k2_market.bar_rules import bar_invariants, roll_up_identity
 from k2_market.bars import minute_bars, roll_up
-from k2_market.build_rules import BuildRules
-from k2_market.feed import Conditions, Feed, Price, PriceRange, load_feeds
-from k2_market.table_schemas import BAR_INTERVALS, DAY, MINUTE
-from k2_market.trade_cleaning import clean_day
-from k2_market.trade_recomputation import Eligibility, messages_by_symbol, trade_differences, trades_of_symbol
-from k2_market.trade_rules import prices_positive
+from k2_market.feeds.feed import Conditions, Feed, Price, PriceRange, load_feeds
+from k2_market.plans.build_rules import BuildRules
+from k2_market.quality.bar_rules import bar_invariants, roll_up_identity
+from k2_market.quality.trade_rules import prices_positive
+from k2_market.schemas.tables import BAR_INTERVALS, DAY, MINUTE
+from k2_market.trades.cleaning import clean_day
+from k2_market.verification.bar_recomputation import bar_differences, bars_of_symbol
+from k2_market.verification.trade_recomputation import (
+    Eligibility,
+    messages_by_symbol,
+    trade_differences,
+    trades_of_symbol,
+)
 
 NEXT_MIDNIGHT = MIDNIGHT + timedelta(days=1)
 NO_CODES = Conditions()
@@ -81,9 +87,8 @@ def test_bars_of_prices_of_any_sign_are_those_of_the_recomputation(drawn: list[t
 
 @pytest.fixture
 def sim() -> Feed:
-    from pathlib import Path
 
-    return load_feeds([Path(__file__).resolve().parents[2] / "feeds"])["sim"]
+    return load_feeds([SHIPPED_FEEDS])["sim"]
 
 
 def test_a_day_keeps_which_prices_it_was_built_with(sim: Feed) -> None:

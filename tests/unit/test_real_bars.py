@@ -8,13 +8,14 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pyarrow as pa
 import pytest
+from repository import SHIPPED_FEEDS
 
 from k2_market.bars import minute_bars, roll_up
-from k2_market.feed import Conditions, load_feeds
-from k2_market.table_schemas import DAY, PRICE, QUANTITY, RAW_TRADES
-from k2_market.trade_cleaning import clean_day
+from k2_market.feeds.feed import Conditions, load_feeds
+from k2_market.schemas.tables import DAY, PRICE, QUANTITY, RAW_TRADES
+from k2_market.trades.cleaning import clean_day
 
-FEEDS = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])
+FEEDS = load_feeds([SHIPPED_FEEDS])
 SYDNEY = ZoneInfo("Australia/Sydney")
 BHP_DAY = date(2014, 3, 11)
 DECIMALS = {name: pl.Decimal(kind.precision, kind.scale) for name, kind in [("price", PRICE), ("quantity", QUANTITY)]}

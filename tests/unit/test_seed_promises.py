@@ -1,20 +1,20 @@
 """Promises of the seed's decisions that no module's own tests state; `docs/decisions/verification.md` says which."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from market_rows import batches, message, raw_table
+from repository import SHIPPED_FEEDS
 
 from k2_assets.checks import BLOCKING, RAW_CHECKS
-from k2_market.feed import SequenceScope, load_feeds
-from k2_market.finding import Severity
-from k2_market.raw_rules import sequence_gaps
-from k2_market.sequences import SequenceTracker
-from k2_resources import topic_reader
+from k2_market.feeds.feed import SequenceScope, load_feeds
+from k2_market.quality.finding import Severity
+from k2_market.quality.raw_rules import sequence_gaps
+from k2_market.quality.sequences import SequenceTracker
+from k2_resources.kafka import topic_reader
 
-FEEDS = load_feeds([Path(__file__).resolve().parents[2] / "feeds"])
+FEEDS = load_feeds([SHIPPED_FEEDS])
 
 
 def test_no_reader_lets_kafka_commit_offsets_and_each_has_five_minutes_for_a_slow_write(

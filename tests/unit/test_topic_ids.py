@@ -7,7 +7,7 @@ from confluent_kafka import Uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_resources.kafka_topics import topic_id_text
+from k2_resources.kafka.topics import topic_id_text
 
 
 def of(each: uuid.UUID) -> Uuid:

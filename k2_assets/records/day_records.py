@@ -1,0 +1,32 @@
+"""What Dagster's records say of a single day of raw rows: how many there are, when they were last checked."""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
+
+from k2_assets.records.partitions import day_of
+from k2_assets.records.run_scope import latest_record, said_in
+from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
+
+
+def rows_reported(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> int:
+    """How many rows a day had by its latest report; none where nothing says."""
+    return int(said_in(latest_record(instance, raw, day), "dagster/row_count") or 0)
+
+
+def report_numbers(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[date, int]:
+    """Read for each day the number of the event that reported its latest rows."""
+    latest = instance.event_log_storage.get_latest_storage_id_by_partition(
+        raw, dg.DagsterEventType.ASSET_MATERIALIZATION
+    )
+    return {day_of(partition): number for partition, number in latest.items()}
+
+
+def last_checked(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> datetime | None:
+    """When the checks of a day's raw rows were last begun."""
+    # One check stands for all: they are one op.
+    key = dg.AssetCheckKey(raw, OFFSETS_RECONCILE)
+    of_day = PartitionKeyFilter(key=day.isoformat())
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key([key], of_day).get(key)
+    return None if found is None else datetime.fromtimestamp(found.create_timestamp, UTC)

@@ -1,0 +1,1 @@
+"""What commands take: the feeds that are meant, the home that is there, the trade to amend."""

@@ -1,0 +1,1 @@
+"""Where alerts go: the log, or a webhook that takes Slack's JSON."""

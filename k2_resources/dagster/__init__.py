@@ -1,0 +1,1 @@
+"""Dagster resources, and what keeps Dagster's own records: storage, retention, who automates a home."""

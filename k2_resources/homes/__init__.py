@@ -1,0 +1,1 @@
+"""Homes that are backed up, restored or moved: tables copied and their paths written anew."""

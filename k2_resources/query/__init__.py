@@ -1,0 +1,1 @@
+"""Questions to the tables in SQL, through DuckDB, sealed to everything else. Start with ``views``."""

@@ -1,0 +1,6 @@
+"""Where the repository under test lies."""
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHIPPED_FEEDS = REPOSITORY / "feeds"
