@@ -34,7 +34,7 @@ if __name__ == "__main__":
         feeds = load_feeds(settings.feed_directories)
         definitions = build_defs(settings=settings, feeds=feeds)
         for feed in feeds.values():
-            definitions.resolve_job_def(ingest_job_name(feed))
+            definitions.resolve_job_def(ingest_job_name(feed.name))
         httpx2.Client().close()
         with local_instance(settings) as instance:
             dg.materialize([nothing], instance=instance)
