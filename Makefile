@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = k2_market k2_resources k2_assets k2_sensors k2_platform k2_cli tests benchmarks deploy
 
-.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-history bench-bars bench-query bench-start bench-growth bench-page flag-rates check format up down status lock lock-java clean
+.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-history bench-bars bench-query bench-start bench-growth bench-page flag-rates check cycles format up down status lock lock-java clean
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,10 @@ check: setup ## Check format, lint, types and import directions
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python deploy/local/module_cycles.py
+
+cycles: setup ## Print cycles of imports between modules and between sub-packages; there are none
+	@$(BIN)/python deploy/local/module_cycles.py
 
 format: setup ## Format the code and put right what the linter can
 	@$(BIN)/ruff format $(SOURCES)

@@ -61,6 +61,19 @@ def test_a_module_without_a_home_is_refused(house: Path, room: str) -> None:
     assert f"{room}.helpers" in result.stdout
 
 
+def test_a_cycle_of_modules_and_of_sub_packages_is_printed(house: Path) -> None:
+    script = house / "deploy" / "local" / "module_cycles.py"
+    script.parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "deploy" / "local" / "module_cycles.py", script)
+    assert subprocess.run([sys.executable, script], capture_output=True, text=True, check=False).stdout == ""
+    feed = house / "k2_market" / "feeds" / "feed.py"
+    feed.write_text(f"{feed.read_text()}\n\ndef _late() -> None:\n    import k2_market.plans.build_plan\n")
+    found = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "k2_market.feeds.feed -> k2_market.plans.build_plan" in found.stdout
+    assert "k2_market.plans -> k2_market.feeds" in found.stdout
+
+
 def assert_refused(house: Path, importer: str, imported: str) -> None:
     path = house / importer
     path.write_text(path.read_text(encoding="utf-8") + f"\nimport {imported}\n", encoding="utf-8")
