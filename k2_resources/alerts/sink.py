@@ -6,13 +6,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.client import HTTPException
-from typing import Any, Protocol
-from urllib.error import HTTPError, URLError
+from typing import Protocol
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 import dagster as dg
+import httpx2
 
 from k2_market.alerting.alerts import Alert
 from k2_market.errors import K2Error
@@ -24,6 +22,7 @@ from k2_resources.runtime.retry_policy import RetryPolicy
 from k2_resources.secret_redaction import SecretRedaction
 
 TIMEOUT_SECONDS = 5.0
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
 _log = get_logger("alerts")
 
 
@@ -97,17 +96,18 @@ class WebhookSink:
 
     def _post(self, body: bytes) -> None:
         _refuse_link_local(self.url)
-        request = Request(self.url, body, {"Content-Type": "application/json; charset=utf-8"}, method="POST")
+        # Alerts for loopback go there directly, whatever proxy the environment names. A redirect could lead a request
+        # in K2's name anywhere, so it is not followed: it counts as an answer that is not success.
+        client = httpx2.Client(timeout=TIMEOUT_SECONDS, trust_env=self.url.startswith("https:"))
         try:
-            with _opener(self.url).open(request, timeout=TIMEOUT_SECONDS) as response:
-                response.read(1024)
-        except HTTPError as error:
-            passing = error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
-            raise (_TransientFailure if passing else _Failure)(f"it answered {error.code}") from None
-        except (URLError, OSError, HTTPException) as error:
-            # The reason alone: the error's own text may hold the URL.
-            reason = error.reason if isinstance(error, URLError) else error
-            raise _TransientFailure(f"{type(reason).__name__}: {reason}") from None
+            with client, client.stream("POST", self.url, content=body, headers=_JSON) as response:
+                status = response.status_code
+        except httpx2.TransportError as error:
+            raise _TransientFailure(f"{type(error).__name__}: {error}") from None
+        if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _TransientFailure(f"it answered {status}")
+        if not 200 <= status < 300:
+            raise _Failure(f"it answered {status}")
 
 
 class AlertSinkResource(dg.ConfigurableResource[AlertSink]):
@@ -182,20 +182,8 @@ class _TransientFailure(_Failure):
     """A post failed and may succeed if tried again."""
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    """A redirect could lead a request in K2's name anywhere; it counts as an answer that is not success."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, _TransientFailure)
-
-
-def _opener(url: str) -> OpenerDirector:
-    # What goes to loopback goes there directly, whatever proxy the environment names.
-    return build_opener(_NoRedirects, ProxyHandler({} if url.startswith("http:") else None))
 
 
 def _refuse_link_local(url: str) -> None:

@@ -139,19 +139,17 @@ def metric(name: str, kind: Kind) -> Metric:
 
 
 def _counters(component: str, source: Source, labels: tuple[str, ...], **helps: str) -> list[Metric]:
-    return [Metric(f"k2_{name}", text, Kind.COUNTER, component, source, labels) for name, text in helps.items()]
+    return [Metric(name, text, Kind.COUNTER, component, source, labels) for name, text in helps.items()]
 
 
 def _gauges(component: str, source: Source, labels: tuple[str, ...], **helps: str) -> list[Metric]:
-    return [Metric(f"k2_{name}", text, Kind.GAUGE, component, source, labels) for name, text in helps.items()]
+    return [Metric(name, text, Kind.GAUGE, component, source, labels) for name, text in helps.items()]
 
 
 def _histograms(
     component: str, source: Source, labels: tuple[str, ...], buckets: tuple[float, ...], **helps: str
 ) -> list[Metric]:
-    return [
-        Metric(f"k2_{name}", text, Kind.HISTOGRAM, component, source, labels, buckets) for name, text in helps.items()
-    ]
+    return [Metric(name, text, Kind.HISTOGRAM, component, source, labels, buckets) for name, text in helps.items()]
 
 
 _KAFKA = [
@@ -159,37 +157,37 @@ _KAFKA = [
         "kafka",
         Source.KAFKA,
         (),
-        kafka_brokers="Brokers of the cluster that answer for it.",
+        k2_kafka_brokers="Brokers of the cluster that answer for it.",
     ),
     *_gauges(
         "kafka",
         Source.KAFKA,
         (*TABLE, "partition"),
-        topic_low_watermark="First offset that the broker still holds, by Kafka partition.",
-        topic_high_watermark="End of the log, by Kafka partition.",
-        topic_stable_end="Offset up to which committed messages may be read, by Kafka partition.",
+        k2_topic_low_watermark="First offset that the broker still holds, by Kafka partition.",
+        k2_topic_high_watermark="End of the log, by Kafka partition.",
+        k2_topic_stable_end="Offset up to which committed messages may be read, by Kafka partition.",
     ),
     *_gauges(
         "kafka",
         Source.KAFKA,
         TABLE,
-        topic_partitions="Kafka partitions of the topic that feeds the table.",
-        topic_open_transaction_messages="Messages behind an open transaction, which nobody can read yet.",
-        topic_newest_record_timestamp_seconds="Exchange time of the newest record in the topic, Unix seconds.",
+        k2_topic_partitions="Kafka partitions of the topic that feeds the table.",
+        k2_topic_open_transaction_messages="Messages behind an open transaction, which nobody can read yet.",
+        k2_topic_newest_record_timestamp_seconds="Exchange time of the newest record in the topic, Unix seconds.",
     ),
     *_gauges(
         "ingest",
         Source.KAFKA,
         (*TABLE, "partition"),
-        ingest_lag_messages="Messages that can be read and are not in the ledger, by Kafka partition.",
+        k2_ingest_lag_messages="Messages that can be read and are not in the ledger, by Kafka partition.",
     ),
     *_gauges(
         "ingest",
         Source.KAFKA,
         TABLE,
-        ingest_lag_seconds="Exchange time from the oldest waiting message to the topic's newest; 0 if none waits.",
-        ingest_removed_messages="Messages that retention removed before they were read, whether recorded or not.",
-        feed_silence_seconds="Open time of sessions since the topic's newest record; 0 while the exchange is closed.",
+        k2_ingest_lag_seconds="Exchange time from the oldest waiting message to the newest; 0 if none waits.",
+        k2_ingest_removed_messages="Messages that retention removed before they were read, whether recorded or not.",
+        k2_feed_silence_seconds="Open time of sessions since the newest record; 0 while the exchange is closed.",
     ),
 ]
 
@@ -198,30 +196,30 @@ _TABLES = [
         "ingest",
         Source.TABLES,
         TABLE,
-        ingested_messages_total="Messages committed as rows of the raw table.",
-        ledger_holes_total="Offsets that held no message: aborted transactions, control records, compaction.",
-        dead_letters_total="Messages that would not decode; their bytes are kept.",
-        late_rows_total="Rows that came after their day's trades had been published.",
-        lost_messages_total="Messages that retention removed before they were read, as the ledger records them.",
+        k2_ingested_messages_total="Messages committed as rows of the raw table.",
+        k2_ledger_holes_total="Offsets that held no message: aborted transactions, control records, compaction.",
+        k2_dead_letters_total="Messages that would not decode; their bytes are kept.",
+        k2_late_rows_total="Rows that came after their day's trades had been published.",
+        k2_lost_messages_total="Messages that retention removed before they were read, as the ledger records them.",
     ),
     *_gauges(
         "ingest",
         Source.TABLES,
         TABLE,
-        ledger_ranges="Pieces that the ledger's offsets come in; one per Kafka partition when nothing waits.",
-        ledger_set_aside_offsets="Offsets whose runs failed again and again, set aside for a person to decide about.",
-        ledger_trusted="1 if the ledger can be read and fits the table's snapshots, else 0 (a rolled-back table).",
-        ledger_unaccounted_rows="Rows of the raw table less messages of its ledger; anything but 0 is wrong.",
+        k2_ledger_ranges="Pieces that the ledger's offsets come in; one per Kafka partition when nothing waits.",
+        k2_ledger_set_aside_offsets="Offsets whose runs failed again and again, set aside for a person.",
+        k2_ledger_trusted="1 if the ledger can be read and fits the table's snapshots, else 0 (a rolled-back table).",
+        k2_ledger_unaccounted_rows="Rows of the raw table less messages of its ledger; anything but 0 is wrong.",
     ),
     *_gauges(
         "storage",
         Source.TABLES,
         TABLE,
-        table_rows="Rows of the table's current snapshot.",
-        table_data_files="Data files of the table's current snapshot.",
-        table_bytes="Bytes in the data files of the table's current snapshot.",
-        table_snapshots="Snapshots that the table keeps.",
-        table_last_commit_timestamp_seconds="When the table was last committed to, Unix seconds.",
+        k2_table_rows="Rows of the table's current snapshot.",
+        k2_table_data_files="Data files of the table's current snapshot.",
+        k2_table_bytes="Bytes in the data files of the table's current snapshot.",
+        k2_table_snapshots="Snapshots that the table keeps.",
+        k2_table_last_commit_timestamp_seconds="When the table was last committed to, Unix seconds.",
     ),
 ]
 
@@ -230,40 +228,40 @@ _MATERIALIZATIONS = [
         "assets",
         Source.MATERIALIZATIONS,
         ASSET,
-        asset_materializations_total="Materializations of the asset, each of one trading day.",
+        k2_asset_materializations_total="Materializations of the asset, each of one trading day.",
     ),
     *_gauges(
         "assets",
         Source.MATERIALIZATIONS,
         ASSET,
-        asset_last_materialized_timestamp_seconds="When the asset was last materialized, Unix seconds.",
-        asset_freshness_seconds="Time since the asset was last materialized.",
-        asset_partitions_materialized="Trading days that have been materialized.",
-        asset_partitions_failed="Trading days whose last attempt failed.",
-        asset_newest_trade_date_timestamp_seconds="Newest trading day materialized: Unix seconds of its UTC midnight.",
+        k2_asset_last_materialized_timestamp_seconds="When the asset was last materialized, Unix seconds.",
+        k2_asset_freshness_seconds="Time since the asset was last materialized.",
+        k2_asset_partitions_materialized="Trading days that have been materialized.",
+        k2_asset_partitions_failed="Trading days whose last attempt failed.",
+        k2_asset_newest_trade_date_timestamp_seconds="Newest day materialized: Unix seconds of its UTC midnight.",
     ),
     *_histograms(
         "ingest",
         Source.MATERIALIZATIONS,
         ASSET,
         WORK_BUCKETS,
-        ingest_read_duration_seconds="Time to read a run's messages from Kafka.",
-        ingest_decode_duration_seconds="Time to decode a run's messages.",
+        k2_ingest_read_duration_seconds="Time to read a run's messages from Kafka.",
+        k2_ingest_decode_duration_seconds="Time to decode a run's messages.",
     ),
     *_histograms(
         "storage",
         Source.MATERIALIZATIONS,
         ASSET,
         WORK_BUCKETS,
-        iceberg_write_duration_seconds="Time to write data files.",
-        iceberg_commit_duration_seconds="Time from written data files to the catalog's answer.",
+        k2_iceberg_write_duration_seconds="Time to write data files.",
+        k2_iceberg_commit_duration_seconds="Time from written data files to the catalog's answer.",
     ),
     *_histograms(
         "assets",
         Source.MATERIALIZATIONS,
         ASSET,
         WORK_BUCKETS,
-        build_duration_seconds="Time to make a day of trades or bars.",
+        k2_build_duration_seconds="Time to make a day of trades or bars.",
     ),
 ]
 
@@ -272,29 +270,29 @@ _CHECKS = [
         "quality",
         Source.CHECKS,
         (*CHECK, "status"),
-        check_evaluations_total="Evaluations of the check, by outcome: passed, warned, failed.",
+        k2_check_evaluations_total="Evaluations of the check, by outcome: passed, warned, failed.",
     ),
     *_gauges(
         "quality",
         Source.CHECKS,
         (*CHECK, "status"),
-        check_partitions="Trading days by the check's latest outcome: passed, warned, failed.",
+        k2_check_partitions="Trading days by the check's latest outcome: passed, warned, failed.",
     ),
     *_gauges(
         "quality",
         Source.CHECKS,
         CHECK,
-        check_last_evaluated_timestamp_seconds="When the check was last evaluated, Unix seconds.",
+        k2_check_last_evaluated_timestamp_seconds="When the check was last evaluated, Unix seconds.",
     ),
     *_gauges(
         "quality",
         Source.CHECKS,
         ASSET,
-        missing_messages="Sequence numbers missing, over the latest findings of all days.",
-        sequence_gaps="Gaps in sequence numbers, over the latest findings of all days.",
-        duplicate_messages="Messages that repeat another, over the latest findings of all days.",
-        nonpositive_trades="Trades with a price of zero or less, over the latest findings of all days.",
-        trades_outside_session="Trades that set prices outside the session, over the latest findings of all days.",
+        k2_missing_messages="Sequence numbers missing, over the latest findings of all days.",
+        k2_sequence_gaps="Gaps in sequence numbers, over the latest findings of all days.",
+        k2_duplicate_messages="Messages that repeat another, over the latest findings of all days.",
+        k2_nonpositive_trades="Trades with a price of zero or less, over the latest findings of all days.",
+        k2_trades_outside_session="Trades that set prices outside the session, over the latest findings of all days.",
     ),
 ]
 
@@ -303,34 +301,34 @@ _RUNS = [
         "orchestration",
         Source.RUNS,
         (*JOB, "status"),
-        runs_total="Runs that have ended, by status: success, failure, canceled.",
+        k2_runs_total="Runs that have ended, by status: success, failure, canceled.",
     ),
     *_gauges(
         "orchestration",
         Source.RUNS,
         (*JOB, "status"),
-        runs_in_flight="Runs that have not ended, by status.",
+        k2_runs_in_flight="Runs that have not ended, by status.",
     ),
     *_gauges(
         "orchestration",
         Source.RUNS,
         (),
-        run_queue_depth="Runs that wait in the queue.",
+        k2_run_queue_depth="Runs that wait in the queue.",
     ),
     *_gauges(
         "orchestration",
         Source.RUNS,
         JOB,
-        run_last_success_timestamp_seconds="When a run of the job last succeeded, Unix seconds.",
-        run_last_failure_timestamp_seconds="When a run of the job last failed, Unix seconds.",
+        k2_run_last_success_timestamp_seconds="When a run of the job last succeeded, Unix seconds.",
+        k2_run_last_failure_timestamp_seconds="When a run of the job last failed, Unix seconds.",
     ),
     *_histograms(
         "orchestration",
         Source.RUNS,
         JOB,
         WORK_BUCKETS,
-        run_duration_seconds="Time from a run's start to its end.",
-        run_start_delay_seconds="Time from a run's request to its start.",
+        k2_run_duration_seconds="Time from a run's start to its end.",
+        k2_run_start_delay_seconds="Time from a run's request to its start.",
     ),
 ]
 
@@ -339,15 +337,15 @@ _AUTOMATION = [
         "orchestration",
         Source.AUTOMATION,
         ("instigator",),
-        instigator_running="1 if the sensor or schedule is switched on, else 0.",
-        instigator_last_tick_timestamp_seconds="When the sensor or schedule last ticked, Unix seconds.",
-        instigator_last_tick_failed="1 if the last tick failed, else 0.",
+        k2_instigator_running="1 if the sensor or schedule is switched on, else 0.",
+        k2_instigator_last_tick_timestamp_seconds="When the sensor or schedule last ticked, Unix seconds.",
+        k2_instigator_last_tick_failed="1 if the last tick failed, else 0.",
     ),
     *_gauges(
         "orchestration",
         Source.AUTOMATION,
         ("daemon",),
-        daemon_heartbeat_timestamp_seconds="When the daemon last gave a sign of life, Unix seconds.",
+        k2_daemon_heartbeat_timestamp_seconds="When the daemon last gave a sign of life, Unix seconds.",
     ),
 ]
 
@@ -356,8 +354,8 @@ _DISKS = [
         "storage",
         Source.DISKS,
         ("path",),
-        disk_used_ratio="Share of the disk in use, from 0 to 1; what is kept back for root counts as used.",
-        disk_free_bytes="Bytes that are free on the disk.",
+        k2_disk_used_ratio="Share of the disk in use, from 0 to 1; what is kept back for root counts as used.",
+        k2_disk_free_bytes="Bytes that are free on the disk.",
     ),
 ]
 
@@ -366,20 +364,20 @@ _COUNTED = [
         "alerts",
         Source.COUNTED,
         ("sink", "outcome"),
-        alerts_total="Alerts handed to a sink, by outcome: sent, failed (and tried again).",
+        k2_alerts_total="Alerts handed to a sink, by outcome: sent, failed (and tried again).",
     ),
     *_histograms(
         "alerts",
         Source.COUNTED,
         ("sink",),
         CALL_BUCKETS,
-        alert_send_duration_seconds="Time that a sink took to accept an alert.",
+        k2_alert_send_duration_seconds="Time that a sink took to accept an alert.",
     ),
     *_counters(
         "retry",
         Source.COUNTED,
         ("operation", "outcome"),
-        retried_calls_total="Calls under a retry policy, by how they ended: first_time, after_retries, …",
+        k2_retried_calls_total="Calls under a retry policy, by how they ended: first_time, after_retries, …",
     ),
 ]
 
@@ -388,20 +386,20 @@ _EXPORTER = [
         "exporter",
         Source.EXPORTER,
         ("part",),
-        exporter_scrape_errors_total="Scrapes in which the part had no figures to give, since the exporter started.",
+        k2_exporter_scrape_errors_total="Scrapes in which the part had no figures to give, since the exporter started.",
     ),
     *_gauges(
         "exporter",
         Source.EXPORTER,
         ("part",),
-        exporter_part_up="1 if the part's figures are in this scrape, 0 if they could not be read.",
-        exporter_part_read_seconds="Time that the part's last reading took.",
+        k2_exporter_part_up="1 if the part's figures are in this scrape, 0 if they could not be read.",
+        k2_exporter_part_read_seconds="Time that the part's last reading took.",
     ),
     *_gauges(
         "exporter",
         Source.EXPORTER,
         ("version",),
-        build_info="1, labelled with K2's version.",
+        k2_build_info="1, labelled with K2's version.",
     ),
 ]
 
