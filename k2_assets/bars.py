@@ -1,4 +1,4 @@
-"""The bars: ``ohlcv_1m`` from trades, the wider ones rolled up from it, each gated before it is published."""
+"""Defines the bar assets: ``ohlcv_1m`` from ``trades``, longer bars from ``ohlcv_1m``, each checked before publishing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The checks of a feed's tables, per trading day: thin shells over the rules in ``k2_market``.
+"""Defines the asset checks of a feed's tables, one trading day each, around the rules of ``k2_market.quality``.
 
 They read what is published, so they say of the table itself what holds, whoever wrote it, and can be run
 alone on any day.

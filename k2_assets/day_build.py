@@ -1,4 +1,4 @@
-"""How a derived day is made: built, gated, and only then published; shared by ``trades`` and the bars."""
+"""Builds a day of a derived table: computes it, runs its blocking checks, and publishes it only if they pass."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

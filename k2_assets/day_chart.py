@@ -1,4 +1,4 @@
-"""A picture of a day's bars, small enough to lie in a materialization's metadata.
+"""Draws a day's bars as a small picture for the metadata of their materialization.
 
 One symbol is drawn as candles over its volume; several as the change of the busiest since their first bar, over the
 turnover of all. Where a symbol has one or two bars, as a daily bar, each symbol is a candle of its own.

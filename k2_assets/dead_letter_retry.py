@@ -1,4 +1,4 @@
-"""Dead letters decoded again by a run: those whose only fault was that their trading day had not come."""
+"""Decodes dead letters again whose only fault was that their trading day had not begun."""
 
 from collections.abc import Iterable
 from datetime import date

@@ -1,4 +1,4 @@
-"""One family of assets a feed: made from its TOML by a factory, so that adding an exchange is adding a file."""
+"""Makes a feed's assets, checks and jobs from its TOML file, so that a new exchange is a new file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

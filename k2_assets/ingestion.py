@@ -1,4 +1,4 @@
-"""Ingestion: read offset ranges, decode them, commit rows and ranges together, say what came for each day."""
+"""Ingests offset ranges: reads and decodes their messages, and commits rows and ranges together."""
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence, Set

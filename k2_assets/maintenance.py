@@ -1,4 +1,4 @@
-"""``maintenance``: a feed's tables kept small and quick, once a day after the close."""
+"""Defines the ``maintenance`` asset: compaction, day-end tags and cleaning of tables, daily after the close."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any

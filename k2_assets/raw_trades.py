@@ -1,4 +1,4 @@
-"""``raw_trades``: every message of the feed's topic as a row, exactly once."""
+"""Defines the ``raw_trades`` asset: every message of the feed's topic as one row."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Bars of days that are still open, made anew every few minutes.
+"""Defines the schedule that rebuilds the bars of open days every few minutes.
 
 What a close brings about is not done by the hour but by the calendar: see ``k2_sensors.session_close_sensors``.
 """

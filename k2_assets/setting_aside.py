@@ -1,4 +1,4 @@
-"""Sets offsets aside that runs failed of again and again (``failed_runs``): as dead letters, or unread."""
+"""Records offsets whose runs failed again and again as dead letters, or as set aside unread (``plans.failed_runs``)."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""``trades``: one clean, sorted trading day, gated before it is published."""
+"""Defines the ``trades`` asset: one clean, sorted trading day, checked before it is published."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

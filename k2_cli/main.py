@@ -1,4 +1,4 @@
-"""The ``k2`` command: which commands there are; each is imported when it is run, so that help comes at once.
+"""Defines the ``k2`` command. Each subcommand is imported when it is run, so that ``k2 --help`` is quick.
 
 A command is a function in a module of its own and of its name (``k2_cli/commands/catch_up.py`` holds ``catch_up``).
 """

@@ -1,4 +1,4 @@
-"""Bars: minutes out of a clean day's trades, longer ones out of the minutes.
+"""Makes bars: one-minute bars from a clean day's trades, longer bars from the one-minute bars.
 
 A bar is ``[bar_start, bar_end)``, named by its start, in steps from a whole hour at the exchange. Open and close are
 the first and last price-eligible trade by trade_order. There are no bars of nothing: an interval without an eligible

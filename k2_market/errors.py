@@ -1,4 +1,4 @@
-"""The root of K2's errors, and those that the domain raises."""
+"""Defines the root of K2's errors, and the errors that the domain raises."""
 
 
 class K2Error(Exception):

@@ -1,4 +1,4 @@
-"""Carrying out what the sensors would request, in this process: the same plans, the same jobs, no daemon."""
+"""Runs in this process what the sensors would request: the same plans and jobs, without a daemon."""
 
 import faulthandler
 import json

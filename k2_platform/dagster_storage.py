@@ -1,4 +1,4 @@
-"""Dagster's own directory in a home: its settings and its storage, made ready once before its processes start.
+"""Writes Dagster's settings into a home and makes its storage, once, before its processes start.
 
 Two processes that meet a storage that is not there yet both make it, and one of them dies of that; a pool whose
 limit nobody set lets its first two runs overlap.

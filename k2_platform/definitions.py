@@ -1,4 +1,4 @@
-"""Where everything is put together: feeds, doors, assets, checks, jobs, schedules and sensors.
+"""Puts Dagster's definitions together: feeds, resources, assets, checks, jobs, schedules and sensors.
 
 ``build_defs`` returns a fresh set of definitions; tests and commands call it with their own settings, feeds or
 resources. What Dagster loads is in ``code_location``.

@@ -1,4 +1,4 @@
-"""What the demo produces, once: a topic that holds messages already is left as it is."""
+"""Produces the data of ``k2 demo``, once: a topic that holds messages is left as it is."""
 
 from datetime import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Looks up how each feed stands, for ``k2 status``: how far behind, its newest trade, its days, its open alerts."""
+"""Looks up each feed for ``k2 status``: how far behind, its newest trade, its days, its open alarms."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Accounts for what is loaded: holds files against earlier loads, records each, takes one back, amends a trade."""
+"""Records loads: compares files with earlier loads, takes a load back, amends a trade."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

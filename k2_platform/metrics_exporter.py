@@ -1,4 +1,4 @@
-"""The exporter: ``python -m k2_platform.metrics_exporter`` serves ``/metrics`` and ``/healthz`` on loopback.
+"""Serves ``/metrics`` and ``/healthz`` on loopback: ``python -m k2_platform.metrics_exporter``.
 
 It keeps nothing that it could lose: every figure is read from Kafka, the Iceberg catalog, Dagster's storage or the
 file of counts.

@@ -1,4 +1,4 @@
-"""Producing to a feed's topic: files or a simulated day, from reading to the last confirmation."""
+"""Sends files or a simulated day to a feed's topic, from reading to the last acknowledgement."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Raw rows checked again outside of a run, once a repair has written them: else their days would stay blocked."""
+"""Checks the raw rows of repaired days outside of a run, since their old checks would go on blocking builds."""
 
 from collections.abc import Sequence
 from datetime import date

@@ -1,4 +1,4 @@
-"""Carrying out repairs of a feed's raw table, and seeing to it that its days are checked and built again."""
+"""Repairs a feed's raw table, and has the days that changed checked and built again."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Keeping secrets out of what K2 writes down: log lines and alerts.
+"""Keeps secrets out of log lines and alerts.
 
 A secret is known by its key (``password``, ``token`` …), by its place in a text (credentials in a URL, the path
 of a webhook, ``token=…``) or by its value, where the settings name it.

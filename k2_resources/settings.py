@@ -1,4 +1,4 @@
-"""Settings: what may differ from one machine or environment to the next, each read from ``K2_<NAME>``."""
+"""Reads K2's settings, which may differ between machines, each from ``K2_<NAME>``."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self

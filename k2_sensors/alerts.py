@@ -1,4 +1,4 @@
-"""The alert sensors: they follow runs that have ended and hand on what is news, at least once.
+"""Defines the alert sensors: they follow ended runs and send what is new, at least once.
 
 They are ordinary sensors, not run status sensors: Dagster moves a run status sensor on even when it fails, and an
 alert that could not be sent would be lost. Here a failed tick keeps its cursor, and the next one tries again.

@@ -1,4 +1,4 @@
-"""The awaited-day sensor: has dead letters decoded again whose only fault was that their trading day had not come.
+"""Defines the awaited-day sensor: decodes dead letters again whose trading day has begun since.
 
 A producer's session may begin before this machine's clock says so: the message is kept as a dead letter that names the
 day it is for. It is looked for when the feed's window of days moves on, which happens once a session, and in the raw

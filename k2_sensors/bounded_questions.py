@@ -1,4 +1,4 @@
-"""Asks the doors that ingestion depends on, each for a bounded time, without piling up calls that hang."""
+"""Asks the services that ingestion depends on, each with a deadline, without piling up calls that hang."""
 
 import time
 from collections.abc import Callable, Mapping

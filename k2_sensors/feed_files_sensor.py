@@ -1,4 +1,4 @@
-"""The feed-files sensor: shows in Dagster's UI which feed files were refused, and which have changed since.
+"""Defines the feed-files sensor: shows in Dagster's UI which feed files are invalid, and which have changed.
 
 A refused file, and one that came later, have no assets that could show it, so the reason is the error of this sensor's
 ticks. People are alerted of it by the ingest alarm sensor, once.

@@ -1,4 +1,4 @@
-"""The ingest alarm sensor: looks at what could stand against ingestion and tells a person of it, once.
+"""Defines the ingest alarm sensor: checks what could stand against ingestion, and alerts a person once.
 
 It waits for every door for a bounded time, so that a door that is silent is told of and does not silence the sensor.
 What was told stands in its cursor, which never moves past an alert that was not taken.

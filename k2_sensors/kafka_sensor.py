@@ -1,4 +1,4 @@
-"""The Kafka sensor: asks the plan what to ingest next and requests that run. It keeps no state and reads no trades."""
+"""Defines the Kafka sensor: asks the plan what to ingest next and requests that run. It keeps no state."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The run watch: ends runs that nothing carries out any more, so that what they carried becomes pending again.
+"""Defines the run watch: ends runs whose process is gone, so that their offset ranges become pending again.
 
 The code server notices at once that a run's process ended, as long as it lives itself; Dagster's run monitoring
 notices runs that do not start, as long as the daemon lives. This watch needs neither: it looks at the run's process.

@@ -1,4 +1,4 @@
-"""The sensors that follow a feed's closes: bars of the session that has closed, and maintenance once they are made.
+"""Defines the sensors that follow a feed's closes: they build the closed session's bars, then request maintenance.
 
 A close is when the calendar says, so half days, changed hours, evening sessions and clock changes need no cron. Each
 sensor's cursor is the last session that it has acted on. A daemon that was off acts on the latest session that has

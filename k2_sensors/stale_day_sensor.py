@@ -1,4 +1,4 @@
-"""The stale-day sensor: rebuilds closed days whose raw rows are newer than their trades, and only those.
+"""Defines the stale-day sensor: rebuilds closed days whose raw rows are newer than their trades.
 
 Late trades come in by the Kafka sensor like any others; the version of their day's raw rows is then newer than the one
 that its bars were made from, and this sensor requests that day again. What it goes by stands in the tables.

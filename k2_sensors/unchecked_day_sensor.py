@@ -1,4 +1,4 @@
-"""The unchecked-day sensor: has the raw checks look at days whose latest rows no check has seen.
+"""Defines the unchecked-day sensor: runs the raw checks on days whose newest rows are unchecked.
 
 A run checks the days that it reports. One that was killed in between, or before it could report, leaves rows that
 nobody would hear of if something is wrong with them, until the next message of their day comes. And the runs of a large

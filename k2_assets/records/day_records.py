@@ -1,4 +1,4 @@
-"""What Dagster's records say of a single day of raw rows: how many there are, when they were last checked."""
+"""Reads from Dagster's records how many raw rows a day has and when they were last checked."""
 
 from datetime import UTC, date, datetime
 

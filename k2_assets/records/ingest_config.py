@@ -1,4 +1,4 @@
-"""Holds what an ingest run is told: offsets, what became of others, and how to handle the messages."""
+"""Defines the config of ingest runs: ranges to read, offsets to record as lost, how to treat failing messages."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""Reads from Dagster's records what the ingest runs of a feed were told, and which of them failed."""
+"""Reads from Dagster's records the config of a feed's ingest runs, and which of them failed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

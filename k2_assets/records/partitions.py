@@ -1,4 +1,4 @@
-"""The partitions of a feed's assets: its days, in its own time zone, up to the session after the present one.
+"""Defines the partitions of a feed's assets: its trading days, in its time zone, up to the session after the present.
 
 One object a feed, shared by all its assets and checks: Dagster compares them by value, and partitioned checks
 demand the very definition of their asset.

@@ -1,4 +1,4 @@
-"""The process that carries out a run, written into the run's tags so that its death can be noticed."""
+"""Writes the process that carries out a run into the run's tags, so that the run watch notices its death."""
 
 import socket
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What Dagster's run records say about a feed's work: in flight, failed, and for which days and ranges."""
+"""Reads from Dagster's records the runs of a feed that are in flight or failed, with their days and offset ranges."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which trading days a run is about, and how what it did to each is reported.
+"""Decides which trading days a run covers, and reports the result of each.
 
 A run belongs to one partition, the first of its days; its other days stand in a tag, so that a backlog of small
 days costs one run. Their materializations and check results are logged as events of their own partition.

@@ -1,4 +1,4 @@
-"""Reports raw rows that Dagster does not know of: those of runs that died before their report, and of repairs.
+"""Reports raw rows to Dagster that were committed without a report: by runs that died after it, and by repairs.
 
 Rows and ledger are safe at the commit. The raw table's day versions say which days have new rows, and the latest
 materialization of a day says which version it reported; the rest follows.

@@ -1,4 +1,4 @@
-"""``k2 demo``: the main job on a simulated day with faults in it, and on real days where the data is there."""
+"""``k2 demo``: ingest and check a simulated day with faults in it, and real days where the data is there."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``k2 loads``: what was loaded into a feed."""
+"""``k2 loads``: list the loads of a feed."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""``k2 logs``: the log of all of K2's processes, filtered, as lines for people or as it is for programs."""
+"""``k2 logs``: show the log of all of K2's processes, filtered, as readable lines or as JSON."""
 
 from datetime import UTC, datetime
 from typing import Annotated

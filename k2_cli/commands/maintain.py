@@ -1,4 +1,4 @@
-"""``k2 maintain``: what a feed's maintenance does after a day's close, now and without a daemon."""
+"""``k2 maintain``: run a feed's daily maintenance now, without a daemon."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated

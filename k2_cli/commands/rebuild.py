@@ -1,4 +1,4 @@
-"""``k2 rebuild``: make days anew that were built under other rules than a feed's file has now."""
+"""``k2 rebuild``: rebuild days that were built under other rules than the feed's file has now."""
 
 from datetime import UTC, datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``k2 repair``: make a feed's raw rows what they should be."""
+"""``k2 repair``: bring a feed's raw rows in line with Kafka and the ledger."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""A backup of a home, taken while everything runs: what was recorded, then the tables, then Kafka, then the registry.
+"""Backs up a home while everything runs: Dagster's records first, then the tables, Kafka and the registry.
 
 The order makes it consistent. Dagster's records know no more than the tables that are copied after them, and no ledger
 has an offset that Kafka's log, copied later still, does not have. What happened in between is pending again in a home

@@ -1,4 +1,4 @@
-"""Makes a home of a backup, at any place: what is copied is verified, tables are relocated, and only then put in place.
+"""Restores a home from a backup, at any place: verifies the copy, relocates the tables, and then moves it into place.
 
 Everything is made ready beside where it is to lie, under names that end with ``.restoring``, and put in place at the
 end, the catalog last. So a restore that was interrupted leaves no home that could be taken for a whole one.

@@ -1,4 +1,4 @@
-"""Reads from the command line which trade is to be amended, and prints what came of it."""
+"""Reads from the command line which trade is to be amended, and prints the outcome."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The feeds that a command works on: one that is named, which must be usable, or all that are."""
+"""Loads the feeds that a command works on: the one that is named, which must be valid, or all."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

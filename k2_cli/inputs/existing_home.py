@@ -1,4 +1,4 @@
-"""The home that a reading command reads: it must be there, since only commands that write make one."""
+"""Finds the home of a command that only reads: such a command never makes one."""
 
 from k2_market.errors import K2Error
 from k2_resources.settings import Settings

@@ -1,4 +1,4 @@
-"""Where an answer goes and in which format: a table for people; CSV, JSON and Parquet for programs."""
+"""Writes a query's answer as a table, CSV, JSON or Parquet, to the terminal or to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bars as columns for people: only the digits that are used, long days shortened in the middle."""
+"""Formats bars as a table: only the digits that are used, long days shortened in the middle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as texts, exact and the same in every format.
+"""Formats values as text, exactly and the same in every format.
 
 Decimals have all their digits and never an exponent, timestamps are UTC as ``2014-03-10T23:00:00.000001Z``, intervals
 ``P0M0DT60S``, bytes hexadecimal, lists and maps JSON.

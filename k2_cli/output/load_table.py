@@ -1,4 +1,4 @@
-"""Loads as a table for people, and as plain values for programs."""
+"""Formats loads as a table, or as plain values for JSON."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Selects lines of K2's log: which ones a person asked for, and how one is shown."""
+"""Selects and formats lines of K2's log."""
 
 import json
 from collections import deque

@@ -1,4 +1,4 @@
-"""What was sent, as a table for people or JSON for programs."""
+"""Formats the outcome of sending trades: a table, or JSON."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a repair found and did, as tables for people or JSON for programs."""
+"""Formats the findings and the outcome of a repair: tables, or JSON."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How the state of the platform is shown: tables for people, JSON for programs."""
+"""Formats the state of services and feeds for ``k2 status``: tables, or JSON."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""An answer's first rows as a table that fits the terminal and says what it leaves out."""
+"""Formats the first rows of an answer as a table that fits the terminal, and says how much it leaves out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chart of bars in the terminal: candles above, volume below, as wide as the terminal allows."""
+"""Draws bars in the terminal: candles above, volume below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a verification is shown: an invariant a line and the exact places of what is wrong; JSON for programs."""
+"""Formats a verification: one line an invariant, with the exact places of violations; or JSON."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence

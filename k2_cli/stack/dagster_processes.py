@@ -1,4 +1,4 @@
-"""The local stack's Dagster: a code server with our definitions, the webserver and the daemon, on one home.
+"""Runs the local stack's Dagster: a code server with K2's definitions, the webserver and the daemon.
 
 The code server is a process of its own, so that the definitions are loaded once and not by webserver and daemon
 each; runs are its children.

@@ -1,4 +1,4 @@
-"""How far a download is: a bar where a person watches, one line where none does."""
+"""Shows the progress of a download: a bar in a terminal, one line elsewhere."""
 
 from types import TracebackType
 from typing import Protocol, Self

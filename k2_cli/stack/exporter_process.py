@@ -1,4 +1,4 @@
-"""The local stack's metrics exporter: ``/metrics`` for Prometheus."""
+"""Runs the local stack's metrics exporter, which serves ``/metrics`` to Prometheus."""
 
 import sys
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Become another program, with nothing inherited that would make it hard to stop.
+"""Replaces this process by another program, without inherited signals and descriptors that make it hard to stop.
 
 Run as a script by ``process_supervision``: a process started from a script or a pipe may inherit ignored signals,
 and Java and Dagster leave ignored signals ignored. ``--until-parent-ends`` has Linux end the program with the

@@ -1,4 +1,4 @@
-"""Dagster's webserver, closed to other sites' pages (#048): ``python -m k2_cli.stack.guarded_webserver -w FILE``.
+"""Serves Dagster's UI, closed to pages of other sites (#048): ``python -m k2_cli.stack.guarded_webserver -w FILE``.
 
 It takes the place of ``dagster-webserver``: the same application on the same home, with ``BrowserGuard`` around it, in
 the same process. This is the one module that leans on how Dagster makes that application, which is not documented: what

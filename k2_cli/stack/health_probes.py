@@ -1,4 +1,4 @@
-"""Is it up? One quick question to each kind of server on loopback, answered yes or no.
+"""Probes whether a server on loopback is up: one quick request to each kind of server.
 
 ``python -m k2_cli.stack.health_probes URL`` ends with 0 where a guarded server answers.
 """

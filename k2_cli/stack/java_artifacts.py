@@ -1,4 +1,4 @@
-"""The Java programs of the local stack: fetched once, each file held to the sha256 that our lock file names.
+"""Fetches the local stack's Java programs once, each verified against the sha256 in the lock file.
 
 The runtime itself comes as a Python package. Downloads go to a staging directory and are moved into place only
 when their sum is right, so what lies in place is whole; later starts look at size and modification time alone.

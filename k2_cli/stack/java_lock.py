@@ -1,4 +1,4 @@
-"""Which Java archives the local stack runs: each pinned by version, size and sha256 in one lock file of ours."""
+"""Reads the lock file of Java archives: each pinned by version, size and sha256."""
 
 import json
 from dataclasses import dataclass

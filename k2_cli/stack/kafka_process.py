@@ -1,4 +1,4 @@
-"""The local stack's Kafka: one KRaft node on loopback, its data in a directory of ours."""
+"""Runs the local stack's Kafka: one KRaft node on loopback."""
 
 import base64
 import shutil

@@ -1,4 +1,4 @@
-"""The local stack: which services it is made of, in which order they start, and how they are started and stopped.
+"""Starts and stops the services of the local stack, in the order of their dependencies.
 
 What a setting points elsewhere (``K2_KAFKA_BOOTSTRAP``, ``K2_REGISTRY_URL``) is not started here.
 """

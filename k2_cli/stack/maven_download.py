@@ -1,4 +1,4 @@
-"""Fetching one file of a Maven repository, tried again when the network stumbles."""
+"""Fetches one file of a Maven repository, and retries when the network fails."""
 
 import shutil
 from collections.abc import Callable, Iterator

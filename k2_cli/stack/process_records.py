@@ -1,4 +1,4 @@
-"""Which process we started, written down so that a later command knows it again, and knows when it is another."""
+"""Records which process was started for a service, so that later commands recognise it, or see that it is another."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Starting a service's process, waiting until it answers, knowing it again later, and stopping it whole.
+"""Starts a service's process, waits until it is healthy, recognises it later, and stops it with its children.
 
 Each service runs in a session of its own, so that it outlives the command that started it and can be stopped
 together with whatever it has started itself.

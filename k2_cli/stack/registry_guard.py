@@ -1,4 +1,4 @@
-"""The schema registry's guard: ``python -m k2_cli.stack.registry_guard`` answers in its place, and no other site.
+"""Serves the registry's API in its place, closed to other sites' pages: ``python -m k2_cli.stack.registry_guard``.
 
 The registry (Apicurio) checks no host that it is asked by, so it is put where no browser gets an answer from it: behind
 a password that this process alone knows (#048). Either the guard starts the registry as its child, with a password

@@ -1,4 +1,4 @@
-"""The local stack's schema registry: Apicurio with Confluent's API behind its guard, its schemas in an H2 file of ours.
+"""Runs the local stack's schema registry: Apicurio with Confluent's API, its schemas in an H2 file.
 
 Clients find the guard (``registry_guard``); the registry itself is its child.
 """

@@ -1,4 +1,4 @@
-"""The feed files that the running stack was started with: written down at the start, held against those that lie there.
+"""Records the feed files that the running stack was started with, and compares them with those on disk.
 
 Dagster's code server reads feed files once. What changes later is noticed by commands and sensors, and known to the
 stack when `k2 up` has restarted what read them.

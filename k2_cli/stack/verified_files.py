@@ -1,4 +1,4 @@
-"""Files whose content was checked once: later looks compare size and modification time alone.
+"""Remembers which files were verified, so that a later start compares size and modification time alone.
 
 A stamp beside a file or directory says which sha256 it was checked against and how each file looked then.
 """

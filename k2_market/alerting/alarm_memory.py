@@ -1,4 +1,4 @@
-"""Which ingest alarms a person is told, once each: what stands is held against what was told before.
+"""Decides which ingest alarms are sent to a person: each once when it begins, and once when it ends.
 
 An alarm is told when it has lasted as long as its kind asks for, and again only when it has more ranges, or after it
 had gone. A door that was told to be away is told to answer again.

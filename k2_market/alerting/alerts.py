@@ -1,4 +1,4 @@
-"""Alerts: which findings and failures a person is told of, once each.
+"""Decides which findings and failed runs become alerts, each once.
 
 A finding is news when the check's previous evaluation of the same day passed or said something else. A failed run
 is news unless a check's finding tells the story, and again only now and then while it keeps failing.

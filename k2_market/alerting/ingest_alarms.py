@@ -1,4 +1,4 @@
-"""What stands against a feed's ingestion: facts in, alarms out. Which of them a person is told is ``alarm_memory``'s.
+"""Finds what stands against a feed's ingestion right now: facts in, alarms out. ``alarm_memory`` picks those to send.
 
 An alarm is found anew at every look for as long as its cause lasts; its key tells it from any other.
 """

@@ -1,4 +1,4 @@
-"""Tells when a feed is silent (#056): no message in the middle of a session, or a whole session without trades.
+"""Finds out when a feed is silent (#056): no message in the middle of a session, or a whole session without trades.
 
 Time counts only while the feed's calendar is open. A feed is expected to speak if its file says so, or if it spoke in
 the session under way or the one before: history that was loaded once is not.

@@ -1,4 +1,4 @@
-"""Eligibility: which trades may set prices and which may count for volume, under a feed's conditions profile."""
+"""Marks trades that may set prices, and those that count for volume, under a feed's conditions."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""The trading days that a feed's tables may hold, and the day a message without one of its own is filed under."""
+"""Bounds the trading days that a feed's tables may hold, and files messages without a valid one under a day."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A feed: an exchange and asset class, declared in one TOML file and nowhere else."""
+"""Reads a feed's TOML file: an exchange and asset class, declared there and nowhere else."""
 
 import re
 import tomllib

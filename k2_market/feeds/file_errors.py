@@ -1,4 +1,4 @@
-"""Say in plain words what is wrong in a feed's TOML file: the key, what was found there and what was expected."""
+"""Explains an invalid feed file in plain words: the key, the value found, the value expected."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches

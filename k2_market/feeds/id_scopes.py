@@ -1,4 +1,4 @@
-"""Brings what a trade id is unique within down to one rule: a trade is known by its symbol and ``trade_id``.
+"""Brings the scope in which trade ids are unique down to one rule: a trade is known by its symbol and ``trade_id``.
 
 Raw rows are made to fit before anything compares ids. Where venues number their trades each for itself, ids become
 ``<exchange>:<trade_id>``, which is what ``trades`` shows. Where an id is unique within the whole feed, a message that

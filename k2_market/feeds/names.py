@@ -1,4 +1,4 @@
-"""Names that a feed can't have, since SQL keeps them for itself.
+"""Lists names that a feed can't have, since SQL reserves them.
 
 A feed's name is a schema in DuckDB (``asx.trades``) and in any engine that reads the same tables. A name that an engine
 gives to a catalog or schema of its own is ambiguous there; a keyword can't be written without quotes.

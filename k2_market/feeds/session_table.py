@@ -1,4 +1,4 @@
-"""The sessions of an exchange's calendar, read from ``exchange_calendars`` once, as plain dates and instants."""
+"""Reads the sessions of an ``exchange_calendars`` calendar, as plain dates and instants."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping

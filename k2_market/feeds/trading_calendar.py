@@ -1,4 +1,4 @@
-"""Which trading day an instant belongs to, and when trading days begin, trade and end (#046).
+"""Finds the trading day of an instant, and the times at which trading days begin, trade and end (#046).
 
 Time is cut into one stretch a date without a gap. A stretch begins, in this order of rules:
 

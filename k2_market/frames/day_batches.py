@@ -1,4 +1,4 @@
-"""A trading day's rows for a rule that goes through them in batches, so that a day of any size takes little memory.
+"""Splits a trading day's rows into batches for rules, so that a day of any size takes little memory.
 
 Rules that can look at a few columns first, and at the others only where something was found, call it several times.
 """

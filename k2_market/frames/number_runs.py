@@ -1,4 +1,4 @@
-"""Numbers as runs without a hole, so that what is there and what is not fits in little memory, however many they are.
+"""Represents sets of whole numbers as runs, so that millions of them, and their gaps, take little memory.
 
 Sequence numbers and offsets mostly come one after the other. A batch of them is told by a few runs, and batches are
 laid over each other as runs: nothing is kept row by row.

@@ -1,4 +1,4 @@
-"""Which rows of two tables differ, pair by pair; null is equal to null."""
+"""Compares rows of two tables, pair by pair; null is equal to null."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""A trading day in parts that hold whole symbols, so that a large day is worked on a part at a time.
+"""Splits a trading day into parts that hold whole symbols, so that a large day is processed a part at a time.
 
 Whatever is said of a day symbol by symbol (which trade a message amends, which ids are unique, what the order of trades
 is) can be said of its parts one after the other, in the memory of one.

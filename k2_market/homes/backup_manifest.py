@@ -1,4 +1,4 @@
-"""The list of what a backup holds, written last: a backup without it was not finished, one with it can be verified."""
+"""Lists the files of a backup with their hashes. It is written last: a backup without it is unfinished."""
 
 import json
 from collections.abc import Mapping

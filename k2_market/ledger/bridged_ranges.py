@@ -1,4 +1,4 @@
-"""Ranges that are cheap to read: short gaps between them are read along, and what they hold is left out after."""
+"""Joins offset ranges that lie close together, since reading a short gap is cheaper than seeking over it."""
 
 from k2_market.ledger.offset_ranges import RangeSet, Span
 

@@ -1,4 +1,4 @@
-"""What a batch of raw rows brought to each trading day."""
+"""Sums up a batch of raw rows by trading day."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The ledger: which offset ranges have their messages in a raw table, and what became of them.
+"""Represents the ledger of a raw table: the offset ranges whose messages are rows, and those known to be lost.
 
 It is a property of the table, written in the same commit as the rows it speaks of (refines #003), so a table
 and its ledger can't drift apart by a crash.

@@ -1,4 +1,4 @@
-"""Arithmetic on offset ranges: what is covered, what is missing, what overlaps.
+"""Computes with sets of offset ranges: union, difference, intersection, gaps.
 
 An offset range is half open: ``start`` belongs to it, ``end`` does not.
 """

@@ -1,4 +1,4 @@
-"""The offsets that rows came from, as ranges, and which rows lie in some ranges."""
+"""Reads the Kafka offsets of rows as ranges, and selects the rows that lie in given ranges."""
 
 import numpy as np
 import polars as pl

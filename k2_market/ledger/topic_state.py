@@ -1,4 +1,4 @@
-"""What a topic's log looks like at one moment: which topic it is, and which offsets it still holds."""
+"""Describes a topic at one moment: its id, and the offsets that each Kafka partition holds."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Cancels and corrections that K2 writes itself: for a person about one trade, and for a load that is taken back.
+"""Makes the cancels and corrections that K2 itself sends: for ``k2 correct``, ``k2 cancel`` and ``k2 unload``.
 
 They are messages like the exchange's: the trade's own symbol, id, time and trading day, sent after it, so that the
 rules of ``docs/corrections.md`` apply and nothing is deleted. ``attributes`` say which command sent them.

@@ -1,4 +1,4 @@
-"""What was loaded into a feed, and whether something is loaded again: decisions on records, which others keep.
+"""Decides from the records of earlier loads whether files are loaded again, and what an unload takes back.
 
 A load is known by what its files hold. The same content is refused whatever its name; so is a trading day whose rows
 (symbol, time, price, quantity) are those of a file that was loaded before, under other trade ids, since both would

@@ -1,4 +1,4 @@
-"""Hashes of a file's rows by trading day, in no order, so that the same rows are known under any name and any ids."""
+"""Hashes a file's rows by trading day, regardless of order and ids, so that rows are recognised under any name."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -1,4 +1,4 @@
-"""A batch of Kafka messages column by column, one entry a message: what the reader hands to the decoder.
+"""Represents a batch of Kafka messages as columns, one entry a message.
 
 Columns of bytes and numbers and not of message objects: Python's garbage collector walks every object of a batch,
 but neither bytes nor integers.

@@ -1,4 +1,4 @@
-"""From Kafka messages to the rows of a raw table, one for every message, whatever it holds.
+"""Decodes a batch of Kafka messages into rows of a raw table: one row a message, whatever it holds.
 
 Messages are grouped by the schema that they were written with and read a block at a time; in a block that can't be
 read, the messages at fault are searched for, and fastavro decides on each suspect (``message_reader``). What was read

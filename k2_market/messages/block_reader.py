@@ -1,4 +1,4 @@
-"""Messages of one writer schema, joined into an Avro object container in memory and read as columns at once.
+"""Decodes many messages of one writer schema at once, as one Avro object container in memory.
 
 Twenty to forty times as fast as one message at a time. What keeps a broken message from shifting its neighbours is the
 guard of ``joined_values``, which the container's schema asks for after every body. A body that is too long or too short

@@ -1,4 +1,4 @@
-"""Finds the messages of a batch that make something fail, by halves, so that only they are left out."""
+"""Finds the messages of a batch that make a function fail, by halving, so that only they are left out."""
 
 from collections.abc import Callable
 

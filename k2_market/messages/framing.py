@@ -1,4 +1,4 @@
-"""The frame around every Avro body on Kafka: Confluent's wire format.
+"""Reads and writes the frame before every Avro body on Kafka: Confluent's wire format.
 
 A value is the magic byte 0x00, the writer schema's id as four big-endian bytes, and the Avro body.
 """

@@ -1,4 +1,4 @@
-"""Message values as one buffer, each followed by a guard: the shape in which a block of them is decoded.
+"""Joins message values into one buffer, with a guard after each: the form in which a block is decoded.
 
 Python objects for bytes are made by the Kafka client and let go a moment later, while they are still in the
 processor's cache. What is kept of a batch is one buffer and where each value lies in it: parts of a batch are slices

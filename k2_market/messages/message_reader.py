@@ -1,4 +1,4 @@
-"""Reads messages of one writer schema: all at once where it can be, few at a time around those that are broken."""
+"""Decodes messages of one writer schema: as one block if all are sound, in smaller blocks around broken ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

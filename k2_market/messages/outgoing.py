@@ -1,4 +1,4 @@
-"""Trades as Kafka messages that are ready to be sent: rows in, keys, values and record timestamps out."""
+"""Encodes trades as Kafka messages: keys, Avro values and record timestamps."""
 
 import io
 from collections.abc import Iterator

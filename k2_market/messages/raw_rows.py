@@ -1,4 +1,4 @@
-"""The raw table of a batch: decoded rows, dead letters, and beside both where in Kafka each came from.
+"""Makes the raw table of a batch: decoded rows and dead letters, each with its place in Kafka.
 
 A dead letter has its value's bytes in ``payload``, its key in ``kafka_key``, a reason, the schema id if its header
 could be read, and no decoded column but ``trade_date``: the day that ``DayWindow.day_of`` files it under.

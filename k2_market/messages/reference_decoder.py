@@ -1,4 +1,4 @@
-"""One message at a time, by fastavro: the reference that block reading is held to, and the judge of what it refuses."""
+"""Decodes one message at a time by fastavro: the reference for block decoding, and the judge of what that refuses."""
 
 import io
 import struct

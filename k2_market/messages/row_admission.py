@@ -1,4 +1,4 @@
-"""Which decoded rows are sane enough to be rows: the gate before the raw table.
+"""Refuses decoded rows that are not plausible trades, such as a time in 1970, before they enter the raw table.
 
 A row that breaks one of these rules would harm whatever comes after it, however well it decoded: a day that does not
 exist, a timestamp that no library can show, a symbol that is not one. It becomes a dead letter. What is merely

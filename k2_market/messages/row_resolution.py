@@ -1,4 +1,4 @@
-"""From the rows that a writer wrote to K2's own fields: symbols of enums, decimal places, defaults, attributes.
+"""Converts a writer's fields to K2's: enum symbols, decimal scales, defaults, and extra fields as attributes.
 
 Ids and symbols come without white space around them, condition codes one by one (``plain_texts``).
 

@@ -1,4 +1,4 @@
-"""How the fields of a writer's Avro schema become K2's: Avro's schema resolution, worked out once a schema.
+"""Resolves a writer's Avro schema against K2's, once a schema, by Avro's rules.
 
 A message carries the id of the schema it was written with, which may be older or newer than K2's own. The rules:
 

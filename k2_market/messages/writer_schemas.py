@@ -1,4 +1,4 @@
-"""Describes what a registry has under a schema id, where it is not simply a schema that stands for itself.
+"""Represents the answer of a schema registry to a schema id: a schema, one with references, or none that K2 can read.
 
 A schema that does stand for itself is handed on as its JSON reads, usually a dict.
 """

@@ -1,4 +1,4 @@
-"""Which closed days' trades and bars are behind their raw rows, and may be built now."""
+"""Plans builds: closed days whose trades and bars are older than their raw rows, and may be built now."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The rules that turn a day's raw rows into trades and bars, with a fingerprint that tells two sets apart.
+"""Collects the rules that turn a day's raw rows into trades and bars, with a fingerprint that changes when a rule does.
 
 They are those keys of a feed's file that a trade's or bar's value depends on, and the version of K2's own rules. A
 built day keeps the rules it was built under until it is rebuilt on purpose: late trades of an old day must not give it

@@ -1,4 +1,4 @@
-"""How often an open day's raw rows are checked: at every run while they are few, then less often (#040).
+"""Decides how often an open day's raw rows are checked: at every run while they are few, then less often (#040).
 
 The checks read all of a day, so at every run they would cost more and more. They are due when much is new, and else
 after a rest that grows with the day.

@@ -1,4 +1,4 @@
-"""Which small files of closed days are to become one: a plan over the facts that a table's metadata has of its files.
+"""Plans compaction: which small files of closed days become one.
 
 Files are grouped next to next in the order in which they were committed, as many as fit. Every group but a day's last
 is then more than half full, so a day that has been compacted is left alone until new files come to it.

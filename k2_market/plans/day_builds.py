@@ -1,4 +1,4 @@
-"""Records, in the tables themselves, how new each day's raw rows are and what each built day was made from.
+"""Records in a table's properties how new each day's raw rows are, and which version each build was made from.
 
 A raw table gives every day a version: the sequence number of the commit that last added or rewrote rows of it. A built
 table notes for every day the version it was made from. Which days are to be built follows from the two, whatever else

@@ -1,4 +1,4 @@
-"""The tags that keep a table's state at the end of a trading day readable: how they are called, how long they stay."""
+"""Names the Iceberg tags that keep a table's state at the end of a trading day, and decides how long they stay."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Decides whether what an ingest run was told of its topic is so, before any of it is recorded: facts in, decision out.
+"""Decides whether the claims of an ingest run's config are true, before any of them is recorded.
 
 A run's configuration names offsets to read, offsets that retention removed and offsets that the log lost. The Kafka
 sensor writes it from facts; anyone who may start a run writes it from anything. What is recorded stays: offsets said to

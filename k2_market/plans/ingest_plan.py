@@ -1,4 +1,4 @@
-"""What a feed's Kafka sensor does next: a plan over facts, with no memory of its own.
+"""Plans ingestion: the offset ranges that a feed's Kafka sensor requests next, from facts alone.
 
 Pending is what the topic holds, less what the ledger has, less what runs in flight carry. A backlog is cut where
 a trading day ends, after as many of them as one run can take.

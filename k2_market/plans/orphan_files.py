@@ -1,4 +1,4 @@
-"""Which files under a table nobody can need any more: a plan over looks at the table that lie some time apart.
+"""Plans the deletion of files that no table refers to, from listings that lie some time apart.
 
 A file that nothing refers to may be of a commit that is under way, or of a snapshot that has just expired and is
 still being read. So it is marked when it is first seen so, and deleted at a later look.

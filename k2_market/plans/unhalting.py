@@ -1,4 +1,4 @@
-"""Decides whether a topic that was halted may be read on: facts in, decision out.
+"""Decides whether a halted topic may be read on.
 
 A topic is halted where its log was seen to end before offsets of the ledger. That may be wrong: a follower that took
 over may show an end that is some messages old, and earlier versions recorded whatever a run was told. It is taken back

@@ -1,4 +1,4 @@
-"""Quality rules of the bars of one trading day; each returns a ``Finding``. A bar that breaks one is wrong."""
+"""Checks the bars of one trading day: each rule returns a ``Finding``, and a bar that breaks one is wrong."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rules that find trades which look wrong though nothing forbids them.
+"""Finds trades that look wrong though no rule forbids them, such as a price far from its neighbours.
 
 Prices that leave those around them, days of another scale, trades that are there twice under other ids.
 They warn and never keep a day back: what is usual differs from feed to feed. ``docs/checks.md`` has how often each of

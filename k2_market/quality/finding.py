@@ -1,4 +1,4 @@
-"""A finding: what a quality rule has to say about one trading day of one table."""
+"""Represents the result of a quality rule for one trading day of one table."""
 
 import hashlib
 import json

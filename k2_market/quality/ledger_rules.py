@@ -1,4 +1,4 @@
-"""The rule that offsets and rows reconcile: what the ledger claims is what the raw table holds."""
+"""Checks that the offsets of a ledger and the rows of its raw table agree."""
 
 from collections.abc import Callable
 from datetime import date

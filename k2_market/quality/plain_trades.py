@@ -1,4 +1,4 @@
-"""Finds the trades of which nothing is to be asked: nearly all of a usual day.
+"""Sorts out the trades that need no further check, which are nearly all of a usual day.
 
 A trade is plain if it stands beside the one message at its offset, that message is a ``NEW`` of the same id and says
 the same, no other trade stands beside it, no other row has a digest of that id, and no amendment names it. What sets

@@ -1,4 +1,4 @@
-"""Quality rules of the raw table: what its messages say about the feed, before anything is made of them.
+"""Checks the raw rows of one trading day: duplicates, gaps in sequence numbers, dead letters.
 
 Each goes through the rows of ``RAW_TRADES`` of one trading day and returns a ``Finding``. What is kept is digests, runs
 and what was found, so that the memory does not grow with the day as its rows do.

@@ -1,4 +1,4 @@
-"""Sequence numbers: what of a feed can be proven missing (#011).
+"""Finds missing sequence numbers (#011).
 
 ``missing_ranges`` looks at a whole day, ``SequenceTracker`` at one message after the other. Both speak of the
 numbers between the lowest and the highest seen: what came before and after can't be known, since no feed is assumed

@@ -1,4 +1,4 @@
-"""The rule that a raw table is what its metadata says: snapshots and ledger fit together, a day's files are there."""
+"""Checks that a raw table is consistent: snapshots and ledger agree, and a day's files exist."""
 
 from collections.abc import Sequence
 from datetime import date

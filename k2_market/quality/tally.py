@@ -1,4 +1,4 @@
-"""What a rule counts in a part of a day: parts add up to the day."""
+"""Adds up a rule's counts over the parts of a day."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Quality rules of the clean trades of one trading day; each returns a ``Finding``."""
+"""Checks the clean trades of one trading day; each rule returns a ``Finding``."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How a trading day's raw rows differ from what they should be, by Kafka and the ledger.
+"""Compares a trading day's raw rows with what Kafka and the ledger say they should be.
 
 Kafka decides on every offset that it can be asked for. Where it can't, what the table has stays; and no row is given
 up for one that says less (a schema that is gone from the registry would make a dead letter of it).

@@ -1,4 +1,4 @@
-"""What a day's repair goes by: what the table has, what is to be read from Kafka again, what is to be written."""
+"""Plans a day's repair: rows to keep, offsets to read from Kafka again, rows to write."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -1,4 +1,4 @@
-"""Dead letters decoded again from the bytes that were kept of them, after a schema or a reader was mended."""
+"""Plans the decoding of dead letters from their kept bytes, after a schema or decoder was mended."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

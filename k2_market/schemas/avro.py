@@ -1,4 +1,4 @@
-"""The Avro schemas of K2's messages, and the registry subjects that they live under.
+"""Defines the Avro schemas of K2's messages, and the names of their registry subjects.
 
 Schemas evolve under BACKWARD_TRANSITIVE: a field that is added here needs a default, so that messages written
 before it can still be read. The numbers are decimals and the times integers; nothing on the wire is a float.

@@ -1,4 +1,4 @@
-"""The columns of every table K2 makes, as Arrow schemas, and the bar intervals there are.
+"""Defines the columns of every K2 table as Arrow schemas, and the bar intervals.
 
 Timestamps are UTC in microseconds, prices and quantities decimals: no float stands between an exchange's
 number and an answer. ``trade_date`` is the exchange's own trading day (FIX tag 75), the partition key.

@@ -1,4 +1,4 @@
-"""A market day that looks like one: the trades of a day, invented, the same ones for the same seed.
+"""Simulates a trading day: plausible trades, the same ones for the same seed.
 
 What it has of a real day: an opening and a closing auction with one price and much volume in each symbol; arrivals
 that are dense at both ends of the day and come in bursts, each trade drawing others after it (a Hawkes process); few

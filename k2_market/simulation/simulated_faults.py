@@ -1,4 +1,4 @@
-"""What goes wrong on the way to Kafka, planted into a simulated day on purpose, with an account of every fault.
+"""Plants faults into a simulated day, as they happen on the way to Kafka, with an account of each.
 
 Each kind of fault is for one check to find, so the kinds don't mix: a corrupt message is a damaged copy that is sent
 beside the good one, not in its place, which would be a gap as well; no trade is hit by two faults.

@@ -1,4 +1,4 @@
-"""Tick Data's ASX trade files: no header, a file a company, times on Sydney's clocks.
+"""Reads Tick Data's ASX trade files: no header, a file a company, times in Sydney.
 
 Columns: date ``MM/DD/YYYY``, time ``HH:MM:SS.mmm``, price, volume, condition code, exclude flag (``X`` or empty),
 filtered price (or empty). The file's name is the company's id (``7078.csv.gz``); ``company_info.csv`` says which

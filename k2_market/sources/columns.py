@@ -1,4 +1,4 @@
-"""From columns of text to numbers and instants, exactly: a text that can't be read as such names its row."""
+"""Converts text columns to numbers and instants, exactly; a value that can't be read is named by its row."""
 
 import re
 from zoneinfo import ZoneInfo

@@ -1,4 +1,4 @@
-"""K2's own format of trade files: CSV whose header names the columns."""
+"""Reads K2's own CSV format of trades, whose header names the columns."""
 
 from datetime import datetime
 

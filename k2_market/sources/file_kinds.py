@@ -1,4 +1,4 @@
-"""Which kind of file some bytes are, where they are no delimited UTF-8 text.
+"""Recognises files that are not delimited UTF-8 text, such as zip, Parquet or Excel, by their first bytes.
 
 Archives, compressed and columnar files, other encodings and other separators are known by their first bytes.
 """

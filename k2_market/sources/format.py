@@ -1,4 +1,4 @@
-"""The shapes that files of trades come in, each with a reader of its own (``source_<shape>.py``)."""
+"""Names the formats of trade files that K2 reads, one module each."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""HitBTC's trade files: CSV with the header ``symbol,trade_id,timestamp,side,price,quantity``."""
+"""Reads HitBTC's trade files: CSV with the header ``symbol,trade_id,timestamp,side,price,quantity``."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Trade ids of files that are to be sent: one id, one trade, within what the feed's ids are unique within."""
+"""Checks the trade ids of files before they are sent: one id stands for one trade within the feed's scope."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""What must hold of a file's rows before any of them is sent.
+"""Checks a file's rows before any of them is sent: symbols, times, prices and quantities within bounds.
 
 A message that is wrong in one of these ways would do harm beyond itself: the broker refuses a whole batch for one
 record too far ahead, and a day outside the feed's range has no partition to go to.

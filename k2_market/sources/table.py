@@ -1,4 +1,4 @@
-"""A delimited text file as columns of text, with the means to say in which row a wrong value stands."""
+"""Reads a delimited text file as text columns, and names file, row and column of a wrong value."""
 
 import csv
 import io

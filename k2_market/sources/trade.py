@@ -1,4 +1,4 @@
-"""A trade as a source tells it, before it becomes a message: the columns that readers and simulator make."""
+"""Defines the frame of trades that file readers and the simulator make, before they become messages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Cancels and corrections that name a trade of an earlier day: which they are, and which of them reach a given day.
+"""Finds cancels and corrections that name a trade of an earlier day, and those that reach a given day.
 
 An exchange may bust yesterday's trade this morning, in a message of today's trading day. Such a message is about the
 day that holds the trade: it counts there, and is no trade of its own day. The nearest earlier day that reports the

@@ -1,4 +1,4 @@
-"""Texts of messages and files in the one form that K2 compares: without white space around, condition codes one by one.
+"""Normalises texts of messages and files: white space trimmed, condition codes split.
 
 The same trade in two exports must have one id, whatever stands around it; and a code that is not seen as a code keeps
 no trade out of the bars.

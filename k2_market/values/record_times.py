@@ -1,4 +1,4 @@
-"""Tells which instants Kafka's record timestamps stand for, where they stand for any.
+"""Interprets Kafka's record timestamps, which may be absent.
 
 A record timestamp is an int64 that its producer chose: milliseconds since 1970 UTC if it kept to the rule, or
 microseconds, or nothing at all. None of them may stop a plan or a figure.

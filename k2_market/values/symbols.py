@@ -1,4 +1,4 @@
-"""Which texts K2 accepts as an instrument's symbol.
+"""Decides which texts K2 accepts as an instrument's symbol.
 
 Symbols come from outside and end up in SQL, pages, reports, spreadsheets, log lines and terminals. Whatever shows
 them escapes or binds them; that is the first defence. This is the second: an allowlist, so that a text which could

@@ -1,4 +1,4 @@
-"""Counts since 1970 that are in another unit than microseconds, known by their size.
+"""Recognises times since 1970 that are in another unit than microseconds, by their size.
 
 Between 1973 and the year 5138 a count has 9 to 11 digits in seconds, 12 to 14 in milliseconds, 15 to 17 in microseconds
 and 18 to 20 in nanoseconds, so that one is never taken for another.

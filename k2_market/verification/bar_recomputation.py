@@ -1,4 +1,4 @@
-"""I7, second half: a day's bars worked out once more, trade by trade in Python's decimals; slow and simple.
+"""Verifies I7 for bars: recomputes a day's bars trade by trade, in Python decimals, slowly and simply.
 
 Every width is made from the trades themselves. The rules are those that ``bars`` documents; no code is shared with it.
 """

@@ -1,4 +1,4 @@
-"""I6: every snapshot that is kept can be read, since each file that it needs is there and is what the metadata says."""
+"""Verifies I6: every file that a retained snapshot needs is there, with the size and row count of its metadata."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

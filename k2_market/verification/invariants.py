@@ -1,4 +1,4 @@
-"""What verification holds a table to, and what it has to say: violations with the places, and what is merely told."""
+"""Defines the invariants that verification checks, I1 to I8, and the form of its results."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

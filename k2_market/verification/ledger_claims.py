@@ -1,4 +1,4 @@
-"""What the text of a table's ledger claims, read by verification with its own eyes."""
+"""Parses the text of a table's ledger for verification, with no code of ``k2_market.ledger``."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""I1, I2, I4 and I8: what ledger, rows and broker tell of each offset, held against each other.
+"""Verifies I1, I2, I4 and I8: ledger, rows and broker agree on every offset.
 
 Nothing here is taken from what writes the table: ledger and rows come as ranges of offsets, the broker's messages too,
 and every statement is one about pieces of offsets (``offset_accounts``).

@@ -1,4 +1,4 @@
-"""I5: rows held against the messages that they came from, decoded anew by fastavro, one at a time.
+"""Verifies I5: each row says what its message says, decoded by fastavro, one at a time.
 
 It is slow, tens of thousands of messages a second, and shares nothing with the block decoder that wrote the rows: a row
 that stands at its neighbour's offset, or that was decoded wrongly, differs here. A dead letter must hold its message's

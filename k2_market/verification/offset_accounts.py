@@ -1,4 +1,4 @@
-"""What several accounts tell of the same offsets, cut into pieces within which none of them changes its mind.
+"""Splits offset ranges that several sources report into intervals on which each source is constant.
 
 A ledger, the rows of a table, a broker and the summaries of snapshots each give ranges of offsets. Laid over each
 other and cut wherever one of them begins or ends, they become pieces, each with the number of times that every account

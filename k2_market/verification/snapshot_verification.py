@@ -1,4 +1,4 @@
-"""I3, and the part of I4 that needs no row: what the snapshots kept say of the ledger, and of each other.
+"""Verifies I3, and the part of I4 that needs no rows: retained snapshots agree with the ledger and with each other.
 
 Every commit of K2's writes its batch id, its offset ranges and its number of messages into its snapshot's summary, and
 the ledger into the table's properties. The two are written together and must stay together: a table rolled back to an

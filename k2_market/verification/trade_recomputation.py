@@ -1,4 +1,4 @@
-"""I7, first half: a day's trades worked out once more, message by message in plain Python; slow and simple.
+"""Verifies I7 for trades: recomputes a day's trades message by message, in plain Python, slowly and simply.
 
 The rules are those of ``docs/corrections.md``. No code is shared with ``trade_cleaning`` and ``cross_day``, so that an
 error would have to be made twice to stay unseen.

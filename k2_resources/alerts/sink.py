@@ -1,4 +1,4 @@
-"""Where alerts go: the log, or a webhook that takes Slack's JSON."""
+"""Sends alerts to the log, or to a webhook that takes Slack's JSON."""
 
 import ipaddress
 import json

@@ -1,4 +1,4 @@
-"""An alert as a Slack message; Mattermost, Rocket.Chat and others take the same JSON."""
+"""Formats an alert as a Slack message; Mattermost, Rocket.Chat and others take the same JSON."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One Dagster instance automates a home at a time: its sensors and schedules, so nothing is built or told twice (#050).
+"""Makes one Dagster instance at a time the owner of a home's sensors and schedules (#050).
 
 The code server of an instance claims the home when it loads the definitions. Another instance (`dagster dev` beside
 `k2 up`) loads them without sensors and schedules for as long as the first one's process lives.

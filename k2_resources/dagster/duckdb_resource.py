@@ -1,4 +1,4 @@
-"""DuckDB over the catalog's tables as a Dagster resource."""
+"""Provides DuckDB over the catalog's tables as a Dagster resource."""
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The Iceberg catalog as a Dagster resource."""
+"""Provides the Iceberg catalog as a Dagster resource."""
 
 import dagster as dg
 from pyiceberg.catalog import Catalog

@@ -1,4 +1,4 @@
-"""Kafka as a Dagster resource."""
+"""Provides Kafka as a Dagster resource."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""Dagster's event log on a laptop: its SQLite files as Dagster lays them out, through connections that are kept (#037).
+"""Stores Dagster's events in its usual SQLite files, through connections that stay open (#037).
 
 Dagster opens each file anew for every statement. An event of an asset check takes four such connections, three quarters
 of its processor time; a day has 26 events, and a history a thousand days.

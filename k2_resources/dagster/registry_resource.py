@@ -1,4 +1,4 @@
-"""The schema registry as a Dagster resource."""
+"""Provides the schema registry as a Dagster resource."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""One client a process for each service: opening a catalog makes an engine with its pool, a Kafka client its threads.
+"""Shares one client a service within a process: a catalog brings a connection pool, a Kafka client its threads.
 
 A process that was forked from another makes its own, since neither survives a fork. A catalog whose SQLite file is
 another one by now, as after a restore, is opened anew.

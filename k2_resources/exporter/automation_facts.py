@@ -1,4 +1,4 @@
-"""Facts about what starts work, for the exporter: the last ticks of sensors and schedules, and daemons' heartbeats."""
+"""Collects metrics of sensors, schedules and daemons: their last ticks and heartbeats."""
 
 from collections.abc import Callable
 

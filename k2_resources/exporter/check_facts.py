@@ -1,4 +1,4 @@
-"""Facts about asset checks for the exporter, from Dagster's event log: how each day stands, what was found.
+"""Collects metrics of asset checks from Dagster's event log: each day's latest outcome and findings.
 
 The log is read once; after that only what is new, and what was still planned.
 """

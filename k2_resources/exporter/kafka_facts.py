@@ -1,4 +1,4 @@
-"""Facts about topics for the exporter: watermarks, and how far the ledger is behind them."""
+"""Collects metrics of topics: watermarks, and how far the ledger is behind them."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator

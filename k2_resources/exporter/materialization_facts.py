@@ -1,4 +1,4 @@
-"""Facts about materializations for the exporter, from Dagster's event log: how fresh, how many days, how long it took.
+"""Collects metrics of materializations from Dagster's event log: freshness, days, durations.
 
 The log is read once; after that only what is new.
 """

@@ -1,4 +1,4 @@
-"""The page that Prometheus reads: all declared metrics, with the figures that can be had right now.
+"""Makes the page that Prometheus scrapes: all declared metrics, with the figures that can be had right now.
 
 Each part reads in a thread of its own. A scrape waits for it a moment, the first one longer; what a part can't say in
 time, or at all, is absent from the page and counted as an error of that part, and the rest is served.

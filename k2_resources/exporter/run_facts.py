@@ -1,4 +1,4 @@
-"""Facts about runs for the exporter, from Dagster's run storage.
+"""Collects metrics of runs from Dagster's run storage.
 
 All runs are read once, a page at a time; after that only those that changed.
 """

@@ -1,4 +1,4 @@
-"""Facts about Iceberg tables for the exporter, from their metadata alone: no data file is opened."""
+"""Collects metrics of Iceberg tables from their metadata alone."""
 
 from collections.abc import Callable, Iterable
 

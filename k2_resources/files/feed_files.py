@@ -1,4 +1,4 @@
-"""Feed files as they lie on disk, by content: whether they are still those that a process was started with."""
+"""Fingerprints feed files, to tell when they differ from those that a process was started with."""
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Copies files into a directory that stands for itself, and keeps account of what was copied.
+"""Copies files into a self-contained directory, and lists them with their hashes.
 
 Nothing is linked: what happens to a file afterwards, in place or otherwise, does not happen to its copy. Where the file
 system can share blocks until one side is written (XFS, btrfs), it does so by itself or when asked, which costs no room.

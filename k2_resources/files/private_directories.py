@@ -1,4 +1,4 @@
-"""Makes directories of a home for their owner alone: data, logs and records are nobody else's to read."""
+"""Makes directories that only their owner may read."""
 
 from itertools import takewhile
 from pathlib import Path

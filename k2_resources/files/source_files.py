@@ -1,4 +1,4 @@
-"""Finds and opens files of trades on this machine; what is in them is read in ``k2_market``."""
+"""Finds and opens files of trades on this machine; ``k2_market.sources`` reads their content."""
 
 import glob
 import gzip

@@ -1,4 +1,4 @@
-"""Makes the tables that a home's catalog names the home's own, after it was moved or copied to another place.
+"""Makes the tables of a catalog belong to its home again, after the home was moved or copied.
 
 All metadata is written first, under new names; then the catalog's rows are switched in one transaction. Until then the
 catalog is the old one, and whatever was written for nothing is left to the orphan cleaner.

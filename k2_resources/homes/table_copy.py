@@ -1,4 +1,4 @@
-"""Copies a catalog and all files that its tables need to read any snapshot they keep, while others go on committing.
+"""Copies a catalog and the files of all retained snapshots, while commits go on.
 
 The catalog is copied at one moment. Files that it refers to are never changed, but they may go: a table's metadata file
 after ten further commits, the others once their snapshot has expired and they have rested for an hour. Metadata files

@@ -1,4 +1,4 @@
-"""Writes a table's metadata anew for another place: every path in it, and nothing else, is that of the new place.
+"""Rewrites the paths in a table's metadata for another place.
 
 Iceberg's metadata names files by absolute paths, in three layers: the metadata file names manifest lists, those name
 manifests, and those name data files. All three are written anew under new names, beside the old ones; data files stay

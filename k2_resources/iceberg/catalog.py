@@ -1,4 +1,4 @@
-"""The Iceberg catalog and the tables K2 keeps in it."""
+"""Opens the Iceberg catalog, and creates and finds K2's tables in it."""
 
 from contextlib import suppress
 

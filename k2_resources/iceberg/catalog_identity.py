@@ -1,4 +1,4 @@
-"""Tells one catalog's database from every other, and one place of a warehouse from every other, however it is named."""
+"""Identifies a catalog's database and a warehouse's location, however their URIs are written."""
 
 import os
 from pathlib import Path

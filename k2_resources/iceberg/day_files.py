@@ -1,4 +1,4 @@
-"""Writing rows as Parquet files of a table, one for each trading day among them, ready to be committed.
+"""Writes rows as Parquet files of a table, one a trading day, ready to be committed.
 
 pyiceberg's own writer costs twice as much processor time: it compresses harder, tries a dictionary for every column
 and looks for partitions row by row. The files are what it would write otherwise, with its statistics; but instants,

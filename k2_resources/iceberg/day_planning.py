@@ -1,4 +1,4 @@
-"""Which files of a table hold which trading days: filters for a plan, and what was planned, told by day."""
+"""Finds which files of a table hold which trading days."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

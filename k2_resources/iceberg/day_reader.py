@@ -1,4 +1,4 @@
-"""Some trading days of a table at one snapshot, to be read one after the other: its files are found out once."""
+"""Reads trading days of a table at one snapshot, whose files are planned once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date

@@ -1,4 +1,4 @@
-"""Reads a trading day's rows out of a table's own files, in little memory: texts of few values stay dictionaries.
+"""Reads a trading day's rows from a table's own files in little memory: texts of few values stay dictionaries.
 
 pyiceberg's reader is asked where a file is not as K2 wrote it: columns that the table got later, rows that are deleted
 apart, a file of several days.

@@ -1,4 +1,4 @@
-"""A derived table's door: a trading day is replaced whole, other days' files are not touched."""
+"""Publishes trading days of a derived table: replaces a day as a whole, without touching other days' files."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence

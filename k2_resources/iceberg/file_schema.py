@@ -1,4 +1,4 @@
-"""The Arrow schema in which a table's rows are handed to the Parquet writer."""
+"""Derives the Arrow schema in which a table's rows are written to Parquet."""
 
 import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow

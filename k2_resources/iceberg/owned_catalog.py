@@ -1,4 +1,4 @@
-"""A SQL catalog that writes to its own tables only, and only to what it has loaded: every commit goes through here.
+"""Commits to Iceberg tables of this home alone: the one SQL catalog class through which every commit goes.
 
 A table that is another home's (``k2_market.homes.table_ownership``) can be read; its files can't be written or deleted
 through it, nor anything committed to it. A table that is ours gets our mark with its next commit, if it has none.

@@ -1,4 +1,4 @@
-"""The files that a table refers to: by its metadata, its retained snapshots, and their manifests."""
+"""Lists the files that a table refers to: by its metadata, its retained snapshots, and their manifests."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Expiring snapshots inside the commit that makes a new one, so that commits cost the same however many there were."""
+"""Expires the oldest snapshots within the commit that adds one, so that commits cost the same for ever."""
 
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH

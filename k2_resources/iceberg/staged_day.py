@@ -1,4 +1,4 @@
-"""A day's rows on their way into a derived table: in a file of the table's, but not in the table yet."""
+"""Stages a day's rows for a derived table: written to a file of the table, not yet committed."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, wait

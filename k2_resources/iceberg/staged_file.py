@@ -1,4 +1,4 @@
-"""A Parquet file that a day's rows are written to as they come, for a table that takes it in later, or never.
+"""Streams rows to an uncommitted Parquet file of a table, which is added to it later, or deleted.
 
 Sorted rows in small row groups, with statistics of each, let a reader of one symbol skip the others: ``day_files``
 writes whole tables at once, in groups for readers of whole days. Columns of few values get dictionaries, others none.

@@ -1,4 +1,4 @@
-"""Failures of catalog and warehouse in K2's words: which table, what was being done with it, and what to look at."""
+"""Translates errors of catalog and warehouse into K2's, which name the table, the operation and a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

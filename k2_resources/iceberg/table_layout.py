@@ -1,4 +1,4 @@
-"""What data files depend on that are written first and committed later: how their table lay when they were begun.
+"""Checks that a table's layout has not changed between the writing of data files and their commit.
 
 Where it lies otherwise by the time of the commit, their rows are read again and written to new files.
 """

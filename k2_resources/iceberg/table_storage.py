@@ -1,4 +1,4 @@
-"""The files under a table's location, on a disk or in an object store alike."""
+"""Lists and deletes files under a table's location, on a disk or in an object store."""
 
 import uuid
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The transaction that all of K2's commits are made by: on tables of this home, with files that are there.
+"""Makes every commit of K2: to a table of this home, with data files that exist.
 
 Before anything is written for it, the table has to be this home's; before it goes to the catalog, every data file that
 it adds is looked up. Its cost does not grow with every look that pyiceberg takes at the table's metadata:

@@ -1,4 +1,4 @@
-"""Looks up data files before they are committed: each has to be there, and as long as it was written."""
+"""Checks before a commit that its data files exist and have the size that was written."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Makes a feed's topics and subjects exist from the moment that the feed is declared.
+"""Creates a feed's topics and registry subjects, so that anyone can produce to it at once.
 
 Until they do, a producer of anyone's waits without an error, and the registry takes any schema under the subject.
 """

@@ -1,4 +1,4 @@
-"""Messages taken out of what the Kafka client hands over, as columns, up to where each partition is to be read."""
+"""Collects the messages that the Kafka client returns as columns, up to the end of each requested range."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field

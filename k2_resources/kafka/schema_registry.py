@@ -1,4 +1,4 @@
-"""The door to the schema registry, any that speaks Confluent's API (Apicurio in the local stack)."""
+"""Asks and fills the schema registry, through Confluent's API (Apicurio in the local stack)."""
 
 import json
 import time

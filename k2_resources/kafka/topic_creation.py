@@ -1,4 +1,4 @@
-"""Creates a feed's topics, explicitly: a topic that came into being by itself would delete the past."""
+"""Creates topics explicitly: a topic that the broker creates by itself would delete old messages."""
 
 from dataclasses import dataclass
 from typing import Any

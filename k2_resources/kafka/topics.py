@@ -1,4 +1,4 @@
-"""Facts about topics: their identity, watermarks and where in their logs an instant lies. Reads no trades."""
+"""Reads facts about topics: id, watermarks, and the offsets at an instant."""
 
 import time
 from collections.abc import Mapping

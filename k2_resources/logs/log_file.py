@@ -1,4 +1,4 @@
-"""The log file that all of K2's processes share."""
+"""Appends log lines to the one file that all of K2's processes share, and rotates it."""
 
 import fcntl
 import logging

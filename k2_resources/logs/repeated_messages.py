@@ -1,4 +1,4 @@
-"""Holding back log messages that say the same thing again and again.
+"""Suppresses log messages that repeat again and again.
 
 librdkafka reports a broker that is away every 50 ms; one line per distinct message and interval says as much.
 """

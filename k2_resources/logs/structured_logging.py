@@ -1,4 +1,4 @@
-"""Structured logging (#008): one JSON object a line, with a correlation id that follows the work.
+"""Sets up structured logging (#008): one JSON object a line, with a correlation id.
 
 Every line has ``timestamp`` (UTC), ``level``, ``component``, ``message`` and ``correlation_id`` (null outside
 ``correlation``), then what was bound or passed. Libraries that use ``logging`` go through the same chain.

@@ -1,4 +1,4 @@
-"""Tagging a table's state at the end of a trading day, so that it stays readable however many commits follow.
+"""Tags a table's state at the end of a trading day, so that it stays readable.
 
 A tag changes no row and no ledger. Where another writer commits first it is tried again, on the snapshot that is
 current by then.

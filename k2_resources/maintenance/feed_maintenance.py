@@ -1,4 +1,4 @@
-"""The maintenance of a feed's tables after a day's close: files put together, the day's end tagged, old files removed.
+"""Maintains a feed's tables after a day's close: compacts files, tags the day's end, deletes orphan files.
 
 Each step is safe beside ingestion, builds and readers, and does nothing where nothing is to be done; so it can be
 carried out at any time and any number of times.

@@ -1,4 +1,4 @@
-"""Compaction of a raw table: small files of closed days become one sorted file each, in one commit, no row changed.
+"""Compacts a raw table: small files of closed days become one sorted file each, in one commit, no row changed.
 
 Like ingestion's commit it is refused when anyone else committed since the table was loaded, and is then planned and
 written anew on the table as it is by then. The ledger keeps its ranges and gets the commit's batch id.

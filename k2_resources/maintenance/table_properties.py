@@ -1,4 +1,4 @@
-"""Gives tables of an earlier K2 the properties that tables are made with today; what they have is left as it is."""
+"""Sets the properties of new tables on tables that an earlier K2 made."""
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table

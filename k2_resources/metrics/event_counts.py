@@ -1,4 +1,4 @@
-"""Counts of what leaves no other trace: alerts sent, calls tried again.
+"""Counts events that leave no other trace: alerts sent, calls retried.
 
 A process counts in memory; every few seconds, and at its end, what it counted is added to one SQLite file that all
 processes share and the exporter reads. So counts outlive processes; a killed one loses its last few seconds.

@@ -1,4 +1,4 @@
-"""Figures: the values that metrics have, collected under the registry's rules and handed on as plain values."""
+"""Collects the values of metrics, under the rules of their declaration."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The metrics registry (#007): every metric of the platform, declared once.
+"""Declares every metric of the platform, once (#007).
 
 A metric's figures come from durable facts, read when Prometheus asks (``*_facts.py``), or are counted where
 something happens and kept in a file (``event_counts.py``); either way a restart loses nothing. All have the labels

@@ -1,4 +1,4 @@
-"""Verifies trades and bars: goes through a day's raw rows one by one and holds what is published against the result."""
+"""Verifies trades and bars: recomputes a day from its raw rows and compares it with what is published."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Verification of a raw table: what ledger, snapshots, files, rows and broker each say, gathered and held together.
+"""Verifies a raw table: gathers what ledger, snapshots, files, rows and broker say, and compares them.
 
 The judgement is ``k2_market``'s (``snapshot_verification``, ``file_verification``, ``ledger_verification``,
 ``message_comparison``); here is what reads, and none of what writes.

@@ -1,4 +1,4 @@
-"""The broker's side of verification: what it retains of a ledger's topic, read and held against the rows."""
+"""Reads what the broker retains of a ledger's topic, and compares it with the rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What the broker still gives of a topic, read for verification: with a consumer of its own, and no group's memory."""
+"""Reads the messages that the broker retains of a topic, with a consumer that belongs to no group."""
 
 import time
 from datetime import datetime

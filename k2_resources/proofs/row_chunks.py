@@ -1,4 +1,4 @@
-"""The rows of a raw table's current snapshot, some files at a time, so that a table of any size can be gone through."""
+"""Reads the rows of a raw table's current snapshot some files at a time, so that any table fits in memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

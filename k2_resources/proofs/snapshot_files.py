@@ -1,4 +1,4 @@
-"""The files that a table's snapshots need, each looked up where its metadata says that it is."""
+"""Finds the files that a table's retained snapshots need, and whether each is there."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A table's metadata as verification reads it: its snapshots, its ledger, and the ledgers of earlier metadata files."""
+"""Reads a table's metadata for verification: its snapshots, its ledger, and the ledgers of earlier metadata files."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a reading statement answers: columns, and rows that arrive in batches as they are asked for."""
+"""Runs a reading statement: gives its columns, and its rows in batches as they are asked for."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping

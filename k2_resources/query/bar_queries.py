@@ -1,4 +1,4 @@
-"""Questions about one feed's bars of one width: a symbol's bars, or why there are none."""
+"""Queries a symbol's bars of one interval, or says why there are none."""
 
 from datetime import date
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""DuckDB connections in this process: UTC, bounded, and closed to everything but the tables they are opened for."""
+"""Opens DuckDB connections: in UTC, of bounded memory, and closed to everything but given tables."""
 
 import sys
 import uuid

@@ -1,4 +1,4 @@
-"""SQL from outside: one statement that reads, or a refusal.
+"""Accepts SQL from outside: one statement that only reads, or a refusal.
 
 A sealed connection keeps a statement to the tables' own directories, where a ``COPY`` or a log file could still do
 harm. So a statement is parsed, by DuckDB itself, before it runs: it must be one ``SELECT`` (``DESCRIBE``, ``SHOW``

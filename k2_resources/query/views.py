@@ -1,4 +1,4 @@
-"""Views of the catalog's tables in DuckDB: ``<feed>.<table>``, and ``all_feeds.<table>`` over all feeds.
+"""Makes DuckDB views of the catalog's tables: ``<feed>.<table>``, and ``all_feeds.<table>`` over all feeds.
 
 A view is an ``iceberg_scan`` of the table's current metadata file: a connection sees one state of a table as long as
 it lives, columns follow the table's schema over all its files, and files are skipped by trading day and by the

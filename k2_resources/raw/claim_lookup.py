@@ -1,4 +1,4 @@
-"""Looks up what an ingest run was told of its topic, before it does anything (#049).
+"""Verifies the claims of an ingest run's config at the broker and in Dagster's records, before the run begins (#049).
 
 Offsets are looked up at the broker and in the ledger, and that messages are to be set aside in the records of the runs
 that failed of them.

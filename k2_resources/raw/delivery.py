@@ -1,4 +1,4 @@
-"""Rows on their way into a raw table: delivered, then written as files, then committed (``raw_table``)."""
+"""Writes rows to files of a raw table, before they are committed together with their offset ranges."""
 
 import uuid
 from collections.abc import Mapping

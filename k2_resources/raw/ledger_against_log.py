@@ -1,4 +1,4 @@
-"""Reads a log again at offsets of the ledger, and compares what it has there with the raw table's rows."""
+"""Reads offsets of the ledger from the topic again, and compares the messages with the raw table's rows."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -1,4 +1,4 @@
-"""Repairs of a raw table: a day read from Kafka again, and dead letters decoded again; each with a dry run."""
+"""Repairs a raw table: reads a day from Kafka again, or decodes dead letters again; each with a dry run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Messages read again for a repair, decoded as ingestion decodes them; none is read twice for one repair."""
+"""Reads messages again for a repair, and decodes them as ingestion does."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Replacing a day's rows in a raw table: in one commit with the ledger, whose ranges stay as they are.
+"""Replaces a day's rows in a raw table, in one commit that leaves the ledger's ranges as they are.
 
 Like ingestion's commit it is refused when anyone else committed since the table was loaded, and is then decided anew
 on the table as it is by then. It gives its days a new version, so that they are reported and built again.

@@ -1,4 +1,4 @@
-"""Rolling a raw table forward, to the snapshot that its ledger belongs to, after someone rolled it back."""
+"""Rolls a raw table forward to the snapshot that its ledger belongs to, after someone rolled it back."""
 
 from dataclasses import dataclass
 from datetime import date

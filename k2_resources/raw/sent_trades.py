@@ -1,4 +1,4 @@
-"""Looks up in a feed's raw table what a load brought, and what was said of a trade; decisions are in ``amending``."""
+"""Finds in a feed's raw table the trades that a load brought, and the messages about one trade."""
 
 from collections.abc import Collection
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Commits to a raw table whose outcome is always known or said to be unknown: landed, refused, or neither.
+"""Commits to a raw table, and resolves an unknown outcome: landed, refused, or still unknown.
 
 pyiceberg tells a refusal apart (``CommitFailedException``); anything else that goes wrong may have landed. What
 settles it is the batch id that every commit to a raw table writes into its snapshot.

@@ -1,4 +1,4 @@
-"""The raw table's door: rows and the offsets they came from, committed together or not at all (refines #003).
+"""Appends to a raw table: rows and the offset ranges they came from, committed together (refines #003).
 
 Rows are written as files first, which takes the most time and which no other writer can spoil. The fence is the ledger
 in the table itself. A commit is refused by Iceberg's compare-and-swap when anyone else committed since the table was

@@ -1,4 +1,4 @@
-"""Looks at a halted topic, and takes its halt back where the log has what was ingested."""
+"""Compares a halted topic with the raw table, and ends the halt if the topic holds what was ingested."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A raw table as it is at one snapshot: rows, the ledger that belongs to them, and the commits it remembers."""
+"""Reads a raw table at one snapshot: rows, ledger, and the commits that its metadata remembers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Where Arrow takes its memory from while rows are ingested."""
+"""Has Arrow allocate from the system while rows are ingested."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Python's cyclic garbage collector, kept out of the way where hundreds of thousands of objects are alive at once."""
+"""Pauses Python's cyclic garbage collector where hundreds of thousands of objects are alive at once."""
 
 import gc
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Reading ahead: an iterator runs in a thread of its own, a little in front of whoever takes its items."""
+"""Reads ahead: runs an iterator in a thread of its own, a little before its items are needed."""
 
 import contextlib
 import queue

@@ -1,4 +1,4 @@
-"""How every door to the outside tries again: exponential backoff, on transient failures alone (#006)."""
+"""Retries calls to clients: exponential backoff, on transient failures alone (#006)."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How Rust libraries in a process (Polars) take their own failures."""
+"""Disables Rust backtraces: printing one after an out-of-memory panic can deadlock the process."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""An ASGI application that answers no page of another site, around one that would (#048)."""
+"""Wraps an ASGI application so that pages of other sites get no answer (#048)."""
 
 from collections.abc import Iterable
 

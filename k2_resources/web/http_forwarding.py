@@ -1,4 +1,4 @@
-"""An ASGI application that passes HTTP requests on to a server, and its answers back."""
+"""Forwards HTTP requests to a server as an ASGI application."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
