@@ -1,4 +1,4 @@
-"""Defines the bar assets: ``ohlcv_1m`` from ``trades``, longer bars from ``ohlcv_1m``, each checked before publishing."""
+"""Defines the bar assets: ``ohlcv_1m`` from ``trades``, longer bars from it, each checked before it is published."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Checks that a table's layout has not changed between the writing of data files and their commit.
 
-Where it lies otherwise by the time of the commit, their rows are read again and written to new files.
+If it has, their rows are read again and written to new files.
 """
 
 import uuid
