@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import TypeVar
 
-from k2_market.alerting.ingest_alarms import NoAnswer
+from k2_market.alerting.alarm_facts import NoAnswer
 
 MOST_HANGING = 3
 """Calls of one door that may hang at once before it is no longer asked. Each ends when the network lets it."""

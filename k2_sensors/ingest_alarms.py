@@ -16,8 +16,9 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
 from k2_assets.records.run_records import carried, failed_ingests, ingests_in_flight
+from k2_market.alerting.alarm_facts import AlarmFacts, FailingSensor, FeedFacts, NoAnswer, Untrusted
 from k2_market.alerting.alarm_memory import AlarmMemory, AlarmMemoryError, Notice
-from k2_market.alerting.ingest_alarms import FAILED_TICKS, AlarmFacts, FailingSensor, FeedFacts, NoAnswer, Untrusted
+from k2_market.alerting.ingest_alarms import FAILED_TICKS
 from k2_market.alerting.silence import Expectation, expectation
 from k2_market.errors import CalendarError, LedgerError
 from k2_market.feeds.feed import Feed, RefusedFile

@@ -12,7 +12,7 @@ from k2_market.feeds.feed import RefusedFile
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from k2_market.alerting.ingest_alarms import DiskUse
+    from k2_market.alerting.alarm_facts import DiskUse
     from k2_platform.feed_status import FeedStatus
 
 _COLOURS = {

@@ -11,17 +11,10 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from k2_market.alerting.alarm_facts import AlarmFacts, LastLook
+from k2_market.alerting.alarm_kinds import ADVICE, AlarmKind
 from k2_market.alerting.alerts import Alert, AlertKind
-from k2_market.alerting.ingest_alarms import (
-    ADVICE,
-    Alarm,
-    AlarmFacts,
-    AlarmKey,
-    AlarmKind,
-    LastLook,
-    alarms,
-    unjudged,
-)
+from k2_market.alerting.ingest_alarms import Alarm, AlarmKey, alarms, unjudged
 from k2_market.errors import K2Error
 from k2_market.ledger.offset_ranges import MAX_RANGES_NAMED, OffsetRange, RangeSet, named
 from k2_market.ledger.topic_state import PartitionState, TopicState

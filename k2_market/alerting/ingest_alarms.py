@@ -3,17 +3,18 @@
 An alarm is found anew at every look for as long as its cause lasts; its key tells it from any other.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
-from enum import StrEnum
+from datetime import datetime, timedelta
 
-from k2_market.alerting.silence import NEVER_SPOKE_AFTER, Expectation
+from k2_market.alerting.alarm_facts import AlarmFacts, FeedFacts, LastLook, NoAnswer, Untrusted
+from k2_market.alerting.alarm_kinds import AlarmKind
+from k2_market.alerting.silence import NEVER_SPOKE_AFTER
 from k2_market.feeds.feed import RefusedFile
 from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet, named
 from k2_market.ledger.topic_state import TopicState
-from k2_market.plans.failed_runs import FailedRun, is_resting
+from k2_market.plans.failed_runs import is_resting
 from k2_market.plans.ingest_plan import IngestFacts
 from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.quality.finding import Severity
@@ -40,9 +41,6 @@ RUNNING_FOR = timedelta(seconds=MAX_RUNTIME_SECONDS) + timedelta(minutes=15)
 FAILED_TICKS = 3
 """One failed tick is put right by the next; three in a row are not chance."""
 
-WATCHED_ANEW_AFTER = timedelta(minutes=5)
-"""After so long without a look (a laptop that slept), silence is counted from the next look on."""
-
 DISK_FULL_AT = 0.85
 """The share of a disk in use at which a person is warned."""
 
@@ -51,214 +49,7 @@ DISK_STILL_FULL_AT = 0.8
 
 DISK_NEARLY_OVER_AT = 0.95
 
-REMEMBERED_TOPICS = 4
-"""How many topics of one name, one after the other, are remembered."""
-
 MAX_ENDS_NAMED = 10
-
-
-class AlarmKind(StrEnum):
-    """What is wrong, in the words of an alert's title."""
-
-    ROLLED_BACK = "table rolled back"
-    UNTRUSTED = "ledger can't be trusted"
-    TRUNCATED = "log truncated"
-    LOST = "offsets lost to retention"
-    SET_ASIDE = "messages set aside"
-    UNREAD = "unreadable offsets set aside"
-    RECREATED = "topic recreated"
-    DELETED = "topic deleted"
-    OPEN_TRANSACTION = "open transaction holds up readers"
-    STANDSTILL = "ingestion stands still"
-    SENSOR_FAILS = "sensor keeps failing"
-    FEED_REFUSED = "feed file refused"
-    FEEDS_CHANGED = "feed files changed"
-    SILENT = "silent in its session"
-    EMPTY_SESSION = "session without trades"
-    NEVER_SPOKE = "no message yet"
-    LEFT_BEHIND = "messages left in a former topic"
-    POOL_CLOSED = "pool has no slots"
-    DISK = "disk is filling up"
-    NOT_READ = "can't be looked at"
-    AWAY = "does not answer"
-
-
-ADVICE: Mapping[AlarmKind, str] = {
-    AlarmKind.ROLLED_BACK: "Ingestion stands still until it is rolled forward: `k2 repair --feed {feed} "
-    "--roll-forward`.",
-    AlarmKind.UNTRUSTED: "Ingestion stands still. `k2 verify ledger --feed {feed}` says what is wrong.",
-    AlarmKind.TRUNCATED: "What the topic gives there now may be something else, so its ingestion is halted. "
-    "`k2 repair --feed {feed} --unhalt` shows what it gives there, and ends the halt where that is what was ingested. "
-    "Where it is something else, create the topic anew: its new id is ingested by itself.",
-    AlarmKind.LOST: "They are gone, and recorded as lost; ingestion goes on behind them. Give the topic more room "
-    "(retention.bytes), or load them again from their source. `k2 repair --feed {feed} --unhalt` takes back what is "
-    "recorded as lost and is not.",
-    AlarmKind.SET_ASIDE: "They are dead letters with their bytes, and everything else goes on. Once the cause is "
-    "mended, `k2 repair --feed {feed} --dead-letters` tries them again; otherwise have the trades sent again.",
-    AlarmKind.UNREAD: "No row has them, and everything else goes on. Have the trades sent again; where broker or "
-    "client were mended, `k2 repair --feed {feed} --dead-letters` reads them again.",
-    AlarmKind.RECREATED: "Ingestion goes on under the new id by itself; what is missing has to come from its source.",
-    AlarmKind.DELETED: "Create it anew, and its new id is ingested by itself; what is missing has to come from its "
-    "source.",
-    AlarmKind.OPEN_TRANSACTION: "Nothing behind it can be read until its producer ends it, or Kafka does after the "
-    "producer's transaction.timeout.ms; `kafka-transactions.sh find-hanging` finds one that Kafka forgot.",
-    AlarmKind.STANDSTILL: "Look at {feed}_kafka_sensor in Dagster: is it switched on, and what did its last ticks say?",
-    AlarmKind.SENSOR_FAILS: "What it starts is not started until that ends.",
-    AlarmKind.FEED_REFUSED: "Nothing of that feed is ingested or built; the others go on. Correct the file, then "
-    "restart the stack: `k2 down`, `k2 up`.",
-    AlarmKind.FEEDS_CHANGED: "The running stack goes on with the feeds that it was started with. `k2 up` restarts what "
-    "has to know them.",
-    AlarmKind.SILENT: "Look at what produces to its topic. `[silence] minutes` in the feed's file says how long it may "
-    "be silent; 0 ends these alerts.",
-    AlarmKind.EMPTY_SESSION: "Load the days from their source, or add the holiday to the feed's calendar. "
-    "`k2 days --feed {feed}` lists the days that there are.",
-    AlarmKind.NEVER_SPOKE: "Is its producer running, and does it write to that topic? `[silence] minutes = 0` in the "
-    "feed's file ends this alert.",
-    AlarmKind.LEFT_BEHIND: "The feed's file names another topic now. Name the former one again until it is read, or "
-    "delete it in Kafka if its messages are not wanted.",
-    AlarmKind.POOL_CLOSED: "Runs of that pool wait in the queue for ever. Give it a slot again in Dagster: Deployment, "
-    "Concurrency.",
-    AlarmKind.DISK: "When it is full, nothing can be ingested or built; what was committed stays. `k2 maintain` and "
-    "`k2 clean-orphans` make room.",
-    AlarmKind.NOT_READ: "Whether ingestion is well is not known until it can.",
-    AlarmKind.AWAY: "Ingestion goes on by itself when it answers again. `k2 status` shows what runs.",
-}
-"""What follows and what to do; ``{feed}`` is the feed's name."""
-
-
-@dataclass(frozen=True)
-class NoAnswer:
-    """A door gave no answer, and why."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Untrusted:
-    """A ledger can't be trusted; where its table was rolled back, ``ranges`` are those whose rows went."""
-
-    reason: str
-    rolled_back: bool = False
-    ranges: RangeSet = field(default_factory=RangeSet)
-
-
-@dataclass(frozen=True)
-class FeedFacts:
-    """What a look found of a feed; the ledger was asked before the topic, so that it can't be ahead of it.
-
-    Attributes:
-        feed: Its name.
-        topic_name: Its trades topic.
-        topic: The topic's log, None where there is none.
-        ledger: The raw table's ledger.
-        in_flight: What each ingest run that is queued or under way carries; asked only where messages wait.
-        failed: Recent failed ingest runs; likewise.
-        newest: The timestamp of the topic's newest record.
-        days: The trading days that the raw table has rows of.
-        former: Topics that the feed had before, as far as they are still there.
-        expected: When messages of it are expected; None where silence means nothing.
-    """
-
-    feed: str
-    topic_name: str
-    topic: TopicState | NoAnswer | None
-    ledger: Ledger | Untrusted | NoAnswer
-    in_flight: tuple[RangeSet, ...] = ()
-    failed: tuple[FailedRun, ...] = ()
-    newest: datetime | None = None
-    days: frozenset[date] = frozenset()
-    former: tuple[TopicState, ...] = ()
-    expected: Expectation | None = None
-
-    @property
-    def table(self) -> str:
-        """The asset that is fed."""
-        return f"{self.feed}/raw_trades"
-
-
-@dataclass(frozen=True)
-class FailingSensor:
-    """A sensor whose last ticks failed: when, newest first, and the last one's error; ``feed`` if it has one."""
-
-    name: str
-    feed: str | None
-    failed: tuple[datetime, ...]
-    error: str
-
-
-@dataclass(frozen=True)
-class DiskUse:
-    """A disk that data lies on: where, how much of it is in use, and how many bytes are free."""
-
-    path: str
-    used: float
-    free: int
-
-
-@dataclass(frozen=True)
-class AlarmFacts:
-    """Describes what one look found.
-
-    Attributes:
-        feeds: What it found of each feed.
-        registry: Why the schema registry gave no answer, if it gave none.
-        failing: Sensors whose last ticks failed.
-        now: When it was.
-        refused: The feed files that were refused when the sensors' process started.
-        changed: How the feed files differ from those the sensors' process started with, a text each.
-        closed_pools: Pools of runs that have no slot.
-        disks: The disks that data lies on.
-    """
-
-    feeds: tuple[FeedFacts, ...]
-    registry: NoAnswer | None
-    failing: tuple[FailingSensor, ...]
-    now: datetime
-    refused: tuple[RefusedFile, ...] = ()
-    changed: tuple[str, ...] = ()
-    closed_pools: tuple[str, ...] = ()
-    disks: tuple[DiskUse, ...] = ()
-
-
-@dataclass(frozen=True)
-class LastLook:
-    """What is remembered of earlier looks.
-
-    Attributes:
-        topics: For each feed the topics its name has stood for, as they were last seen, latest last.
-        fine_since: Since when a feed's doors have answered without a break and its ledger could be trusted.
-        first: When a feed was first looked at.
-        heard: When a feed's topic was last seen to have grown, or since when it has been watched.
-        at: When the last look was.
-    """
-
-    topics: Mapping[str, tuple[TopicState, ...]] = field(default_factory=dict)
-    fine_since: Mapping[str, datetime] = field(default_factory=dict)
-    first: Mapping[str, datetime] = field(default_factory=dict)
-    heard: Mapping[str, datetime] = field(default_factory=dict)
-    at: datetime | None = None
-
-    def then(self, facts: AlarmFacts) -> "LastLook":
-        """What is remembered after a look."""
-        fine = (each.feed for each in facts.feeds if _is_fine(each))
-        return LastLook(
-            topics={each.feed: _remembered(self.topics.get(each.feed, ()), each.topic) for each in facts.feeds},
-            fine_since={feed: self.fine_since.get(feed, facts.now) for feed in fine},
-            first={each.feed: self.first.get(each.feed, facts.now) for each in facts.feeds},
-            heard={each.feed: self._heard(each, facts.now) for each in facts.feeds},
-            at=facts.now,
-        )
-
-    def _heard(self, feed: FeedFacts, now: datetime) -> datetime:
-        before = self.heard.get(feed.feed)
-        if before is None or self.at is None or now - self.at > WATCHED_ANEW_AFTER:
-            return now
-        known = {each.topic_id: each for each in self.topics.get(feed.feed, ())}
-        topic = feed.topic
-        if not isinstance(topic, TopicState):
-            return before
-        ends = {} if topic.topic_id not in known else {p.partition: p.high for p in known[topic.topic_id].partitions}
-        return now if any(each.high > ends.get(each.partition, 0) for each in topic.partitions) else before
 
 
 @dataclass(frozen=True, order=True)
@@ -325,7 +116,7 @@ def unjudged(facts: AlarmFacts) -> frozenset[tuple[AlarmKind, str]]:
             unknown |= {(AlarmKind.ROLLED_BACK, feed.table), (AlarmKind.UNTRUSTED, feed.table)}
         if not isinstance(feed.ledger, Ledger):
             unknown |= {(AlarmKind.SET_ASIDE, feed.table), (AlarmKind.UNREAD, feed.table)}
-        if not _is_fine(feed):
+        if not feed.is_fine:
             unknown |= {(kind, feed.table) for kind in _NEED_TOPIC_AND_LEDGER}
             unknown |= {(AlarmKind.SENSOR_FAILS, each.name) for each in facts.failing if each.feed == feed.feed}
     unknown |= {(AlarmKind.DISK, disk.path) for disk in facts.disks if disk.used >= DISK_STILL_FULL_AT}
@@ -556,7 +347,7 @@ def _refused(file: RefusedFile) -> Alarm:
 
 def _failing_sensors(facts: AlarmFacts, last: LastLook) -> Iterator[Alarm]:
     """Sensors that fail although the doors of their feed answer; where they do not, that is what is told."""
-    fine = {each.feed for each in facts.feeds if _is_fine(each)}
+    fine = {each.feed for each in facts.feeds if each.is_fine}
     for sensor in facts.failing:
         if sensor.feed is not None and sensor.feed not in fine:
             continue
@@ -573,13 +364,3 @@ def _alarm(feed: FeedFacts, kind: AlarmKind, message: str, *, mark: str = "", ra
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _is_fine(feed: FeedFacts) -> bool:
-    return isinstance(feed.ledger, Ledger) and not isinstance(feed.topic, NoAnswer)
-
-
-def _remembered(before: tuple[TopicState, ...], topic: TopicState | NoAnswer | None) -> tuple[TopicState, ...]:
-    if not isinstance(topic, TopicState):
-        return before
-    return (*(each for each in before if each.topic_id != topic.topic_id), topic)[-REMEMBERED_TOPICS:]

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from k2_market.alerting.ingest_alarms import DiskUse
+from k2_market.alerting.alarm_facts import DiskUse
 from k2_resources.metrics.figures import Figures
 from k2_resources.metrics.registry import Source
 from k2_resources.settings import Settings

@@ -8,21 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2_market.alerting.alarm_facts import AlarmFacts, DiskUse, FailingSensor, FeedFacts, NoAnswer, Untrusted
 from k2_market.alerting.alarm_memory import AlarmMemory, AlarmMemoryError
 from k2_market.alerting.alerts import Alert, AlertKind
-from k2_market.alerting.ingest_alarms import (
-    AWAY_FOR,
-    FAILED_TICKS,
-    OPEN_FOR,
-    RUNNING_FOR,
-    STILL_FOR,
-    AlarmFacts,
-    DiskUse,
-    FailingSensor,
-    FeedFacts,
-    NoAnswer,
-    Untrusted,
-)
+from k2_market.alerting.ingest_alarms import AWAY_FOR, FAILED_TICKS, OPEN_FOR, RUNNING_FOR, STILL_FOR
 from k2_market.alerting.silence import NEVER_SPOKE_AFTER, Expectation
 from k2_market.feeds.feed import RefusedFile
 from k2_market.ledger.ledger import Ledger
