@@ -18,6 +18,10 @@ from k2_resources.settings import Settings
 hypothesis.settings.register_profile("k2", deadline=None)
 hypothesis.settings.load_profile("k2")
 
+# Processes that tests start can be killed at a point of K2's code: tests/kill_switch/sitecustomize.py.
+_KILL_SWITCH = str(Path(__file__).resolve().parent / "kill_switch")
+os.environ["PYTHONPATH"] = os.pathsep.join([_KILL_SWITCH, *filter(None, [os.environ.get("PYTHONPATH")])])
+
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -1,4 +1,4 @@
-"""The points at which a process kills or stops itself when it is told to."""
+"""Tests can kill or stop a process at a named point of K2's code; without them the points do nothing."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 
 import psutil
 import pytest
+from repository import REPOSITORY
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 PROGRAM = """
@@ -38,6 +39,20 @@ def test_a_process_stops_at_the_point_once_and_goes_on_when_continued() -> None:
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=30)[0] == "0\n1\n2\n"
     assert process.returncode == 0
+
+
+def test_outside_of_tests_no_environment_variable_ends_a_process() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**environment, "K2_CRASH_AT": "here", "K2_PAUSE_AT": "there"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (process.returncode, process.stdout) == (0, "0\n1\n2\n")
 
 
 def test_without_a_setting_nothing_happens() -> None:
