@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from k2_market.errors import K2Error
 from k2_market.feeds.feed import Topics
@@ -114,7 +114,16 @@ def _create_new(admin: AdminClient, topic: NewTopic) -> bool:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
         raise
+    _LEADERS_RETRY.call(_ask_leaders, admin, name)
     return True
+
+
+def _ask_leaders(admin: AdminClient, name: str) -> None:
+    """Ask each Kafka partition of a new topic for its end, which fails until the partition has a leader."""
+    described = _answer(admin.describe_topics(TopicCollection([name]))[name])
+    ends = {TopicPartition(name, each.id): OffsetSpec.latest() for each in described.partitions}
+    for future in admin.list_offsets(ends, request_timeout=TIMEOUT_SECONDS).values():
+        _answer(future)
 
 
 def _described(admin: AdminClient, name: str) -> tuple[int, dict[str, str]]:
@@ -139,7 +148,22 @@ def _not_known_yet(error: BaseException) -> bool:
     return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
+def _without_leader_yet(error: BaseException) -> bool:
+    """Say whether a topic's partitions are without a leader: for a moment after it was created, longer under load."""
+    return isinstance(error, KafkaException) and error.args[0].code() in _NO_LEADER_YET
+
+
+_NO_LEADER_YET = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+    }
+)
 _RETRY = RetryPolicy(_not_known_yet, retries=5, observe=count_call)
+_LEADERS_RETRY = RetryPolicy(_without_leader_yet, retries=7, observe=count_call)
 
 
 def _answer(future: Any) -> Any:
