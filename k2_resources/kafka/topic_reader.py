@@ -191,17 +191,23 @@ class TopicReader:
         """
         found: dict[int, K2Error] = {}
         for number, cursor in reading.items():
-            error = self._unreadable(topic_id, number, cursor.position, f"nothing came for {STALL_SECONDS:.0f} s")
+            try:
+                error = self._unreadable(topic_id, number, cursor.position, f"nothing came for {STALL_SECONDS:.0f} s")
+            except KafkaUnavailable as unanswered:
+                raise self._stalled(reading) from unanswered
             if isinstance(error, KafkaUnavailable):
                 raise error
             if error is not None:
                 found[number] = error
         if not found:
-            raise KafkaUnavailable(
-                f"Kafka at {self._bootstrap_servers}, topic {self._topic}: nothing for {STALL_SECONDS:.0f} s "
-                f"from partitions {sorted(reading)}; what was read is committed, the rest stays pending"
-            )
+            raise self._stalled(reading)
         return found
+
+    def _stalled(self, reading: dict[int, Cursor]) -> KafkaUnavailable:
+        return KafkaUnavailable(
+            f"Kafka at {self._bootstrap_servers}, topic {self._topic}: nothing for {STALL_SECONDS:.0f} s "
+            f"from partitions {sorted(reading)}; what was read is committed, the rest stays pending"
+        )
 
     def _unreadable(
         self, topic_id: str, partition: int, position: int, reason: str

@@ -1,5 +1,6 @@
 """The Iceberg catalog down, locked, silent about what it did, restored or rolled back: the ledger says what is true."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -100,10 +101,11 @@ def test_a_catalog_that_cannot_be_opened_stops_the_plan_in_words_and_nothing_els
     aside = database.with_suffix(".aside")
     database.rename(aside)
     database.mkdir()
-    done = faulted.k2("catch-up", "--feed", NAME)
+    done = faulted.k2("catch-up", "--feed", NAME, "--json")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("k2: Iceberg catalog sqlite://"), done.stderr
-    assert done.stderr.splitlines()[-1].endswith("unable to open database file")
+    (told,) = json.loads(done.stdout)
+    assert told["error"].startswith("Iceberg catalog sqlite://"), told
+    assert told["error"].endswith("unable to open database file")
     database.rmdir()
     aside.rename(database)
     assert_whole(faulted, tally, "C1")
