@@ -21,9 +21,10 @@ from benchmarks.own_home import k2, own_home
 from benchmarks.results_file import write_results
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import TRADE, subject_of
 from k2_market.simulation.market_simulator import simulate_day
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.snapshot_summary import RANGES
@@ -86,7 +87,7 @@ def _freshness(settings: Settings, pace: int, seconds: int) -> dict[str, Any]:
 def _send(settings: Settings, feed: Feed, pace: int, seconds: int) -> list[Sent]:
     ensure_topic(settings.bootstrap_servers, feed.topics.trades, feed.topics)
     registry = SchemaRegistry(settings.schema_registry_url)
-    schema_id = registry.register(subject_of(feed.topics.trades), schema_of(MessageKind.TRADES))
+    schema_id = registry.register(subject_of(feed.topics.trades), TRADE)
     messages = _live(feed, schema_id, pace, seconds)
     sent: list[Sent] = []
 
@@ -126,7 +127,9 @@ def _live(feed: Feed, schema_id: int, pace: int, seconds: int) -> OutgoingMessag
 def _visible_at(settings: Settings, feed: Feed) -> dict[int, list[tuple[int, int, float]]]:
     """For each partition the ranges in order: first offset, end, and when they were committed."""
     found: dict[int, list[tuple[int, int, float]]] = {}
-    table = RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name).view().table
+    table = (
+        RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name, TRADES).view().table
+    )
     assert table is not None
     for snapshot in table.snapshots():
         ranges = "" if snapshot.summary is None else snapshot.summary.additional_properties.get(RANGES, "")
@@ -136,7 +139,9 @@ def _visible_at(settings: Settings, feed: Feed) -> dict[int, list[tuple[int, int
 
 
 def _rows(settings: Settings, feed: Feed) -> int:
-    return RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name).view().rows
+    return (
+        RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name, TRADES).view().rows
+    )
 
 
 def _count_by_sql(settings: Settings, feed: Feed) -> int:

@@ -29,11 +29,12 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from pyiceberg.catalog import Catalog
 
 from benchmarks.results_file import write_results
-from k2_assets.checks import BLOCKING, RAW_CHECKS
+from k2_assets.checks import BLOCKING
 from k2_assets.names import ingest_job_name
 from k2_assets.records.unreported_commits import ReportedDays
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.ledger.topic_state import PartitionState, TopicState
 from k2_market.plans.day_builds import DayBuild
@@ -146,7 +147,7 @@ class GrowingFeed:
 
     def commit(self, days: list[date]) -> None:
         """One ingest commit of rows of some days, with Dagster's record of its run."""
-        run = dg.DagsterRun(job_name=ingest_job_name(self.feed.name), status=dg.DagsterRunStatus.SUCCESS)
+        run = dg.DagsterRun(job_name=ingest_job_name(self.feed.name, TRADES), status=dg.DagsterRunStatus.SUCCESS)
         self._commit(days, run.run_id)
         self.instance.add_run(run)
         self._run_id = run.run_id
@@ -156,7 +157,7 @@ class GrowingFeed:
 
     def _commit(self, days: list[date], run_id: str) -> None:
         rows, covered = _rows(self.offset, days), _covered(self.offset)
-        RawTable(self.catalog, self.feed.name).commit(
+        RawTable(self.catalog, self.feed.name, TRADES).commit(
             Delivery(rows, covered, {TOPIC_ID: self.feed.topics.trades}, run_id)
         )
         self.offset += ROWS_A_PARTITION
@@ -169,7 +170,7 @@ class GrowingFeed:
         now = self.calendar.closes_at(self.day) + timedelta(hours=2)
         by_storage = self.started + timedelta(days=2 * (len(self.maintenances) + 1))
         started = time.perf_counter()
-        FeedMaintenance(self.catalog, self.feed, lambda: now, lambda _: by_storage).carry_out(self.day)
+        FeedMaintenance(self.catalog, self.feed, TRADES, lambda: now, lambda _: by_storage).carry_out(self.day)
         self.maintenances.append(time.perf_counter() - started)
         print(f"{self.commits:,} commits, {self.day} maintained in {self.maintenances[-1]:.2f} s", flush=True)
         self.day = self.calendar.next_trading_day(self.day)
@@ -186,12 +187,12 @@ class GrowingFeed:
     def report(self, days: list[date]) -> None:
         """Record days as ingested, checked and built, in Dagster and in the table that is made last."""
         raw = dg.AssetKey([self.feed.name, "raw_trades"])
-        versions = RawTable(self.catalog, self.feed.name).view().day_versions
+        versions = RawTable(self.catalog, self.feed.name, TRADES).view().day_versions
         for day in days:
             partition = day.isoformat()
             tags = {DATA_VERSION_TAG: str(versions[day])}
             self.instance.report_runless_asset_event(dg.AssetMaterialization(raw, partition=partition, tags=tags))
-            for check in RAW_CHECKS:
+            for check in TRADES.checks:
                 if check in BLOCKING:
                     passed = dg.AssetCheckEvaluation(
                         asset_key=raw, check_name=check, passed=True, metadata={}, partition=partition
@@ -233,9 +234,9 @@ class GrowingFeed:
         """What the Kafka sensor and the stale-day sensor do, with something pending in every partition."""
         now = self.calendar.closes_at(self.day) - timedelta(hours=1)
         topics = _Topics(self.feed, self.offset, now)
-        request = next_ingest(self.feed, topics, self.iceberg, self.instance, now, self._reported)
+        request = next_ingest(self.feed, TRADES, topics, self.iceberg, self.instance, now, self._reported)
         assert isinstance(request, dg.RunRequest), request
-        built = next_build(self.feed, self.iceberg, self.instance, now)
+        built = next_build(self.feed, TRADES, self.iceberg, self.instance, now)
         assert isinstance(built, dg.SkipReason), built
 
     @property

@@ -20,12 +20,13 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from benchmarks.own_home import k2, own_home
 from benchmarks.results_file import write_results
-from k2_assets.checks import RAW_CHECKS, TRADE_CHECKS, bar_checks_of
-from k2_assets.names import RAW_TRADES, TRADES
+from k2_assets.checks import TRADE_CHECKS, bar_checks_of
 from k2_market.feeds.feed import Feed, feed_named, load_feeds
 from k2_market.feeds.trading_calendar import CalendarError, TradingCalendar
+from k2_market.kinds.trades import CLEAN_TRADES, TRADES
+from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.messages.outgoing import trade_messages
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import TRADE, subject_of
 from k2_market.schemas.tables import BAR_INTERVALS
 from k2_market.simulation.market_simulator import simulate_day
 from k2_platform.catch_up import local_instance
@@ -88,7 +89,7 @@ def _is_trading_day(calendar: TradingCalendar, day: date) -> bool:
 def _fill(settings: Settings, feed: Feed, days: list[date], trades: int) -> None:
     ensure_topic(settings.bootstrap_servers, feed.topics.trades, feed.topics)
     registry = SchemaRegistry(settings.schema_registry_url)
-    schema_id = registry.register(subject_of(feed.topics.trades), schema_of(MessageKind.TRADES))
+    schema_id = registry.register(subject_of(feed.topics.trades), TRADE)
     calendar, producer = TradingCalendar.of(feed), Producer(producer_settings(settings.bootstrap_servers))
     for number, day in enumerate(days):
         of_day = simulate_day(feed, calendar.session(day), day, trades, number, _SYMBOLS)
@@ -136,9 +137,11 @@ def _checked(settings: Settings, feed: Feed, days: list[date], trades: int) -> d
     Raises:
         AssertionError: A row, a day's materialization or a day's check result is.
     """
-    names = {RAW_TRADES: tuple(RAW_CHECKS), TRADES: tuple(TRADE_CHECKS)}
+    names = {TRADES.raw_table: tuple(TRADES.checks), CLEAN_TRADES: tuple(TRADE_CHECKS)}
     names |= {interval.table: tuple(bar_checks_of(interval)) for interval in BAR_INTERVALS}
-    view = RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name).view()
+    view = RawTable(
+        open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name, TRADES_KIND
+    ).view()
     assert view.rows == len(days) * trades, f"{view.rows} rows of {len(days) * trades} messages"
     results = 0
     with local_instance(settings) as instance:

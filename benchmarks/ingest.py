@@ -96,7 +96,7 @@ class Ways:
             bootstrap_servers=self.stack.bootstrap_servers,
             registry_url=self.stack.registry_url,
             topic=self.topic,
-            kind=self.shape.kind,
+            kind=self.shape.kind.name,
             messages=count,
         )
         return _of_commits(found.answer["commits"], started, found.cpu_seconds, found.peak_rss_bytes, count)
@@ -122,7 +122,7 @@ class Ways:
 
     @property
     def _table(self) -> str:
-        return f"{bench_feed(self.topic).name}.raw_{self.shape.kind}"
+        return f"{bench_feed(self.topic).name}.{self.shape.kind.raw_table}"
 
     def _ready_home(self) -> Path:
         """An empty home of K2's whose Dagster storage was made, as ``k2 up`` makes it once before any run."""
@@ -220,7 +220,7 @@ def main() -> None:
 def _compare(
     stack: BenchStack, shape: Shape, directory: Path, messages: int, partitions: int, rounds: int, sinks: Sequence[str]
 ) -> dict[str, object]:
-    topic = f"market.equities.{shape.kind}.bench.{shape}.{messages}"
+    topic = f"market.equities.{shape.kind.name}.bench.{shape}.{messages}"
     value_bytes = filled(stack, bench_feed(topic), shape, topic, partitions, messages)
     ways = Ways(stack, topic, shape, messages, directory / shape)
     by_name: dict[str, Way] = {

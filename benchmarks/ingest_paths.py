@@ -8,11 +8,13 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from benchmarks.ingest_topics import QUOTES
+from k2_assets.names import ingest_op_name
 from k2_market.feeds.feed import Feed, Topics, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.ledger import spans_to_json
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.plans.ingest_plan import MAX_MESSAGES_PER_RUN, limited
-from k2_market.schemas.avro import MessageKind
 from k2_resources.kafka.topic_reader import TopicReader
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.runtime.collector_pause import loaded_for_good
@@ -44,7 +46,6 @@ def k2_run(home: str, bootstrap_servers: str, registry_url: str, topic: str, pla
     with loaded_for_good():  # as ``k2_platform.code_location``, which a run's process loads
         from benchmarks.ingest_topics import DAY
         from k2_assets.names import ingest_job_name
-        from k2_assets.records.run_records import ingest_op
         from k2_platform.catch_up import local_instance
         from k2_platform.definitions import build_defs
         from k2_resources.logs.structured_logging import configure_logging
@@ -54,12 +55,12 @@ def k2_run(home: str, bootstrap_servers: str, registry_url: str, topic: str, pla
         configure_logging("bench-ingest", settings)
         feed = bench_feed(topic)
         definitions = build_defs(settings=settings, feeds={feed.name: feed})
-    job = definitions.resolve_job_def(ingest_job_name(feed.name))
+    job = definitions.resolve_job_def(ingest_job_name(feed.name, TRADES))
     with local_instance(settings) as instance:
         done = job.execute_in_process(
             instance=instance,
             partition_key=DAY.isoformat(),
-            run_config={"ops": {ingest_op(feed): {"config": plan}}},
+            run_config={"ops": {ingest_op_name(feed.name, TRADES): {"config": plan}}},
             raise_on_error=True,
         )
     return {"run_id": done.run_id}
@@ -82,11 +83,10 @@ def k2_quotes(home: str, bootstrap_servers: str, registry_url: str, topic: str, 
         topic=topic,
         reader=TopicReader(bootstrap_servers, topic, "bench"),
         registry=SchemaRegistry(registry_url),
-        table=RawTable(catalog, feed.name, "raw_quotes"),
+        table=RawTable(catalog, feed.name, QUOTES),
         window=DayWindow.of(feed, datetime.now(UTC)),
         published_days=frozenset(),
         run_id=run_id,
-        kind=MessageKind.QUOTES,
     )
     ranges = RangeSet.of(
         OffsetRange(plan["topic_id"], int(partition), start, end)
@@ -123,9 +123,8 @@ def one_at_a_time(
     from confluent_kafka.serialization import MessageField, SerializationContext
     from pyiceberg.catalog.sql import SqlCatalog
 
-    from k2_market.messages.row_resolution import message_fields
-
-    schema = pa.schema(message_fields(MessageKind(kind)))
+    messages_of = {each.name: each.messages for each in (TRADES, QUOTES)}
+    schema = pa.schema(messages_of[kind].message_fields)
     catalog = SqlCatalog("plain", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}/warehouse")
     catalog.create_namespace_if_not_exists("plain")
     deserialize = AvroDeserializer(SchemaRegistryClient({"url": registry_url}))

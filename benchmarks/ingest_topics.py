@@ -12,9 +12,12 @@ from fastavro import parse_schema, schemaless_writer
 from benchmarks.bench_stack import BenchStack
 from k2_market.feeds.feed import Feed, Topics
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.framing import frame
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
-from k2_market.schemas.avro import QUOTE, MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import QUOTE, subject_of
+from k2_market.schemas.message_kinds import QUOTE_MESSAGES
 from k2_market.simulation.market_simulator import simulate_day
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_creation import ensure_topic
@@ -27,6 +30,18 @@ _SYMBOLS = 500
 _SEED = 1
 
 
+QUOTES = RawKind(
+    name="quotes",
+    topic_of=lambda topics: topics.quotes,
+    messages=QUOTE_MESSAGES,
+    raw_table="raw_quotes",
+    derived={},
+    rules=(),
+    family_suffix="__quotes",
+)
+"""What K2 does not ship yet, as far as ingestion needs it."""
+
+
 class Shape(StrEnum):
     """What the messages of a benchmark's topic are."""
 
@@ -35,9 +50,9 @@ class Shape(StrEnum):
     ATTRIBUTES = "trade-with-attributes"
 
     @property
-    def kind(self) -> MessageKind:
+    def kind(self) -> RawKind:
         """What K2 takes them for."""
-        return MessageKind.QUOTES if self is Shape.QUOTE else MessageKind.TRADES
+        return QUOTES if self is Shape.QUOTE else TRADES
 
 
 def filled(stack: BenchStack, feed: Feed, shape: Shape, topic: str, partitions: int, count: int) -> float:
@@ -47,7 +62,7 @@ def filled(stack: BenchStack, feed: Feed, shape: Shape, topic: str, partitions: 
         Mean size of a message's value in bytes.
     """
     ensure_topic(stack.bootstrap_servers, topic, Topics(trades=topic, partitions=partitions))
-    schema_id = SchemaRegistry(stack.registry_url).register(subject_of(topic), schema_of(shape.kind))
+    schema_id = SchemaRegistry(stack.registry_url).register(subject_of(topic), shape.kind.messages.avro)
     trades = simulate_day(feed, TradingCalendar.of(feed).session(DAY), DAY, count, _SEED, _SYMBOLS)
     state = KafkaTopics(stack.bootstrap_servers).state(topic)
     there = 0 if state is None else len(state.readable)

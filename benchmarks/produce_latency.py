@@ -18,8 +18,8 @@ from confluent_kafka.admin import AdminClient
 
 from k2_market.feeds.feed import Topics, load_feeds
 from k2_market.feeds.trading_calendar import Session
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
-from k2_market.schemas.avro import MessageKind
 from k2_market.simulation.market_simulator import simulate_day
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_creation import ensure_topic
@@ -45,7 +45,7 @@ def main() -> None:
         now = datetime.now(UTC)
         session = Session(now - timedelta(hours=7), now - timedelta(minutes=30))
         day = simulate_day(feed, session, now.date(), chosen.messages, seed=1)
-        sent = TradeProducer(settings.bootstrap_servers, registry, feed, MessageKind.TRADES).send_trades(day, "bench")
+        sent = TradeProducer(settings.bootstrap_servers, registry, feed, TRADES).send_trades(day, "bench")
         messages = trade_messages(day.head(int(MESSAGES_PER_SECOND * (chosen.seconds + WARM_UP_SECONDS))), feed, 1)
         latencies_ms = 1_000 * latencies_seconds(settings.bootstrap_servers, topics.trades, messages)
     finally:

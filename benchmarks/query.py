@@ -28,6 +28,7 @@ from benchmarks.measured_process import Measured, in_turns, measure
 from benchmarks.results_file import write_results
 from benchmarks.simulated_tables import catalog_in, raw_day, simulated_feed
 from k2_market.bars import minute_bars, roll_up
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.schemas.tables import BARS, DAY, TRADES
 from k2_market.trades.cleaning import clean_day
 from k2_resources.iceberg.catalog import find_table
@@ -85,9 +86,11 @@ def _times(
 
     def opened() -> duckdb.DuckDBPyConnection:
         if "quotes" not in question:
-            return open_query_connection(catalog_in(directory), ["sim"], spill_directory=directory, tables=tables)
+            return open_query_connection(
+                catalog_in(directory), ["sim"], tables_of(KINDS), spill_directory=directory, tables=tables
+            )
         connection = open_connection(directory)
-        reachable = create_views(connection, catalog_in(directory), ["sim"], tables=tables)
+        reachable = create_views(connection, catalog_in(directory), ["sim"], tables_of(KINDS), tables=tables)
         seal(connection, [*reachable, str(directory / "quotes")])
         return connection
 

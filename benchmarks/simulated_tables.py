@@ -14,6 +14,7 @@ from pyiceberg.catalog import Catalog
 
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import Session
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.schemas.tables import RAW_TRADES
 from k2_market.simulation.market_simulator import simulate_day
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
@@ -43,7 +44,7 @@ def raw_day(feed: Feed, day: date, trades: int, symbols: int, seed: int = 1) -> 
 def write_raw_day(catalog: Catalog, feed: Feed, rows: pa.Table) -> None:
     """Append a day's raw rows a batch a file; without a ledger, since no broker stands behind them."""
     for batch in _batches(rows):
-        table = ensure_table(catalog, feed.name, "raw_trades")
+        table = ensure_table(catalog, feed.name, "raw_trades", tables_of(KINDS)["raw_trades"])
         transaction = table.transaction()
         append_files(transaction, write_day_files(table.metadata, table.io, batch), {})
         transaction.commit_transaction()

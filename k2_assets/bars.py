@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
 from k2_assets.day_chart import day_chart_markdown
-from k2_assets.names import TRADES
 from k2_assets.records.run_process import sign
 from k2_assets.records.run_scope import days_of_run, materialized
 from k2_market.bars import READ_FROM_TRADES, BarOverflowError, minute_bars, roll_up
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import CLEAN_TRADES
 from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import Builds
 from k2_market.quality.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
@@ -38,7 +38,7 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetKey([feed.name, TRADES])],
+        deps=[dg.AssetKey([feed.name, CLEAN_TRADES])],
         partitions_def=days,
         pool=f"{feed.name}_build",
         group_name=feed.name,
@@ -50,7 +50,7 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
         run_days = days_of_run(context)
-        source = BarsSource.of(feed, iceberg, TRADES, run_days)
+        source = BarsSource.of(feed, iceberg, CLEAN_TRADES, run_days)
         gate = Gate(context, key, iceberg.day_table(feed.name, MINUTE.table))
         with correlation(context.run.run_id):
             made = gate.publish(run_days, partial(build_minute_bars, source))
@@ -70,7 +70,7 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
             dg.AssetSpec(
                 key,
                 deps=[dg.AssetKey([feed.name, MINUTE.table])]
-                + ([dg.AssetKey([feed.name, TRADES])] if interval is DAY else []),
+                + ([dg.AssetKey([feed.name, CLEAN_TRADES])] if interval is DAY else []),
                 partitions_def=days,
                 group_name=feed.name,
                 kinds={"polars", "iceberg"},
@@ -87,7 +87,7 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
         sign(context)
         run_days = days_of_run(context)
         source = BarsSource.of(feed, iceberg, MINUTE.table, run_days)
-        trades = iceberg.day_table(feed.name, TRADES).reader(run_days)
+        trades = iceberg.day_table(feed.name, CLEAN_TRADES).reader(run_days)
         for interval, key in keys.items():
             if key not in context.selected_asset_keys:
                 continue
@@ -123,7 +123,7 @@ class BarsSource:
     def of(cls, feed: Feed, iceberg: IcebergCatalogResource, table: str, days: Sequence[date]) -> "BarsSource":
         """Gather it from the published table of some name."""
         reader, builds = iceberg.day_table(feed.name, table).reader_and_builds(days)
-        rules = iceberg.day_table(feed.name, TRADES).rules()
+        rules = iceberg.day_table(feed.name, CLEAN_TRADES).rules()
         return cls(feed, reader, builds, rules, len(days) <= MOST_CHARTED_DAYS)
 
     def feed_of(self, day: date) -> Feed:

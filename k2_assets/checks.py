@@ -13,20 +13,20 @@ from functools import partial
 import dagster as dg
 import pyarrow as pa
 
-from k2_assets.names import RAW_TRADES, TRADES
 from k2_assets.records.check_history import figures_of_other_days
 from k2_assets.records.run_scope import checked, days_materialized, finding_metadata, said_of_days, severity_of
 from k2_assets.trades import RAW_SNAPSHOT
 from k2_market.errors import CalendarError, K2Error
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
+from k2_market.kinds.trades import CLEAN_TRADES, TRADES
 from k2_market.plans.build_rules import BuildRules, rules_of_days
 from k2_market.plans.day_builds import DayBuild
 from k2_market.quality.bar_rules import COMPARED_TRADES, bar_invariants, bars_complete, roll_up_identity
 from k2_market.quality.doubtful_trades import PRICE_JUMPS, price_band_rule, repeated_content_rule
 from k2_market.quality.finding import Finding, Severity
 from k2_market.quality.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
-from k2_market.quality.raw_rules import dead_letters, duplicate_messages, sequence_gaps
 from k2_market.quality.structure_rules import LEDGER_VERIFIED, ledger_verified
 from k2_market.quality.trade_rules import (
     COLUMNS_JUDGED,
@@ -49,13 +49,6 @@ from k2_resources.raw.view import RawView
 from k2_resources.runtime.arrow_memory import arrow_from_system
 
 REPEATED_CONTENT = "repeated_content"
-RAW_CHECKS = {
-    LEDGER_VERIFIED: "Snapshots and ledger fit together, and every file of the day is there.",
-    OFFSETS_RECONCILE: "Every offset in the ledger is a row exactly once, and every row's offset is in the ledger.",
-    "dead_letters": "Every message of the day could be decoded.",
-    "duplicate_messages": "No trade was sent more than once.",
-    "sequence_gaps": "No sequence number is missing within the day.",
-}
 TRADE_CHECKS = {
     "unique_trades": "Each trade is there once.",
     "complete_against_raw": "Every live trade of the raw rows is there, and nothing else.",
@@ -99,37 +92,36 @@ def bar_checks_of(interval: BarInterval) -> dict[str, str]:
     return _DAY_BAR_CHECKS if interval is DAY else _BAR_CHECKS
 
 
-def check_keys(feed: str) -> list[dg.AssetCheckKey]:
-    """List the checks of all assets of a feed, by its name."""
+def check_keys(feed: str, kinds: Sequence[RawKind]) -> list[dg.AssetCheckKey]:
+    """List the checks of a feed's assets of some kinds, by its name."""
+    of_derived = {CLEAN_TRADES: TRADE_CHECKS, **{each.table: bar_checks_of(each) for each in BAR_INTERVALS}}
     names = {
-        RAW_TRADES: RAW_CHECKS,
-        TRADES: TRADE_CHECKS,
-        **{each.table: bar_checks_of(each) for each in BAR_INTERVALS},
+        table: kind.checks if table == kind.raw_table else of_derived[table] for kind in kinds for table in kind.tables
     }
     return [dg.AssetCheckKey(dg.AssetKey([feed, table]), check) for table, checks in names.items() for check in checks]
 
 
-def raw_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
-    """The checks of ``raw_trades``."""
-    asset = dg.AssetKey([feed.name, RAW_TRADES])
+def raw_checks(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
+    """Make the checks of a feed's raw table of a kind."""
+    asset = dg.AssetKey([feed.name, kind.raw_table])
 
-    @dg.multi_asset_check(name=f"{feed.name}__raw_trades_checks", specs=_specs(asset, RAW_CHECKS, days))
-    def raw_trades_checks(
+    @dg.multi_asset_check(name=f"{feed.name}__{kind.raw_table}_checks", specs=_specs(asset, kind.checks, days))
+    def raw_table_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
-        view = iceberg.raw_table(feed.name, RAW_TRADES).view()
+        view = iceberg.raw_table(feed.name, kind).view()
         with arrow_from_system():
             run_days = days_materialized(context, asset)
             rows = view.reader(run_days)
-            findings = {day: raw_findings(feed, view, rows, day) for day in run_days}
+            findings = {day: raw_findings(feed, kind, view, rows, day) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
 
-    return raw_trades_checks
+    return raw_table_checks
 
 
 def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
     """The checks of ``trades``."""
-    asset = dg.AssetKey([feed.name, TRADES])
+    asset = dg.AssetKey([feed.name, CLEAN_TRADES])
 
     @dg.multi_asset_check(name=f"{feed.name}__trades_checks", specs=_specs(asset, TRADE_CHECKS, days))
     def trades_checks(
@@ -137,8 +129,8 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         run_days = days_materialized(context, asset)
         made_from = said_of_days(context, asset, run_days, RAW_SNAPSHOT)
-        raw = _raw_days(iceberg.raw_table(feed.name, RAW_TRADES).view(), made_from)
-        table = iceberg.day_table(feed.name, TRADES)
+        raw = _raw_days(iceberg.raw_table(feed.name, TRADES).view(), made_from)
+        table = iceberg.day_table(feed.name, CLEAN_TRADES)
         trades, builds = table.reader_and_builds(run_days)
         rules = table.rules()
         daily = iceberg.day_table(feed.name, DAY.table)
@@ -183,7 +175,7 @@ def rules_check(feed: Feed) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(
         name=CURRENT_RULES,
-        asset=dg.AssetKey([feed.name, TRADES]),
+        asset=dg.AssetKey([feed.name, CLEAN_TRADES]),
         description="Every day was built under the rules that the feed's file has.",
     )
     def current_rules(iceberg: IcebergCatalogResource) -> dg.AssetCheckResult:
@@ -219,18 +211,19 @@ def _bar_checks_of(feed: Feed, days: dg.DailyPartitionsDefinition, interval: Bar
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         run_days = days_materialized(context, asset)
-        bars, trades = (iceberg.day_table(feed.name, name).reader(run_days) for name in (interval.table, TRADES))
+        bars, trades = (iceberg.day_table(feed.name, name).reader(run_days) for name in (interval.table, CLEAN_TRADES))
         findings = {day: bar_findings(feed, interval, bars, trades, day) for day in run_days}
         yield from checked(context, asset, findings, BLOCKING)
 
     return bars_checks
 
 
-def raw_findings(feed: Feed, view: RawView, reader: DayReader, day: date) -> tuple[Finding, ...]:
+def raw_findings(feed: Feed, kind: RawKind, view: RawView, reader: DayReader, day: date) -> tuple[Finding, ...]:
     """What the rules say of a day's raw rows; of rows that can't be read, or trusted, just that.
 
     Args:
         feed: The feed.
+        kind: What its raw table holds; it has the rules.
         view: The raw table.
         reader: Reads its rows.
         day: The trading day.
@@ -241,14 +234,12 @@ def raw_findings(feed: Feed, view: RawView, reader: DayReader, day: date) -> tup
         return (
             verified,
             offsets_reconcile(day, rows, view.rows, view.ledger, view.all_offsets),
-            dead_letters(rows),
-            duplicate_messages(rows, scope=feed.ids.unique_within),
-            sequence_gaps(rows, feed.sequence.scope),
+            *(rule.judge(feed, rows) for rule in kind.rules),
         )
     except (K2Error, OSError, pa.ArrowException) as error:
         if verified.passed:
             raise
-        return (verified, *(_not_evaluated(name, error) for name in RAW_CHECKS if name != LEDGER_VERIFIED))
+        return (verified, *(_not_evaluated(name, error) for name in kind.checks if name != LEDGER_VERIFIED))
 
 
 def _not_evaluated(check: str, error: Exception) -> Finding:

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from k2_market.feeds.day_window import DayWindow
+from k2_market.kinds.raw_kind import RawKind
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.iceberg.day_planning import files_by_day
 from k2_resources.kafka.schema_registry import SchemaRegistry
@@ -16,6 +17,7 @@ from k2_resources.raw.rewrite import RawRewriter
 def retry_dead_letters(
     iceberg: IcebergCatalogResource,
     feed: str,
+    kind: RawKind,
     registry: SchemaRegistry,
     window: DayWindow,
     filed_under: Iterable[date],
@@ -25,6 +27,7 @@ def retry_dead_letters(
     Args:
         iceberg: Where the raw table is.
         feed: Whose it is.
+        kind: What it holds.
         registry: Knows the messages' schemas.
         window: The trading days that the feed may have now.
         filed_under: The days to look at.
@@ -32,7 +35,7 @@ def retry_dead_letters(
     Returns:
         For each day that was looked at or got rows the metadata of its materialization.
     """
-    rewriter, decoder = RawRewriter(iceberg.catalog(), feed), Decoder(registry, window)
+    rewriter, decoder = RawRewriter(iceberg.catalog(), feed, kind), Decoder(registry, kind.messages, window)
     gained: dict[date, int] = {}
     for day in filed_under:
         repair = DeadLetterRepair(day, decoder)

@@ -15,7 +15,7 @@ from k2_market.messages.batch import MessageBatch
 from k2_market.messages.block_decoder import DayWindow
 from k2_market.messages.writer_schemas import WriterSchema
 from k2_market.plans.failed_runs import OffsetsAtFault
-from k2_market.schemas.avro import MessageKind
+from k2_market.schemas.message_kinds import MessageKind
 from k2_resources.kafka.schema_registry import SchemaRegistry, SchemaUnavailable
 from k2_resources.kafka.topic_reader import TopicReader
 from k2_resources.logs.structured_logging import get_logger
@@ -50,7 +50,6 @@ class Ingestion:
         window: The trading days that the feed can have.
         published_days: Days whose trades have been published.
         run_id: The run, for logs and snapshots.
-        kind: What the topic's messages are.
     """
 
     feed: str
@@ -61,7 +60,11 @@ class Ingestion:
     window: DayWindow
     published_days: frozenset[date]
     run_id: str
-    kind: MessageKind = MessageKind.TRADES
+
+    @property
+    def kind(self) -> MessageKind:
+        """Give what the topic's messages are."""
+        return self.table.kind.messages
 
     def run(self, ranges: RangeSet, lost: RangeSet, truncated: RangeSet = NONE) -> "IngestReport":
         """Ingest some ranges; those that are in the ledger already are not read.

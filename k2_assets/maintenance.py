@@ -6,10 +6,12 @@ from typing import Any
 import dagster as dg
 
 from k2_assets.checks import check_keys
-from k2_assets.names import MAINTENANCE
+from k2_assets.names import family_name, maintenance_asset_name
 from k2_assets.records.partitions import day_of
 from k2_assets.records.run_process import sign
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.raw_kind import RawKind
+from k2_market.kinds.shipped import KINDS
 from k2_market.plans.orphan_files import bytes_of
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.dagster.record_retention import remove_old_runs
@@ -18,14 +20,14 @@ from k2_resources.maintenance.feed_maintenance import FeedMaintenance, Maintaine
 from k2_resources.settings import Settings
 
 
-def maintenance_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The feed's ``maintenance`` asset: a partition is what was done after that trading day's close."""
+def maintenance_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Make the asset that stands for a feed's maintenance: a partition is what was done after that day's close."""
 
     @dg.asset(
-        key=dg.AssetKey([feed.name, MAINTENANCE]),
+        key=dg.AssetKey([feed.name, maintenance_asset_name(kind)]),
         partitions_def=days,
-        pool=f"{feed.name}_maintenance",
-        group_name=f"{feed.name}_maintenance",
+        pool=f"{family_name(feed.name, kind)}_maintenance",
+        group_name=f"{family_name(feed.name, kind)}_maintenance",
         kinds={"iceberg"},
         description="Small files put together, the day's end tagged, unreferenced files and old runs' records removed.",
     )
@@ -33,7 +35,7 @@ def maintenance_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
         sign(context)
         day = day_of(context.partition_key)
         with correlation(context.run.run_id):
-            done = FeedMaintenance(iceberg.catalog(), feed, lambda: datetime.now(UTC)).carry_out(day)
+            done = FeedMaintenance(iceberg.catalog(), feed, kind, lambda: datetime.now(UTC)).carry_out(day)
             runs = remove_runs_past_retention(context.instance, Settings.load(), datetime.now(UTC))
         return dg.MaterializeResult(metadata={**maintenance_metadata(done), "runs_removed": runs})
 
@@ -45,7 +47,7 @@ def remove_runs_past_retention(instance: dg.DagsterInstance, settings: Settings,
     if settings.keep_runs_days == 0:
         return 0
     feeds = sorted({key.path[0] for key in instance.get_asset_keys()})
-    checks = [check for feed in feeds for check in check_keys(feed)]
+    checks = [check for feed in feeds for check in check_keys(feed, KINDS)]
     return remove_old_runs(instance, checks, now - timedelta(days=settings.keep_runs_days))
 
 

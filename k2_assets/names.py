@@ -1,25 +1,36 @@
-"""Names a feed's assets, jobs and ops, for whoever makes them and for whoever looks them up in Dagster's records."""
+"""Names a feed's assets, jobs and ops, for whoever makes them and for whoever looks them up in Dagster's records.
 
-RAW_TRADES = "raw_trades"
-TRADES = "trades"
-MAINTENANCE = "maintenance"
+The names of trades are those that homes have in their records: they do not change.
+"""
 
-
-def ingest_job_name(feed: str) -> str:
-    """Name the job that fills a feed's ``raw_trades``."""
-    return f"{feed}_ingest"
+from k2_market.kinds.raw_kind import RawKind
 
 
-def ingest_op_name(feed: str) -> str:
-    """Name the op that makes a feed's ``raw_trades``, where its run config goes."""
-    return f"{feed}__{RAW_TRADES}"
+def family_name(feed: str, kind: RawKind) -> str:
+    """Name a feed's family of assets of a kind: what its jobs', sensors' and pools' names begin with."""
+    return f"{feed}{kind.family_suffix}"
 
 
-def build_job_name(feed: str) -> str:
-    """Name the job that makes a feed's ``trades`` and all bars."""
-    return f"{feed}_build"
+def ingest_job_name(feed: str, kind: RawKind) -> str:
+    """Name the job that fills a feed's raw table of a kind."""
+    return f"{family_name(feed, kind)}_ingest"
 
 
-def maintenance_job_name(feed: str) -> str:
-    """Name the job that maintains a feed's tables."""
-    return f"{feed}_maintenance"
+def ingest_op_name(feed: str, kind: RawKind) -> str:
+    """Name the op that makes a feed's raw table of a kind, where its run config goes."""
+    return f"{feed}__{kind.raw_table}"
+
+
+def build_job_name(feed: str, kind: RawKind) -> str:
+    """Name the job that makes the tables which are derived from a feed's raw one."""
+    return f"{family_name(feed, kind)}_build"
+
+
+def maintenance_job_name(feed: str, kind: RawKind) -> str:
+    """Name the job that maintains a feed's tables of a kind."""
+    return f"{family_name(feed, kind)}_maintenance"
+
+
+def maintenance_asset_name(kind: RawKind) -> str:
+    """Name the asset of a feed that stands for the maintenance of its tables of a kind."""
+    return f"maintenance{kind.family_suffix}"

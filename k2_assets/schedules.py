@@ -8,13 +8,12 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.names import RAW_TRADES
 from k2_assets.records.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import is_open
-from k2_market.plans.day_builds import Versions, stale_days
-from k2_market.schemas.tables import DAY
+from k2_market.plans.day_builds import DayBuild, Versions, stale_days
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 
 TODAY_MINUTES = 5
@@ -23,10 +22,10 @@ TODAY_MINUTES = 5
 
 def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
     """Make the bars of open days anew every few minutes, if trades came in since."""
-    feed = family.feed
+    feed, kind = family.feed, family.kind
 
     @dg.schedule(
-        name=f"{feed.name}_bars_today",
+        name=f"{family.name}_bars_today",
         job=family.build_job,
         cron_schedule=f"*/{TODAY_MINUTES} * * * *",
         execution_timezone=feed.timezone,
@@ -37,24 +36,26 @@ def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
         context: dg.ScheduleEvaluationContext, iceberg: IcebergCatalogResource
     ) -> list[dg.RunRequest] | dg.SkipReason:
         now = context.scheduled_execution_time.astimezone(UTC)
-        return open_day_builds(feed, iceberg, now) or dg.SkipReason("no open day has new raw rows")
+        return open_day_builds(feed, kind, iceberg, now) or dg.SkipReason("no open day has new raw rows")
 
     return schedule
 
 
-def open_day_builds(feed: Feed, iceberg: IcebergCatalogResource, now: datetime) -> list[dg.RunRequest]:
+def open_day_builds(feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource, now: datetime) -> list[dg.RunRequest]:
     """Request a run for each open day that has raw rows newer than its bars, oldest first.
 
     There can be two: trades of an evening session carry the next day's date while this day's still come in.
     """
-    versions, stale = _versions(feed, iceberg)
+    versions, stale = _versions(feed, kind, iceberg)
     calendar = TradingCalendar.of(feed)
     return [_request(feed, day, versions, "today") for day in stale if is_open(day, calendar, now)]
 
 
-def build_if_stale(feed: Feed, iceberg: IcebergCatalogResource, day: date) -> dg.RunRequest | dg.SkipReason:
+def build_if_stale(
+    feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource, day: date
+) -> dg.RunRequest | dg.SkipReason:
     """Request the run that makes a day that has just closed, if trades came in since it was made."""
-    versions, stale = _versions(feed, iceberg)
+    versions, stale = _versions(feed, kind, iceberg)
     if day not in versions:
         return dg.SkipReason(f"no raw rows for {day}")
     if day not in stale:
@@ -62,10 +63,15 @@ def build_if_stale(feed: Feed, iceberg: IcebergCatalogResource, day: date) -> dg
     return _request(feed, day, versions, "close")
 
 
-def _versions(feed: Feed, iceberg: IcebergCatalogResource) -> tuple[Versions, list[date]]:
+def builds_of_last(feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource) -> dict[date, DayBuild]:
+    """Read what each day of the table that a build makes last was made from; none where nothing is built."""
+    return {} if kind.last_table is None else iceberg.day_table(feed.name, kind.last_table).builds()
+
+
+def _versions(feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource) -> tuple[Versions, list[date]]:
     """Read the version of each day's raw rows, and list the days whose bars are behind theirs."""
-    versions = iceberg.raw_table(feed.name, RAW_TRADES).view().day_versions
-    return versions, stale_days(versions, iceberg.day_table(feed.name, DAY.table).builds())
+    versions = iceberg.raw_table(feed.name, kind).view().day_versions
+    return versions, stale_days(versions, builds_of_last(feed, kind, iceberg))
 
 
 def _request(feed: Feed, day: date, versions: Versions, why: str) -> dg.RunRequest:

@@ -10,10 +10,10 @@ from operator import add
 import dagster as dg
 
 from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
-from k2_assets.names import RAW_TRADES, TRADES
 from k2_assets.records.run_process import sign
 from k2_assets.records.run_scope import adopts, days_of_run, materialized
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.trades import CLEAN_TRADES, TRADES
 from k2_market.plans.build_rules import BuildRules, rules_of_build
 from k2_market.plans.day_builds import DayBuild, Versions, days_naming
 from k2_market.quality.trade_rules import (
@@ -38,11 +38,11 @@ RAW_SNAPSHOT = "raw_snapshot_id"
 
 def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """The feed's ``trades`` asset."""
-    key = dg.AssetKey([feed.name, TRADES])
+    key = dg.AssetKey([feed.name, CLEAN_TRADES])
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetKey([feed.name, RAW_TRADES])],
+        deps=[dg.AssetKey([feed.name, TRADES.raw_table])],
         partitions_def=days,
         pool=f"{feed.name}_build",
         group_name=feed.name,
@@ -53,11 +53,9 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
-        table = iceberg.day_table(feed.name, TRADES)
+        table = iceberg.day_table(feed.name, CLEAN_TRADES)
         run_days = days_of_run(context)
-        source = TradesSource.of(
-            feed, iceberg.raw_table(feed.name, RAW_TRADES).view(), table, run_days, adopts(context)
-        )
+        source = TradesSource.of(feed, iceberg.raw_table(feed.name, TRADES).view(), table, run_days, adopts(context))
         gate = Gate(context, key, table, {each.fingerprint: each for each in source.rules.values()})
         with correlation(context.run.run_id):
             made = gate.publish(run_days, partial(build_trades, source))

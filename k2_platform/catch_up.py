@@ -20,6 +20,9 @@ from k2_assets.records.run_scope import REBUILD_TAG, days_tag
 from k2_assets.schedules import open_day_builds
 from k2_market.errors import K2Error
 from k2_market.feeds.feed import Feed, feed_named, load_feeds
+from k2_market.kinds.raw_kind import RawKind
+from k2_market.kinds.shipped import KINDS, kinds_of
+from k2_market.kinds.trades import TRADES
 from k2_market.plans.build_plan import MAX_DAYS_PER_RUN
 from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import outdated_days, stale_days
@@ -112,7 +115,11 @@ def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def catch_up_feeds(
-    settings: Settings, feeds: Sequence[Feed], instance: dg.DagsterInstance, clock: Callable[[], datetime]
+    settings: Settings,
+    feeds: Sequence[Feed],
+    kinds: Sequence[RawKind],
+    instance: dg.DagsterInstance,
+    clock: Callable[[], datetime],
 ) -> list[CaughtUp]:
     """Catch up feed after feed; an error of whatever kind ends the work of its own feed alone.
 
@@ -120,9 +127,9 @@ def catch_up_feeds(
         SQLAlchemyError: Dagster's records can't be read or written, which concerns every feed.
     """
     done = []
-    for feed in feeds:
+    for feed, kind in [(each, kind) for each in feeds for kind in kinds_of(each, kinds)]:
         try:
-            done.append(catch_up_feed(settings, feed, instance, clock))
+            done.append(catch_up_feed(settings, feed, kind, instance, clock))
         except SQLAlchemyError:
             raise
         except Exception as error:
@@ -133,40 +140,42 @@ def catch_up_feeds(
 
 
 def catch_up_feed(
-    settings: Settings, feed: Feed, instance: dg.DagsterInstance, clock: Callable[[], datetime]
+    settings: Settings, feed: Feed, kind: RawKind, instance: dg.DagsterInstance, clock: Callable[[], datetime]
 ) -> CaughtUp:
-    """Run a feed's pending ingests and builds one after the other, until the plans ask for nothing more."""
+    """Run the pending ingests and builds of a feed's kind one after the other, until the plans ask for nothing more."""
     done = CaughtUp(feed.name)
-    defs = build_defs(settings=settings, feeds={feed.name: feed})
+    defs = build_defs(settings=settings, feeds={feed.name: feed}, kinds=[kind])
     iceberg = _iceberg(settings)
     topics = KafkaTopics(settings.bootstrap_servers)
     end_dead_runs(instance)
     retried = False
     while True:
-        ingest = next_ingest(feed, topics, iceberg, instance, clock())
+        ingest = next_ingest(feed, kind, topics, iceberg, instance, clock())
         if isinstance(ingest, dg.RunRequest):
             done.ingest_runs += 1
-            done.failed += not _carry_out(defs, ingest_job_name(feed.name), ingest, instance)
+            done.failed += not _carry_out(defs, ingest_job_name(feed.name, kind), ingest, instance)
             continue
         if not retried:
             retried = True
-            for retry in next_retry(feed, iceberg, instance, clock()).run_requests or ():
+            for retry in next_retry(feed, kind, iceberg, instance, clock()).run_requests or ():
                 done.ingest_runs += 1
-                done.failed += not _carry_out(defs, ingest_job_name(feed.name), retry, instance)
-        build = next_build(feed, iceberg, instance, clock())
-        builds = [build] if isinstance(build, dg.RunRequest) else open_day_builds(feed, iceberg, clock())
-        if not builds:
+                done.failed += not _carry_out(defs, ingest_job_name(feed.name, kind), retry, instance)
+        build = next_build(feed, kind, iceberg, instance, clock())
+        builds = [build] if isinstance(build, dg.RunRequest) else open_day_builds(feed, kind, iceberg, clock())
+        if not builds or not kind.derived:
             done.waiting = str(ingest.skip_message)
             break
         done.build_runs += len(builds)
         failed = [
-            each.partition_key for each in builds if not _carry_out(defs, build_job_name(feed.name), each, instance)
+            each.partition_key
+            for each in builds
+            if not _carry_out(defs, build_job_name(feed.name, kind), each, instance)
         ]
         done.failed += len(failed)
         if failed:
             done.waiting = f"build of {', '.join(map(str, failed))} failed"
             break
-    done.left = left_to_do(feed, topics, iceberg, instance)
+    done.left = left_to_do(feed, kind, topics, iceberg, instance)
     return done
 
 
@@ -188,7 +197,7 @@ def rebuild_feed(
 
     A run that fails is made again day by day, so that one that can't be built leaves its neighbours rebuilt.
     """
-    defs = build_defs(settings=settings, feeds={feed.name: feed})
+    defs = build_defs(settings=settings, feeds={feed.name: feed}, kinds=[TRADES])
     failed: list[date] = []
     groups = [tuple(days[start : start + MAX_DAYS_PER_RUN]) for start in range(0, len(days), MAX_DAYS_PER_RUN)]
     while groups:
@@ -197,7 +206,7 @@ def rebuild_feed(
             partition_key=group[0].isoformat(),
             tags={**plan_tags(feed, 1), **days_tag(group), REBUILD_TAG: clock().isoformat()},
         )
-        if _carry_out(defs, build_job_name(feed.name), request, instance):
+        if _carry_out(defs, build_job_name(feed.name, TRADES), request, instance):
             continue
         if len(group) == 1:
             failed += group
@@ -213,6 +222,7 @@ def wait_until_caught_up(
     Raises:
         NotCaughtUp: It takes longer than ``MOST_SECONDS``.
     """
+    waited_for = [(feed, kind) for feed in feeds for kind in kinds_of(feed, KINDS)]
     topics = KafkaTopics(settings.bootstrap_servers)
     iceberg = _iceberg(settings)
     waiting = Retrying(
@@ -224,30 +234,35 @@ def wait_until_caught_up(
     with console.status("the sensors start runs …") as status:
 
         def look() -> str:
-            left = [text for feed in feeds if (text := left_to_do(feed, topics, iceberg, instance))]
+            found = (left_to_do(feed, kind, topics, iceberg, instance) for feed, kind in waited_for)
+            left = [text for text in found if text]
             status.update("; ".join(left) or "done")
             return "; ".join(left)
 
         left = waiting(look)
     if left:
         raise NotCaughtUp(f"not done after {MOST_SECONDS} s: {left}. Look at the runs in Dagster, and at `k2 status`")
-    jobs = {job(feed.name) for feed in feeds for job in (ingest_job_name, build_job_name)}
+    jobs = {job(feed.name, kind) for feed, kind in waited_for for job in (ingest_job_name, build_job_name)}
     failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     return any(run.job_name in jobs for run in failed)
 
 
-def left_to_do(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance) -> str:
-    """Name in words what is pending, under way or halted of a feed; empty when there is nothing."""
-    topic = topics.state(feed.topics.trades)
-    ledger = iceberg.raw_table(feed.name).ledger()
+def left_to_do(
+    feed: Feed, kind: RawKind, topics: KafkaTopics, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance
+) -> str:
+    """Name in words what is pending, under way or halted of a feed's kind; empty when there is nothing."""
+    topic = topics.state(kind.topic(feed))
+    ledger = iceberg.raw_table(feed.name, kind).ledger()
     if topic is not None:
         truncated = topic.unreached(ledger.covered) | ledger.truncated.of_topic(topic.topic_id)
         if truncated:
             return f"{feed.name}: {halted(topic.name, truncated)}"
     pending = 0 if topic is None else len(topic.readable - ledger.settled)
-    if pending or ingests_in_flight(instance, feed):
+    if pending or ingests_in_flight(instance, feed, kind):
         return f"{feed.name}: {pending:,} messages pending"
-    facts = build_facts(feed, iceberg, instance, datetime.now(UTC))
+    if not kind.derived:
+        return ""
+    facts = build_facts(feed, kind, iceberg, instance, datetime.now(UTC))
     days = set(stale_days(facts.versions, facts.builds)) | facts.building
     return f"{feed.name}: {len(days)} days to build" if days else ""
 

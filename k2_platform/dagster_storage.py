@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from k2_assets.names import family_name
 from k2_market.errors import K2Error
 from k2_market.feeds.feed import load_feeds
+from k2_market.kinds.shipped import KINDS, kinds_of
 from k2_resources.files.private_directories import make_private
 from k2_resources.settings import Settings
 
@@ -135,7 +137,12 @@ def pools_of_feeds(settings: Settings) -> tuple[str, ...]:
         FeedFileError: A feed's file is wrong.
     """
     stages = ("raw", "build", "maintenance")
-    return tuple(f"{feed}_{stage}" for feed in load_feeds(settings.feed_directories) for stage in stages)
+    return tuple(
+        f"{family_name(feed.name, kind)}_{stage}"
+        for feed in load_feeds(settings.feed_directories).values()
+        for kind in kinds_of(feed, KINDS)
+        for stage in stages
+    )
 
 
 if __name__ == "__main__":

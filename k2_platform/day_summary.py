@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from k2_assets.checks import check_keys
-from k2_assets.names import RAW_TRADES, TRADES
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import CLEAN_TRADES, TRADES
 from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import outdated_days, stale_days
 from k2_market.schemas.tables import DAY, MINUTE
@@ -46,7 +46,7 @@ class DaySummary:
         feed: The feed's name.
         day: The trading day.
         messages: Messages in Kafka by record time; None where Kafka does not answer.
-        raw_rows: Rows of ``raw_trades``.
+        raw_rows: Rows of the raw table.
         dead_letters: Those that did not decode.
         trades: Rows of ``trades``.
         minute_bars: Rows of ``ohlcv_1m``.
@@ -100,14 +100,16 @@ def day_states(catalog: Catalog, feed: Feed, instance: dg.DagsterInstance | None
         feed: The feed.
         instance: Dagster's records; None where there are none yet.
     """
-    raw = find_table(catalog, feed.name, RAW_TRADES)
+    raw = find_table(catalog, feed.name, TRADES.raw_table)
     built = find_table(catalog, feed.name, DAY.table)
     versions = {} if raw is None else day_versions_of(raw)
     builds = {} if built is None else builds_of(built)
     checked: Counter[date] = Counter()
     failed: Counter[date] = Counter()
     for info in (
-        () if instance is None else instance.event_log_storage.get_asset_check_partition_info(check_keys(feed.name))
+        ()
+        if instance is None
+        else instance.event_log_storage.get_asset_check_partition_info(check_keys(feed.name, [TRADES]))
     ):
         status = info.latest_execution_status
         if info.partition_key is not None and status in _RESULTS:
@@ -131,9 +133,10 @@ def summaries(
 ) -> list[DaySummary]:
     """Count the days of some states, oldest first; reads manifests, no data."""
     days = states.days
-    dead = filled_by_day(find_table(catalog, feed.name, RAW_TRADES), "reject_reason")
+    dead = filled_by_day(find_table(catalog, feed.name, TRADES.raw_table), "reject_reason")
     raw, trades, minutes = (
-        files_by_day(find_table(catalog, feed.name, name), days) for name in (RAW_TRADES, TRADES, MINUTE.table)
+        files_by_day(find_table(catalog, feed.name, name), days)
+        for name in (TRADES.raw_table, CLEAN_TRADES, MINUTE.table)
     )
     messages = _messages_by_day(settings, feed, days)
     found = []
@@ -163,7 +166,7 @@ def summary_table(days: Sequence[DaySummary], title: str | None = None) -> Table
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name in ("feed", "day"):
         table.add_column(name, no_wrap=True)
-    names = ("messages", "raw rows", "dead letters", "trades", "1m bars", "checks passed", "warned", "failed")
+    names = ("messages", "raw rows", "dead letters", TRADES.name, "1m bars", "checks passed", "warned", "failed")
     for name in names:
         table.add_column(name, justify="right")
     behind = any(each.bars != "current" for each in days)
@@ -230,7 +233,7 @@ def _messages_by_day(settings: Settings, feed: Feed, days: Sequence[date]) -> di
 
 def _failed_checks(feed: Feed, day: date, instance: dg.DagsterInstance) -> tuple[Found, ...]:
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        check_keys(feed.name), partition_filter=PartitionKeyFilter(key=day.isoformat())
+        check_keys(feed.name, [TRADES]), partition_filter=PartitionKeyFilter(key=day.isoformat())
     )
     events = [record.event.dagster_event for record in records.values() if record.event is not None]
     evaluations = [

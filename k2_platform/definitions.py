@@ -18,6 +18,8 @@ from k2_assets.feed_family import IN_PROCESS, FeedFamily, feed_family  # noqa: E
 from k2_assets.schedules import today_schedule  # noqa: E402
 from k2_market.feeds.feed import Feed, RefusedFile, load_feeds  # noqa: E402
 from k2_market.feeds.trading_calendar import with_calendars  # noqa: E402
+from k2_market.kinds.raw_kind import RawKind  # noqa: E402
+from k2_market.kinds.shipped import KINDS, kinds_of  # noqa: E402
 from k2_resources.alerts.sink import AlertSinkResource  # noqa: E402
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource  # noqa: E402
 from k2_resources.dagster.kafka_resource import KafkaResource  # noqa: E402
@@ -34,21 +36,18 @@ from k2_sensors.session_close_sensors import closed_day_sensor, maintenance_sens
 from k2_sensors.stale_day_sensor import stale_day_sensor  # noqa: E402
 from k2_sensors.unchecked_day_sensor import unchecked_day_sensor  # noqa: E402
 
-SENSORS_OF_FEED = (
-    kafka_sensor,
-    stale_day_sensor,
-    unchecked_day_sensor,
-    closed_day_sensor,
-    maintenance_sensor,
-    awaited_day_sensor,
-)
-"""Sensors that start a feed's runs, beside the schedule of its open days."""
+SENSORS_OF_FAMILY = (kafka_sensor, unchecked_day_sensor, maintenance_sensor, awaited_day_sensor)
+"""Sensors that start the runs of any family."""
+
+SENSORS_OF_BUILDS = (stale_day_sensor, closed_day_sensor)
+"""Sensors that start the builds of a family that derives tables, beside the schedule of its open days."""
 
 
 def build_defs(
     *,
     settings: Settings | None = None,
     feeds: Mapping[str, Feed] | None = None,
+    kinds: Sequence[RawKind] = KINDS,
     refused: Sequence[RefusedFile] = (),
     resources: Mapping[str, dg.ConfigurableResource[Any]] | None = None,
     automated: bool = True,
@@ -58,6 +57,7 @@ def build_defs(
     Args:
         settings: Settings to use in place of the environment's.
         feeds: Feeds to use in place of those found in the settings' directories. Their calendars must be there.
+        kinds: What is ingested of each feed, as far as it has topics for them.
         refused: Files that were refused when ``feeds`` were read; they harm none of these, and people are told.
         resources: Doors to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``,
             ``alert_sink``.
@@ -67,13 +67,13 @@ def build_defs(
     if feeds is None:
         feeds = declared = with_calendars(load_feeds(settings.feed_directories))
         refused = declared.refused
-    families = [feed_family(feed) for feed in feeds.values()]
-    sensors = _sensors(settings, families, feeds, refused) if automated else []
+    families = [feed_family(feed, kind) for feed in feeds.values() for kind in kinds_of(feed, kinds)]
+    sensors = _sensors(settings, families, feeds, kinds, refused) if automated else []
     return dg.Definitions(
         assets=[asset for family in families for asset in family.assets],
         asset_checks=[check for family in families for check in family.checks],
-        jobs=[job for family in families for job in (family.ingest_job, family.build_job, family.maintenance_job)],
-        schedules=[today_schedule(family) for family in families] if automated else [],
+        jobs=[job for family in families for job in family.jobs],
+        schedules=[today_schedule(family) for family in families if family.build_job] if automated else [],
         sensors=sensors,
         resources={**doors(settings), **(resources or {})},
         executor=IN_PROCESS,
@@ -81,14 +81,20 @@ def build_defs(
 
 
 def _sensors(
-    settings: Settings, families: Sequence[FeedFamily], feeds: Mapping[str, Feed], refused: Sequence[RefusedFile]
+    settings: Settings,
+    families: Sequence[FeedFamily],
+    feeds: Mapping[str, Feed],
+    kinds: Sequence[RawKind],
+    refused: Sequence[RefusedFile],
 ) -> list[dg.SensorDefinition]:
     return [
-        *(make(family) for family in families for make in SENSORS_OF_FEED),
+        *(make(family) for family in families for make in SENSORS_OF_FAMILY),
+        *(make(family) for family in families if family.build_job for make in SENSORS_OF_BUILDS),
         run_watch_sensor,
         *build_alert_sensors(),
         build_ingest_alarm_sensor(
             feeds.values(),
+            kinds,
             refused=refused,
             feed_directories=settings.feed_directories,
             data_paths=data_paths(settings),

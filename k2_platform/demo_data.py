@@ -13,7 +13,7 @@ from k2_platform.producing import produce_files, produce_simulated_day
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.settings import Settings
 
-_ASX_TRADES = Path("asx-2014-03") / "trades"
+_ASX_TRADES = Path("asx-2014-03/trades")
 
 
 def produce_simulated(

@@ -11,6 +11,7 @@ from pyiceberg.catalog import Catalog
 from k2_market.alerting.alarm_memory import AlarmMemory, AlarmMemoryError
 from k2_market.errors import K2Error, LedgerError
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.trades import TRADES
 from k2_platform.dagster_storage import existing_instance
 from k2_platform.day_summary import day_states
 from k2_resources.iceberg.catalog import open_catalog
@@ -97,7 +98,7 @@ def _with_topic(status: FeedStatus, feed: Feed, topics: KafkaTopics, catalog: Ca
         return replace(status, behind=0)
     newest = topics.newest_record(topic)
     try:
-        covered = RawTable(catalog, feed.name).ledger().covered
+        covered = RawTable(catalog, feed.name, TRADES).ledger().covered
     except LedgerError as error:
         return replace(status, newest=newest, error=str(error))
     return replace(status, newest=newest, behind=len(topic.readable - covered))

@@ -9,6 +9,7 @@ from uuid import uuid4
 import polars as pl
 
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.topic_state import TopicState
 from k2_market.loads.amending import (
     NamedTrade,
@@ -31,7 +32,6 @@ from k2_market.loads.loads import (
     times_unloaded,
 )
 from k2_market.loads.row_hashes import days_of_rows
-from k2_market.schemas.avro import MessageKind
 from k2_market.sources.ids import refuse_conflicting_ids
 from k2_market.sources.trade import SourceRows, in_time_order, with_ids_of_generation
 from k2_resources.iceberg.catalog import open_catalog
@@ -177,7 +177,7 @@ class Loading:
     def _send(self, load: Load, trades: pl.DataFrame) -> SentLoad:
         topic = ensure_topic(self._settings.bootstrap_servers, self._feed.topics.trades, self._feed.topics)
         registry = SchemaRegistry(self._settings.schema_registry_url)
-        producer = TradeProducer(self._settings.bootstrap_servers, registry, self._feed, MessageKind.TRADES)
+        producer = TradeProducer(self._settings.bootstrap_servers, registry, self._feed, TRADES)
         topics = KafkaTopics(self._settings.bootstrap_servers)
         state_before = topics.state(self._feed.topics.trades)
         self._records.write(load)
@@ -192,7 +192,7 @@ class Loading:
 
     def _raw(self) -> RawView:
         catalog = open_catalog(self._settings.iceberg_catalog_uri, self._settings.iceberg_warehouse)
-        return RawTable(catalog, self._feed.name).view()
+        return RawTable(catalog, self._feed.name, TRADES).view()
 
 
 def _begun(load_id: str, kind: LoadKind, trades: pl.DataFrame, now: datetime) -> Load:

@@ -25,6 +25,7 @@ from k2_assets.checks import check_keys
 from k2_market.browser_requests import METRICS, OwnHosts, WebRequest, refusal
 from k2_market.errors import K2Error
 from k2_market.feeds.feed import load_feeds
+from k2_market.kinds.shipped import KINDS
 from k2_resources.exporter.automation_facts import AutomationFacts
 from k2_resources.exporter.check_facts import CheckFacts
 from k2_resources.exporter.disk_use import DiskFacts, data_paths
@@ -92,10 +93,10 @@ def platform_parts(settings: Settings) -> list[Part]:
     feeds = list(load_feeds(settings.feed_directories).values())
     catalog = cache(partial(_catalog, settings))
     instance = cache(partial(_dagster, settings))
-    checks = [key for feed in feeds for key in check_keys(feed.name)]
+    checks = [key for feed in feeds for key in check_keys(feed.name, KINDS)]
     return [
-        KafkaFacts(settings.bootstrap_servers, catalog, feeds),
-        TableFacts(catalog, feeds),
+        KafkaFacts(settings.bootstrap_servers, catalog, feeds, KINDS),
+        TableFacts(catalog, feeds, KINDS),
         MaterializationFacts(instance, feeds, sorted({key.asset_key for key in checks})),
         CheckFacts(instance, feeds, checks),
         RunFacts(instance),

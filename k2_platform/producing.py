@@ -9,8 +9,8 @@ from uuid import uuid4
 
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.outgoing import trade_messages
-from k2_market.schemas.avro import MessageKind
 from k2_market.simulation.market_simulator import SimulationError, simulate_day
 from k2_market.simulation.simulated_faults import Fault, PlantedFault, damaged, plant
 from k2_market.sources import asx_tickdata as source_asx_tickdata
@@ -179,7 +179,7 @@ def read_file(path: Path, source_format: SourceFormat, feed: Feed, now: datetime
 
 def _producer(settings: Settings, feed: Feed) -> TradeProducer:
     registry = SchemaRegistry(settings.schema_registry_url)
-    return TradeProducer(settings.bootstrap_servers, registry, feed, MessageKind.TRADES)
+    return TradeProducer(settings.bootstrap_servers, registry, feed, TRADES)
 
 
 def _produced(

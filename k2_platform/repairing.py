@@ -10,10 +10,10 @@ import dagster as dg
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
-from k2_assets.names import RAW_TRADES
 from k2_assets.records.unreported_commits import report_unreported
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.ledger.row_offsets import offsets_of
 from k2_market.messages.block_decoder import DayWindow
@@ -44,10 +44,11 @@ _log = get_logger("repair")
 
 @dataclass(frozen=True)
 class Repairs:
-    """The repairs of a feed's raw table; a dry one says what there is to do and changes nothing."""
+    """Repairs a feed's raw table of a kind; a dry one says what there is to do and changes nothing."""
 
     settings: Settings
     feed: Feed
+    kind: RawKind
     dry_run: bool
 
     def day(self, day: date) -> DayDifference:
@@ -56,7 +57,7 @@ class Repairs:
         Returns:
             How the day differed from what Kafka has.
         """
-        topic = self.feed.topics.trades
+        topic = self.kind.topic(self.feed)
         reader = TopicReader(self.settings.bootstrap_servers, topic, f"k2-{self.feed.name}-repair")
         repair = DayRepair(
             day, topic, KafkaTopics(self.settings.bootstrap_servers), RereadMessages(reader, self._decoder)
@@ -103,12 +104,12 @@ class Repairs:
 
     def unread(self) -> ReadAgain:
         """Read the offsets again that were set aside unread, and commit what comes of them."""
-        table = RawTable(self._catalog, self.feed.name)
-        reader = TopicReader(self.settings.bootstrap_servers, self.feed.topics.trades, f"k2-{self.feed.name}-repair")
+        table = RawTable(self._catalog, self.feed.name, self.kind)
+        reader = TopicReader(self.settings.bootstrap_servers, self.kind.topic(self.feed), f"k2-{self.feed.name}-repair")
         committed: set[date] = set()
 
         def take(rows: pa.Table, covered: RangeSet) -> None:
-            names = {topic_id: self.feed.topics.trades for topic_id, _ in covered.spans}
+            names = {topic_id: self.kind.topic(self.feed) for topic_id, _ in covered.spans}
             committed.update(table.commit(Delivery(rows, covered, names, repair_run_id())).by_day)
 
         found = read_again(reader, self._decoder, table.ledger().unread, take if not self.dry_run else lambda *_: None)
@@ -132,10 +133,10 @@ class Repairs:
         Returns:
             What the ledger records, beside what the log has.
         """
-        topic = self.feed.topics.trades
+        topic = self.kind.topic(self.feed)
         reader = TopicReader(self.settings.bootstrap_servers, topic, f"k2-{self.feed.name}-repair")
         registry = SchemaRegistry(self.settings.schema_registry_url)
-        log = LedgerAgainstLog(reader, registry, TradingCalendar.of(self.feed))
+        log = LedgerAgainstLog(reader, registry, TradingCalendar.of(self.feed), self.kind.messages)
         unhalt = Unhalt(topic, KafkaTopics(self.settings.bootstrap_servers), log)
         return unhalt.look(self._rewriter.view()) if self.dry_run else unhalt.commit(self._rewriter)
 
@@ -145,11 +146,12 @@ class Repairs:
 
     @property
     def _rewriter(self) -> RawRewriter:
-        return RawRewriter(self._catalog, self.feed.name)
+        return RawRewriter(self._catalog, self.feed.name, self.kind)
 
     @property
     def _decoder(self) -> Decoder:
-        return Decoder(SchemaRegistry(self.settings.schema_registry_url), DayWindow.of(self.feed, datetime.now(UTC)))
+        registry = SchemaRegistry(self.settings.schema_registry_url)
+        return Decoder(registry, self.kind.messages, DayWindow.of(self.feed, datetime.now(UTC)))
 
     def _report(self, written: Iterable[date]) -> None:
         """Tell Dagster of days that were written, and check them again, and those that a check has blocked.
@@ -160,6 +162,6 @@ class Repairs:
             return
         view = self._rewriter.view()
         with local_instance(self.settings) as instance:
-            report_unreported(self.feed, view, instance)
-            blocked = blocked_days(instance, dg.AssetKey([self.feed.name, RAW_TRADES]))
-            recheck(self.feed, view, instance, sorted({*written, *blocked}))
+            report_unreported(self.feed, self.kind, view, instance)
+            blocked = blocked_days(instance, dg.AssetKey([self.feed.name, self.kind.raw_table]))
+            recheck(self.feed, self.kind, view, instance, sorted({*written, *blocked}))

@@ -17,8 +17,7 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
-from k2_assets.names import ingest_op_name
-from k2_assets.records.ingest_runs import attempt_of, carried_by
+from k2_assets.records.ingest_runs import attempt_of, carried_in_all
 from k2_assets.records.run_scope import FEED_TAG, tagged_days
 from k2_market.alerting.alerts import (
     Alert,
@@ -29,7 +28,6 @@ from k2_market.alerting.alerts import (
     check_alerts,
     run_failure_alert,
 )
-from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.quality.finding import Severity
 from k2_resources.alerts.sink import AlertNotSent, AlertSink, AlertSinkResource
 from k2_resources.logs.structured_logging import correlation
@@ -103,7 +101,7 @@ def alerts_of_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple
             attempt=attempt_of(run),
             error=_error_of(instance, run.run_id),
             explained_by_check=any(not each.passed and each.blocking for each in evaluations),
-            ranges=RangeSet() if feed is None else carried_by(run, ingest_op_name(feed)),
+            ranges=carried_in_all(run),
         ),
     )
     return () if alert is None else (alert,)

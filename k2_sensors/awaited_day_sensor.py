@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.records.run_records import IN_FLIGHT, ingest_op, plan_tags
+from k2_assets.names import family_name, ingest_op_name
+from k2_assets.records.run_records import IN_FLIGHT, plan_tags
 from k2_market.feeds.day_window import DayWindow
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.raw_kind import RawKind
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.raw.repair import days_to_try_again
 
@@ -25,23 +27,24 @@ MOST_ATTEMPTS = 3
 
 def awaited_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
     """Look for such dead letters once a session, until none is left."""
-    feed = family.feed
+    feed, kind = family.feed, family.kind
 
     @dg.sensor(
-        name=f"{feed.name}_awaited_day_sensor",
+        name=f"{family.name}_awaited_day_sensor",
         job=family.ingest_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Has dead letters decoded again that came before their trading day, when it has come.",
     )
     def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.SensorResult:
-        return next_retry(feed, iceberg, context.instance, datetime.now(UTC), context.cursor)
+        return next_retry(feed, kind, iceberg, context.instance, datetime.now(UTC), context.cursor)
 
     return sensor
 
 
 def next_retry(
     feed: Feed,
+    kind: RawKind,
     iceberg: IcebergCatalogResource,
     instance: dg.DagsterInstance,
     now: datetime,
@@ -51,6 +54,7 @@ def next_retry(
 
     Args:
         feed: Whose dead letters.
+        kind: Of which messages.
         iceberg: Has the raw table.
         instance: Dagster's records.
         now: The time.
@@ -60,10 +64,10 @@ def next_retry(
     last = str(window.last)
     if cursor == last:
         return _nothing(f"no session has begun since the window of days ended with {last}", cursor)
-    days = days_to_try_again(iceberg.raw_table(feed.name).view(), window)
+    days = days_to_try_again(iceberg.raw_table(feed.name, kind).view(), window)
     if not days:
         return _nothing("no dead letter waits for a day that has come", last)
-    name = f"{feed.name}/{last}"
+    name = f"{family_name(feed.name, kind)}/{last}"
     attempts = instance.get_runs(dg.RunsFilter(tags={RETRY_TAG: name}))
     if any(run.status in IN_FLIGHT for run in attempts):
         return _nothing("dead letters are being decoded again", cursor)
@@ -72,7 +76,7 @@ def next_retry(
     config = {"dead_letters_of": [str(day) for day in days]}
     request = dg.RunRequest(
         run_key=f"dead-letters-{name}-{len(attempts) + 1}",
-        run_config={"ops": {ingest_op(feed): {"config": config}}},
+        run_config={"ops": {ingest_op_name(feed.name, kind): {"config": config}}},
         partition_key=days[0].isoformat(),
         tags={**plan_tags(feed, len(attempts) + 1), RETRY_TAG: name},
     )

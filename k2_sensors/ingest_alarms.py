@@ -15,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
+from k2_assets.names import family_name
 from k2_assets.records.run_records import carried, failed_ingests, ingests_in_flight
 from k2_market.alerting.alarm_facts import AlarmFacts, FailingSensor, FeedFacts, NoAnswer, Untrusted
 from k2_market.alerting.alarm_memory import AlarmMemory, AlarmMemoryError, Notice
@@ -22,6 +23,8 @@ from k2_market.alerting.ingest_alarms import FAILED_TICKS
 from k2_market.alerting.silence import Expectation, expectation
 from k2_market.errors import CalendarError, LedgerError
 from k2_market.feeds.feed import Feed, RefusedFile
+from k2_market.kinds.raw_kind import RawKind
+from k2_market.kinds.shipped import kinds_of
 from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.topic_state import TopicState
 from k2_resources.alerts.sink import AlertNotSent, AlertSink, AlertSinkResource
@@ -62,6 +65,7 @@ _log = get_logger("alarms")
 
 def build_ingest_alarm_sensor(
     feeds: Iterable[Feed],
+    kinds: Sequence[RawKind],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
     refused: Sequence[RefusedFile] = (),
@@ -72,13 +76,14 @@ def build_ingest_alarm_sensor(
 
     Args:
         feeds: Those that are looked at.
+        kinds: Which of their topics and raw tables.
         clock: Gives the time.
         default_status: Whether the sensor runs by itself.
         refused: Feed files that were refused.
         feed_directories: Where the feeds' files lie; they are held against what they are now.
         data_paths: Directories whose disks are watched.
     """
-    watched = tuple(feeds)
+    watched = [FeedKind(feed, kind) for feed in feeds for kind in kinds_of(feed, kinds)]
     doors = Doors()
     at_start = contents_of(feed_directories)
 
@@ -117,6 +122,24 @@ class Doors:
 
 
 @dataclass(frozen=True)
+class FeedKind:
+    """Names one topic of a feed and its raw table: those of a kind."""
+
+    feed: Feed
+    kind: RawKind
+
+    @property
+    def family(self) -> str:
+        """Name its family, as its sensors' names begin."""
+        return family_name(self.feed.name, self.kind)
+
+    @property
+    def topic(self) -> str:
+        """Name the topic."""
+        return self.kind.topic(self.feed)
+
+
+@dataclass(frozen=True)
 class _Log:
     """A feed's topic as it is now, its newest record's timestamp, and the topics that the feed had before."""
 
@@ -134,7 +157,7 @@ class _Rows:
 
 
 def look(
-    feeds: Sequence[Feed],
+    watched: Sequence[FeedKind],
     kafka: KafkaResource,
     iceberg: IcebergCatalogResource,
     registry: SchemaRegistryResource,
@@ -142,30 +165,38 @@ def look(
     now: datetime,
     doors: Doors,
 ) -> AlarmFacts:
-    """Find what there is to know of the feeds' ingestion; takes no longer than its doors are given."""
+    """Find what there is to know of the ingestion of some topics; takes no longer than its doors are given."""
     # Ledgers before topics: a run that commits in between must not make a ledger look ahead of its topic.
-    rows = doors.catalog.ask({feed.name: _rows_of(feed, iceberg) for feed in feeds})()
+    rows = doors.catalog.ask({each.family: _rows_of(each, iceberg) for each in watched})()
     client = kafka.topics()
-    logs = doors.kafka.ask({feed.name: _log_of(feed, client, rows[feed.name]) for feed in feeds})
+    logs = doors.kafka.ask({each.family: _log_of(each, client, rows[each.family]) for each in watched})
     schemas = doors.registry.ask({"": lambda: _answers(registry.registry())})
     found = [
-        _with_runs(feed, _facts(feed, log, rows[feed.name], now), instance, now)
-        for feed, log in zip(feeds, logs().values(), strict=True)
+        _with_runs(each, _facts(each, log, rows[each.family], now), instance, now)
+        for each, log in zip(watched, logs().values(), strict=True)
     ]
     answer = schemas()[""]
     return AlarmFacts(
         feeds=tuple(found),
         registry=answer if isinstance(answer, NoAnswer) else None,
-        failing=tuple(_failing_ticks(feeds, instance)),
+        failing=tuple(_failing_ticks(watched, instance)),
         now=now,
         closed_pools=tuple(pool.name for pool in instance.event_log_storage.get_pool_limits() if pool.limit == 0),
     )
 
 
-def _facts(feed: Feed, log: _Log | NoAnswer, rows: _Rows | Untrusted | NoAnswer, now: datetime) -> FeedFacts:
+def _facts(of: FeedKind, log: _Log | NoAnswer, rows: _Rows | Untrusted | NoAnswer, now: datetime) -> FeedFacts:
     topic = log if isinstance(log, NoAnswer) else log.topic
     ledger = rows.ledger if isinstance(rows, _Rows) else rows
-    facts = FeedFacts(feed.name, feed.topics.trades, topic, ledger, expected=_expectation(feed, now))
+    facts = FeedFacts(
+        of.feed.name,
+        of.family,
+        f"{of.feed.name}/{of.kind.raw_table}",
+        of.topic,
+        topic,
+        ledger,
+        expected=_expectation(of.feed, now),
+    )
     if isinstance(log, _Log):
         facts = replace(facts, newest=log.newest, former=log.former)
     return replace(facts, days=rows.days) if isinstance(rows, _Rows) else facts
@@ -185,28 +216,28 @@ def _answers(registry: SchemaRegistry) -> bool:
     return True
 
 
-def _log_of(feed: Feed, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswer) -> Callable[[], _Log]:
+def _log_of(of: FeedKind, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswer) -> Callable[[], _Log]:
     def log() -> _Log:
-        topic = topics.state(feed.topics.trades)
+        topic = topics.state(of.topic)
         newest = None if topic is None else topics.newest_record(topic)
-        return _Log(topic, newest, tuple(_former(feed, topics, rows)))
+        return _Log(topic, newest, tuple(_former(of, topics, rows)))
 
     return log
 
 
-def _former(feed: Feed, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswer) -> Iterator[TopicState]:
+def _former(of: FeedKind, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswer) -> Iterator[TopicState]:
     """Look at the topics of other names that fed the table, as far as they are still the same ones."""
     known = rows.ledger.topic_names if isinstance(rows, _Rows) else {}
-    for name in sorted({name for name in known.values() if name != feed.topics.trades}):
+    for name in sorted({name for name in known.values() if name != of.topic}):
         topic = topics.state(name)
         if topic is not None and topic.topic_id in known:
             yield topic
 
 
-def _rows_of(feed: Feed, iceberg: IcebergCatalogResource) -> Callable[[], _Rows | Untrusted]:
+def _rows_of(of: FeedKind, iceberg: IcebergCatalogResource) -> Callable[[], _Rows | Untrusted]:
     def rows() -> _Rows | Untrusted:
         try:
-            view = iceberg.raw_table(feed.name).view()
+            view = iceberg.raw_table(of.feed.name, of.kind).view()
             return _Rows(view.ledger, frozenset(view.day_versions))
         except TableRolledBack as error:
             return Untrusted(str(error), rolled_back=True, ranges=error.ranges)
@@ -216,30 +247,39 @@ def _rows_of(feed: Feed, iceberg: IcebergCatalogResource) -> Callable[[], _Rows 
     return rows
 
 
-def _with_runs(feed: Feed, facts: FeedFacts, instance: dg.DagsterInstance, now: datetime) -> FeedFacts:
+def _with_runs(of: FeedKind, facts: FeedFacts, instance: dg.DagsterInstance, now: datetime) -> FeedFacts:
     """The facts with what runs carry, which matters only where messages wait."""
     topic, ledger = facts.topic, facts.ledger
     if not isinstance(topic, TopicState) or not isinstance(ledger, Ledger) or not topic.readable - ledger.settled:
         return facts
-    in_flight = tuple(carried(run, feed) for run in ingests_in_flight(instance, feed))
-    return replace(facts, in_flight=in_flight, failed=failed_ingests(instance, feed, now))
+    feed, kind = of.feed, of.kind
+    in_flight = tuple(carried(run, feed, kind) for run in ingests_in_flight(instance, feed, kind))
+    return replace(facts, in_flight=in_flight, failed=failed_ingests(instance, feed, kind, now))
 
 
-def _failing_ticks(feeds: Sequence[Feed], instance: dg.DagsterInstance) -> Iterator[FailingSensor]:
+def _failing_ticks(watched: Sequence[FeedKind], instance: dg.DagsterInstance) -> Iterator[FailingSensor]:
     """Find our sensors and schedules whose last tick failed; those that send alerts fail when this one does."""
-    watched: dict[str, str | None] = dict.fromkeys(_SENSORS_OF_ALL)
-    watched |= {f"{feed.name}_{sensor}": feed.name for feed in feeds for sensor in _SENSORS_OF_FEED}
-    watched |= {f"{feed.name}_{schedule}": feed.name for feed in feeds for schedule in _SCHEDULES_OF_FEED}
+    automations: dict[str, FeedKind | None] = dict.fromkeys(_SENSORS_OF_ALL)
+    automations |= {
+        f"{each.family}_{name}": each for each in watched for name in (*_SENSORS_OF_FEED, *_SCHEDULES_OF_FEED)
+    }
     for state in instance.all_instigator_state():
         name = state.instigator_name
-        if name in watched:
+        if name in automations:
             ticks = instance.get_ticks(
                 state.instigator_origin_id, state.selector_id, limit=FAILED_TICKS, statuses=_ENDED_TICKS
             )
             failed = list(takewhile(lambda tick: tick.status is TickStatus.FAILURE, ticks))
             if failed:
                 times = tuple(datetime.fromtimestamp(tick.timestamp, UTC) for tick in failed)
-                yield FailingSensor(name, watched[name], times, _error_of(failed[0]))
+                of = automations[name]
+                yield FailingSensor(
+                    name,
+                    None if of is None else of.feed.name,
+                    None if of is None else of.family,
+                    times,
+                    _error_of(failed[0]),
+                )
 
 
 def _error_of(tick: InstigatorTick) -> str:

@@ -8,13 +8,14 @@ from typing import Any
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.names import RAW_TRADES
+from k2_assets.names import ingest_op_name
 from k2_assets.records.day_records import rows_reported
-from k2_assets.records.run_records import carried, failed_ingests, ingest_op, ingests_in_flight, not_run_yet, plan_tags
+from k2_assets.records.run_records import carried, failed_ingests, ingests_in_flight, not_run_yet, plan_tags
 from k2_assets.records.unreported_commits import ReportedDays, report_unreported
 from k2_market.feeds.day_window import DayWindow
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.ledger import spans_to_json
 from k2_market.plans.build_plan import is_open
 from k2_market.plans.check_pacing import FEW_ROWS, checked_with_its_run
@@ -42,15 +43,16 @@ INTERVAL_SECONDS = 10
 
 
 def kafka_sensor(family: FeedFamily) -> dg.SensorDefinition:
-    """The sensor of a feed's trades topic."""
+    """Make the sensor of a feed's topic of a kind."""
+    feed, kind = family.feed, family.kind
     reported = ReportedDays()
 
     @dg.sensor(
-        name=f"{family.feed.name}_kafka_sensor",
+        name=f"{family.name}_kafka_sensor",
         job=family.ingest_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Requests a run for what {family.feed.topics.trades} holds and the ledger lacks.",
+        description=f"Requests a run for what {kind.topic(feed)} holds and the ledger lacks.",
     )
     def sensor(
         context: dg.SensorEvaluationContext,
@@ -58,22 +60,23 @@ def kafka_sensor(family: FeedFamily) -> dg.SensorDefinition:
         iceberg: IcebergCatalogResource,
         registry: SchemaRegistryResource,
     ) -> dg.RunRequest | dg.SkipReason:
-        if is_new(family.feed, kafka.topics(), iceberg):
-            declare_topics(family.feed, kafka.bootstrap_servers, registry.registry())
-            return dg.SkipReason(f"topic {family.feed.topics.trades} was created")
-        return next_ingest(family.feed, kafka.topics(), iceberg, context.instance, datetime.now(UTC), reported)
+        if is_new(feed, kind, kafka.topics(), iceberg):
+            declare_topics(feed, [kind], kafka.bootstrap_servers, registry.registry())
+            return dg.SkipReason(f"topic {kind.topic(feed)} was created")
+        return next_ingest(feed, kind, kafka.topics(), iceberg, context.instance, datetime.now(UTC), reported)
 
     return sensor
 
 
-def is_new(feed: Feed, topics: KafkaTopics, iceberg: IcebergCatalogResource) -> bool:
-    """Say whether a feed's topic was never there; one that was read and is gone has been deleted by somebody."""
-    name = feed.topics.trades
-    return topics.state(name) is None and name not in iceberg.raw_table(feed.name).ledger().topic_names.values()
+def is_new(feed: Feed, kind: RawKind, topics: KafkaTopics, iceberg: IcebergCatalogResource) -> bool:
+    """Say whether a topic was never there; one that was read and is gone has been deleted by somebody."""
+    name = kind.topic(feed)
+    return topics.state(name) is None and name not in iceberg.raw_table(feed.name, kind).ledger().topic_names.values()
 
 
 def next_ingest(
     feed: Feed,
+    kind: RawKind,
     topics: KafkaTopics,
     iceberg: IcebergCatalogResource,
     instance: dg.DagsterInstance,
@@ -84,6 +87,7 @@ def next_ingest(
 
     Args:
         feed: Whose topic is looked at.
+        kind: Which of its topics.
         topics: Asks Kafka.
         iceberg: Has the ledger.
         instance: Has the run records.
@@ -91,24 +95,24 @@ def next_ingest(
         reported: What is known of days reported earlier, to the same records.
     """
     calendar = TradingCalendar.of(feed)
-    topic = topics.state(feed.topics.trades)
+    topic = topics.state(kind.topic(feed))
     if topic is None:
-        return dg.SkipReason(f"topic {feed.topics.trades} does not exist yet")
-    raw = iceberg.raw_table(feed.name).view()
-    report_unreported(feed, raw, instance, reported)
+        return dg.SkipReason(f"topic {kind.topic(feed)} does not exist yet")
+    raw = iceberg.raw_table(feed.name, kind).view()
+    report_unreported(feed, kind, raw, instance, reported)
     facts = IngestFacts(
         topic=topic,
         ledger=raw.ledger,
-        in_flight=tuple(carried(run, feed) for run in ingests_in_flight(instance, feed)),
-        failed=failed_ingests(instance, feed, now),
+        in_flight=tuple(carried(run, feed, kind) for run in ingests_in_flight(instance, feed, kind)),
+        failed=failed_ingests(instance, feed, kind, now),
         now=now,
     )
     if facts.truncated:
         # A run may have committed what came after the topic was looked at; a log that was cut is still short now.
-        facts = replace(facts, topic=topics.state(feed.topics.trades) or topic)
+        facts = replace(facts, topic=topics.state(kind.topic(feed)) or topic)
     record = recording(facts)
     if record is not None:
-        return _request(feed, record, topic.topic_id, calendar.trading_day_of(now).isoformat(), instance)
+        return _request(feed, kind, record, topic.topic_id, calendar.trading_day_of(now).isoformat(), instance)
     ready = pending_or_waiting(facts)
     if isinstance(ready, Waiting):
         return dg.SkipReason(ready.reason)
@@ -121,8 +125,8 @@ def next_ingest(
         else None
     )
     wanted = plan(facts, ready, day_ends)
-    with_checks = _with_checks(feed, raw, day, len(wanted.ranges), instance, now)
-    return _request(feed, wanted, topic.topic_id, day.isoformat(), instance, with_checks)
+    with_checks = _with_checks(feed, kind, raw, day, len(wanted.ranges), instance, now)
+    return _request(feed, kind, wanted, topic.topic_id, day.isoformat(), instance, with_checks)
 
 
 def _days(instants: Iterable[datetime], feed: Feed, calendar: TradingCalendar, now: datetime) -> Iterator[date]:
@@ -131,15 +135,18 @@ def _days(instants: Iterable[datetime], feed: Feed, calendar: TradingCalendar, n
     return (calendar.trading_day_of(max(earliest, min(each, now))) for each in instants)
 
 
-def _with_checks(feed: Feed, raw: RawView, day: date, new: int, instance: dg.DagsterInstance, now: datetime) -> bool:
+def _with_checks(
+    feed: Feed, kind: RawKind, raw: RawView, day: date, new: int, instance: dg.DagsterInstance, now: datetime
+) -> bool:
     """Say whether a run checks its day, too: if it does not, the unchecked-day sensor has it checked at its time."""
     if raw.rows + new <= FEW_ROWS or not is_open(day, TradingCalendar.of(feed), now):
         return True
-    return checked_with_its_run(rows_reported(instance, dg.AssetKey([feed.name, RAW_TRADES]), day), new)
+    return checked_with_its_run(rows_reported(instance, dg.AssetKey([feed.name, kind.raw_table]), day), new)
 
 
 def _request(
     feed: Feed,
+    kind: RawKind,
     wanted: IngestPlan,
     topic_id: str,
     partition_key: str,
@@ -161,9 +168,9 @@ def _request(
         config["handling"] = planned.handling.value
     return dg.RunRequest(
         run_key=planned.run_key,
-        run_config={"ops": {ingest_op(feed): {"config": config}}},
+        run_config={"ops": {ingest_op_name(feed.name, kind): {"config": config}}},
         partition_key=partition_key,
         tags=plan_tags(feed, planned.attempt, planned.max_seconds),
-        asset_selection=None if with_checks else [dg.AssetKey([feed.name, RAW_TRADES])],
+        asset_selection=None if with_checks else [dg.AssetKey([feed.name, kind.raw_table])],
         asset_check_keys=None if with_checks else [],
     )

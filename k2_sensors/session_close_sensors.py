@@ -10,11 +10,11 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.names import RAW_TRADES
 from k2_assets.records.run_scope import FEED_TAG
 from k2_assets.schedules import build_if_stale
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import GRACE
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 
@@ -26,28 +26,28 @@ BUILD_TIME = timedelta(hours=1)
 
 def closed_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
     """Make a session's bars once it has closed and its last trades had time to arrive."""
-    feed = family.feed
+    feed, kind = family.feed, family.kind
 
     @dg.sensor(
-        name=f"{feed.name}_closed_day_sensor",
+        name=f"{family.name}_closed_day_sensor",
         job=family.build_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Bars of a session, {GRACE.seconds // 60} minutes after the close by calendar {feed.calendar}.",
     )
     def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.SensorResult:
-        return build_after_close(feed, iceberg, datetime.now(UTC), context.cursor)
+        return build_after_close(feed, kind, iceberg, datetime.now(UTC), context.cursor)
 
     return sensor
 
 
 def maintenance_sensor(family: FeedFamily) -> dg.SensorDefinition:
     """Maintain a feed's tables after each close, when the session has had time to be built."""
-    feed = family.feed
+    feed, kind = family.feed, family.kind
     minutes = (GRACE + BUILD_TIME).seconds // 60
 
     @dg.sensor(
-        name=f"{feed.name}_maintenance_sensor",
+        name=f"{family.name}_maintenance_sensor",
         job=family.maintenance_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -55,25 +55,25 @@ def maintenance_sensor(family: FeedFamily) -> dg.SensorDefinition:
         f"{minutes} minutes after the close by calendar {feed.calendar}.",
     )
     def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.SensorResult:
-        return maintain_after_close(feed, iceberg, datetime.now(UTC), context.cursor)
+        return maintain_after_close(feed, kind, iceberg, datetime.now(UTC), context.cursor)
 
     return sensor
 
 
 def build_after_close(
-    feed: Feed, iceberg: IcebergCatalogResource, now: datetime, cursor: str | None
+    feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource, now: datetime, cursor: str | None
 ) -> dg.SensorResult:
     """Request the bars of the session that has closed since the cursor, if its rows are newer than they are."""
     day = _newly_closed(TradingCalendar.of(feed), now - GRACE, cursor)
-    return _result(cursor, day, None if day is None else build_if_stale(feed, iceberg, day))
+    return _result(cursor, day, None if day is None else build_if_stale(feed, kind, iceberg, day))
 
 
 def maintain_after_close(
-    feed: Feed, iceberg: IcebergCatalogResource, now: datetime, cursor: str | None
+    feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource, now: datetime, cursor: str | None
 ) -> dg.SensorResult:
     """Request the maintenance of the session that has closed since the cursor, if the feed ever had rows."""
     day = _newly_closed(TradingCalendar.of(feed), now - GRACE - BUILD_TIME, cursor)
-    return _result(cursor, day, None if day is None else _maintenance(feed, iceberg, day))
+    return _result(cursor, day, None if day is None else _maintenance(feed, kind, iceberg, day))
 
 
 def _newly_closed(calendar: TradingCalendar, instant: datetime, cursor: str | None) -> date | None:
@@ -81,8 +81,10 @@ def _newly_closed(calendar: TradingCalendar, instant: datetime, cursor: str | No
     return day if cursor is None or day.isoformat() > cursor else None
 
 
-def _maintenance(feed: Feed, iceberg: IcebergCatalogResource, day: date) -> dg.RunRequest | dg.SkipReason:
-    if day < feed.start_date or not iceberg.raw_table(feed.name, RAW_TRADES).view().rows:
+def _maintenance(
+    feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource, day: date
+) -> dg.RunRequest | dg.SkipReason:
+    if day < feed.start_date or not iceberg.raw_table(feed.name, kind).view().rows:
         return dg.SkipReason(f"{feed.name} had no rows by the close of {day}")
     return dg.RunRequest(run_key=f"maintenance-{day}", partition_key=day.isoformat(), tags={FEED_TAG: feed.name})
 

@@ -11,17 +11,16 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from k2_assets.checks import BLOCKING, RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
-from k2_assets.names import RAW_TRADES
 from k2_assets.records.partitions import day_of
 from k2_assets.records.run_records import builds_in_flight, failed_builds, ingests_in_flight, not_run_yet, plan_tags
 from k2_assets.records.run_scope import VERSION_TAG, days_tag, tagged_days
+from k2_assets.schedules import builds_of_last
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import LEDGER_CHECKS, RawKind
 from k2_market.plans.build_plan import BuildFacts, BuildPlan, plan_builds
 from k2_market.plans.day_builds import stale_days
-from k2_market.schemas.tables import DAY
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 
 INTERVAL_SECONDS = 15
@@ -33,23 +32,23 @@ def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
     """The sensor that keeps a feed's closed days built."""
 
     @dg.sensor(
-        name=f"{family.feed.name}_stale_day_sensor",
+        name=f"{family.name}_stale_day_sensor",
         job=family.build_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests trades and bars of closed days whose raw rows are newer: backlogs and late trades.",
     )
     def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.RunRequest | dg.SkipReason:
-        return next_build(family.feed, iceberg, context.instance, datetime.now(UTC))
+        return next_build(family.feed, family.kind, iceberg, context.instance, datetime.now(UTC))
 
     return sensor
 
 
 def next_build(
-    feed: Feed, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance, now: datetime
+    feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance, now: datetime
 ) -> dg.RunRequest | dg.SkipReason:
     """Request the next build, or say why none; arguments as for ``build_facts``."""
-    facts = build_facts(feed, iceberg, instance, now)
+    facts = build_facts(feed, kind, iceberg, instance, now)
     wanted = plan_builds(facts, TradingCalendar.of(feed))
     planned = None if wanted is None else not_run_yet(wanted, instance)
     if planned is None:
@@ -66,27 +65,30 @@ def build_request(feed: Feed, planned: BuildPlan) -> dg.RunRequest:
     )
 
 
-def build_facts(feed: Feed, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance, now: datetime) -> BuildFacts:
+def build_facts(
+    feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource, instance: dg.DagsterInstance, now: datetime
+) -> BuildFacts:
     """Gather what a feed's builds are planned by.
 
     Args:
         feed: Whose days.
+        kind: Of which rows.
         iceberg: Has the tables, which say how new each day's rows are and what was built from them.
         instance: Dagster's records, which say what is under way, failed, or blocked by a check.
         now: The time.
     """
     # Runs before tables: a run that ends in between has left its rows by the time they are looked at.
-    ingesting = [day for run in ingests_in_flight(instance, feed) for day in tagged_days(run.tags)]
-    building = builds_in_flight(instance, feed)
-    versions = iceberg.raw_table(feed.name, RAW_TRADES).view().day_versions
-    builds = iceberg.day_table(feed.name, DAY.table).builds()
+    ingesting = [day for run in ingests_in_flight(instance, feed, kind) for day in tagged_days(run.tags)]
+    building = builds_in_flight(instance, feed, kind)
+    versions = iceberg.raw_table(feed.name, kind).view().day_versions
+    builds = builds_of_last(feed, kind, iceberg)
     return BuildFacts(
         versions=versions,
         builds=builds,
-        blocked=blocked_days(instance, dg.AssetKey([feed.name, RAW_TRADES]), stale_days(versions, builds)),
+        blocked=blocked_days(instance, dg.AssetKey([feed.name, kind.raw_table]), stale_days(versions, builds)),
         building=building,
         ingesting_from=min(ingesting, default=None),
-        failed=failed_builds(instance, feed, now),
+        failed=failed_builds(instance, feed, kind, now),
         now=now,
     )
 
@@ -103,7 +105,7 @@ def blocked_days(
     """
     if among is not None and not among:
         return frozenset()
-    keys = [dg.AssetCheckKey(asset, name) for name in RAW_CHECKS if name in BLOCKING]
+    keys = [dg.AssetCheckKey(asset, name) for name in LEDGER_CHECKS]
     few = None if among is None or len(among) > _FEW_DAYS else [day.isoformat() for day in among]
     not_passed = {
         (info.check_key, info.partition_key)

@@ -10,15 +10,15 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from k2_assets.checks import RAW_CHECKS
 from k2_assets.feed_family import FeedFamily
-from k2_assets.names import RAW_TRADES
+from k2_assets.names import family_name
 from k2_assets.records.day_records import last_checked, report_numbers, rows_reported
 from k2_assets.records.partitions import day_of
 from k2_assets.records.run_records import IN_FLIGHT, plan_tags
 from k2_assets.records.run_scope import latest_record
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import is_open
 from k2_market.plans.check_pacing import rest_of
 from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
@@ -33,24 +33,24 @@ def unchecked_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
     """The sensor that keeps a feed's raw rows checked."""
 
     @dg.sensor(
-        name=f"{family.feed.name}_unchecked_day_sensor",
+        name=f"{family.name}_unchecked_day_sensor",
         job=family.ingest_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests the raw checks of a day whose rows are newer than its last ones: those of killed runs.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return next_check(family.feed, context.instance, datetime.now(UTC))
+        return next_check(family.feed, family.kind, context.instance, datetime.now(UTC))
 
     return sensor
 
 
-def next_check(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
+def next_check(feed: Feed, kind: RawKind, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """The run of raw checks to request now, or why none; one day a run, so that no day waits for another's rows."""
-    raw, calendar = dg.AssetKey([feed.name, RAW_TRADES]), TradingCalendar.of(feed)
+    raw, calendar = dg.AssetKey([feed.name, kind.raw_table]), TradingCalendar.of(feed)
     versions = report_numbers(instance, raw)
     for day in unchecked_days(versions, _checked_versions(instance, raw)):
-        name = f"{feed.name}/{day}/{versions[day]}"
+        name = f"{family_name(feed.name, kind)}/{day}/{versions[day]}"
         attempts = instance.get_runs(dg.RunsFilter(tags={CHECK_TAG: name}))
         if any(run.status in IN_FLIGHT for run in attempts):
             return dg.SkipReason(f"the checks of {day} are under way")
@@ -63,7 +63,7 @@ def next_check(feed: Feed, instance: dg.DagsterInstance, now: datetime) -> dg.Ru
             run_key=f"{name}/{attempt}",
             partition_key=day.isoformat(),
             asset_selection=[],
-            asset_check_keys=[dg.AssetCheckKey(raw, check) for check in RAW_CHECKS],
+            asset_check_keys=[dg.AssetCheckKey(raw, check) for check in kind.checks],
             tags={**plan_tags(feed, attempt), CHECK_TAG: name},
         )
     return dg.SkipReason("no day's rows are newer than its checks")

@@ -1,6 +1,8 @@
 """Reads from Dagster's records the config of a feed's ingest runs, and which of them failed."""
 
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import dagster as dg
@@ -9,6 +11,7 @@ from k2_assets.names import ingest_job_name, ingest_op_name
 from k2_assets.records.ingest_config import IngestConfig, claims_of
 from k2_assets.records.run_failure import cause_of
 from k2_assets.records.run_scope import ATTEMPT_TAG
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.plans.failed_runs import FailedRun
 from k2_market.plans.ingest_claims import IngestClaims, WrongClaim
@@ -24,16 +27,16 @@ _RECENT = timedelta(days=1)
 """How long a failed run is looked at; what still fails has failed again since (``failed_runs.LONGEST_BACKOFF``)."""
 
 
-def failed_ingests(instance: dg.DagsterInstance, feed: str, now: datetime) -> tuple[FailedRun, ...]:
-    """List the latest failed ingest runs of a feed, the latest first."""
-    records = latest_failed(instance, ingest_job_name(feed), now)
-    return tuple(failed for record in records if (failed := _failed_ingest(record, feed)).ranges)
+def failed_ingests(instance: dg.DagsterInstance, feed: str, kind: RawKind, now: datetime) -> tuple[FailedRun, ...]:
+    """List the latest failed ingest runs of a feed's kind, the latest first."""
+    records = latest_failed(instance, ingest_job_name(feed, kind), now)
+    return tuple(failed for record in records if (failed := _failed_ingest(record, ingest_op_name(feed, kind))).ranges)
 
 
-def _failed_ingest(record: dg.RunRecord, feed: str) -> FailedRun:
+def _failed_ingest(record: dg.RunRecord, op: str) -> FailedRun:
     run = record.dagster_run
     cause, named = cause_of(run)
-    given = claims_told(run, ingest_op_name(feed))
+    given = claims_told(run, op)
     return FailedRun(
         ranges=(named & given.ranges) or given.ranges,
         attempt=attempt_of(run),
@@ -46,6 +49,13 @@ def _failed_ingest(record: dg.RunRecord, feed: str) -> FailedRun:
 def carried_by(run: dg.DagsterRun, op: str) -> RangeSet:
     """Give the offset ranges that an op of a run was given; none, if the run has no such op or they are no ranges."""
     return claims_told(run, op).ranges
+
+
+def carried_in_all(run: dg.DagsterRun) -> RangeSet:
+    """Give the offset ranges that a run was given, whichever of its ops they are for."""
+    ops = dict(run.run_config).get("ops")
+    names = ops if isinstance(ops, dict) else ()
+    return reduce(or_, (carried_by(run, str(name)) for name in names), RangeSet())
 
 
 def claims_told(run: dg.DagsterRun, op: str) -> IngestClaims:

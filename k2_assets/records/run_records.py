@@ -13,11 +13,11 @@ from k2_assets.records import ingest_runs
 from k2_assets.records.ingest_runs import attempt_of, carried_by, ended, latest_failed, number_in
 from k2_assets.records.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, tagged_days
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.plans.build_plan import BuildPlan, FailedBuild
 from k2_market.plans.failed_runs import FailedRun
 from k2_market.plans.ingest_plan import IngestPlan
-from k2_market.schemas.tables import DAY
 
 _Plan = TypeVar("_Plan", IngestPlan, BuildPlan)
 
@@ -30,37 +30,32 @@ IN_FLIGHT = [
 ]
 
 
-def ingest_op(feed: Feed) -> str:
-    """Name of the op that makes the feed's ``raw_trades``, where its run config goes."""
-    return ingest_op_name(feed.name)
-
-
-def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed) -> Sequence[dg.DagsterRun]:
-    """Ingest runs of a feed that are queued or under way."""
+def ingests_in_flight(instance: dg.DagsterInstance, feed: Feed, kind: RawKind) -> Sequence[dg.DagsterRun]:
+    """List the ingest runs of a feed's kind that are queued or under way."""
     # Asked for by status alone: by job, Dagster's database would go through all runs that the job ever had.
     runs = instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
-    return [run for run in runs if run.job_name == ingest_job_name(feed.name)]
+    return [run for run in runs if run.job_name == ingest_job_name(feed.name, kind)]
 
 
-def failed_ingests(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tuple[FailedRun, ...]:
-    """The latest failed ingest runs of a feed."""
-    return ingest_runs.failed_ingests(instance, feed.name, now)
+def failed_ingests(instance: dg.DagsterInstance, feed: Feed, kind: RawKind, now: datetime) -> tuple[FailedRun, ...]:
+    """List the latest failed ingest runs of a feed's kind."""
+    return ingest_runs.failed_ingests(instance, feed.name, kind, now)
 
 
-def carried(run: dg.DagsterRun, feed: Feed) -> RangeSet:
+def carried(run: dg.DagsterRun, feed: Feed, kind: RawKind) -> RangeSet:
     """The offset ranges that an ingest run was given."""
-    return carried_by(run, ingest_op(feed))
+    return carried_by(run, ingest_op_name(feed.name, kind))
 
 
-def builds_in_flight(instance: dg.DagsterInstance, feed: Feed) -> frozenset[date]:
+def builds_in_flight(instance: dg.DagsterInstance, feed: Feed, kind: RawKind) -> frozenset[date]:
     """Days that queued or running runs will make to the last table: build runs of a feed, backfills from the UI."""
     runs = instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
-    return frozenset(day for run in runs if _builds_all_of(feed, run) for day in tagged_days(run.tags))
+    return frozenset(day for run in runs if _builds_all_of(feed, kind, run) for day in tagged_days(run.tags))
 
 
-def failed_builds(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tuple[FailedBuild, ...]:
+def failed_builds(instance: dg.DagsterInstance, feed: Feed, kind: RawKind, now: datetime) -> tuple[FailedBuild, ...]:
     """The latest failed build runs of a feed that a plan had requested."""
-    records = latest_failed(instance, build_job_name(feed.name), now)
+    records = latest_failed(instance, build_job_name(feed.name, kind), now)
     return tuple(
         FailedBuild(
             days=frozenset(tagged_days(record.dagster_run.tags)),
@@ -71,11 +66,6 @@ def failed_builds(instance: dg.DagsterInstance, feed: Feed, now: datetime) -> tu
         for record in records
         if (version := number_in(record.dagster_run, VERSION_TAG)) is not None
     )
-
-
-def last_table(feed: Feed) -> dg.AssetKey:
-    """The table that a build makes last: a day that is in it is in all others."""
-    return dg.AssetKey([feed.name, DAY.table])
 
 
 def not_run_yet(wanted: _Plan, instance: dg.DagsterInstance) -> _Plan | None:
@@ -98,6 +88,7 @@ def plan_tags(feed: Feed, attempt: int, max_seconds: int | None = None) -> dict[
     return {FEED_TAG: feed.name, ATTEMPT_TAG: str(attempt), **limit}
 
 
-def _builds_all_of(feed: Feed, run: dg.DagsterRun) -> bool:
+def _builds_all_of(feed: Feed, kind: RawKind, run: dg.DagsterRun) -> bool:
     # A run from the UI belongs to a job without a name and says which assets it makes.
-    return run.job_name == build_job_name(feed.name) or last_table(feed) in (run.asset_selection or ())
+    selected = {key.path[-1] for key in run.asset_selection or () if key.path[0] == feed.name}
+    return run.job_name == build_job_name(feed.name, kind) or kind.last_table in selected

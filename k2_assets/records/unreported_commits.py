@@ -11,10 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from k2_assets.names import RAW_TRADES
 from k2_assets.records.run_records import IN_FLIGHT
 from k2_assets.records.run_scope import reported_versions
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.raw_kind import RawKind
 from k2_resources.iceberg.day_planning import files_by_day
 from k2_resources.raw.view import RawView
 
@@ -49,12 +49,13 @@ class ReportedDays:
 
 
 def report_unreported(
-    feed: Feed, raw: RawView, instance: dg.DagsterInstance, reported: ReportedDays | None = None
+    feed: Feed, kind: RawKind, raw: RawView, instance: dg.DagsterInstance, reported: ReportedDays | None = None
 ) -> list[date]:
     """Report a materialization for each day whose rows are newer than its last report, and whose run has ended.
 
     Args:
         feed: Whose raw table it is.
+        kind: What it holds.
         raw: The table as it is now.
         instance: Dagster's records.
         reported: What is known from earlier calls, for the same feed and records.
@@ -66,7 +67,7 @@ def report_unreported(
     newer = memory.newer(raw, datetime.now(UTC))
     if not newer:
         return []
-    asset = dg.AssetKey([feed.name, RAW_TRADES])
+    asset = dg.AssetKey([feed.name, kind.raw_table])
     known = reported_versions(instance, asset)
     behind = {day: version for day, version in sorted(newer.items()) if version > _number(known.get(day))}
     waiting = _of_runs_in_flight(raw, behind, instance)

@@ -17,6 +17,7 @@ def catch_up(
     feed's file was refused. What concerns one feed keeps no other from being caught up.
     """
     from k2_cli.inputs.declared_feeds import usable_feed, usable_feeds
+    from k2_market.kinds.shipped import KINDS
     from k2_platform.catch_up import catch_up_feeds, caught_up_table, local_instance
     from k2_resources.logs.structured_logging import configure_logging
     from k2_resources.metrics.event_counts import keep_counts
@@ -28,7 +29,7 @@ def catch_up(
     declared = usable_feeds(settings) if not feed else None
     feeds = [usable_feed(settings, name) for name in feed or ()] if declared is None else list(declared.values())
     with local_instance(settings) as instance:
-        done = catch_up_feeds(settings, feeds, instance, lambda: datetime.now(UTC))
+        done = catch_up_feeds(settings, feeds, KINDS, instance, lambda: datetime.now(UTC))
     typer.echo(caught_up_table(done, as_json))
     if not all(each.complete for each in done) or (declared is not None and declared.refused):
         raise typer.Exit(1)

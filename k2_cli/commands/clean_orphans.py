@@ -25,8 +25,9 @@ def clean_orphans(
 
     Example: k2 clean-orphans --feed asx --dry-run
     """
+    from k2_market.kinds.shipped import KINDS, tables_of
     from k2_platform.catch_up import feeds_named
-    from k2_resources.iceberg.catalog import TABLE_SCHEMAS, open_catalog
+    from k2_resources.iceberg.catalog import open_catalog
     from k2_resources.logs.structured_logging import configure_logging
     from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
     from k2_resources.settings import Settings
@@ -39,7 +40,7 @@ def clean_orphans(
     swept = {
         f"{each.name}.{table}": sweep
         for each in feeds_named(settings, feed)
-        for table in TABLE_SCHEMAS
+        for table in tables_of(KINDS)
         if (sweep := carry_out(each.name, table)) is not None
     }
     _print(swept, dry_run, as_json)

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from k2_market.errors import K2Error
-from k2_market.schemas.avro import MessageKind
 from k2_market.sources.format import SourceFormat
 
 
@@ -16,7 +15,7 @@ class NotLoadedYet(K2Error):
 def load(
     files: Annotated[list[str], typer.Argument(help="Files, directories or patterns; gzip too.", metavar="FILE...")],
     feed: Annotated[str, typer.Option(help="The feed's name.")],
-    kind: Annotated[MessageKind, typer.Option(help="What the files hold.")] = MessageKind.TRADES,
+    kind: Annotated[str | None, typer.Option(help="What the files hold; trades unless given.")] = None,
     source_format: Annotated[SourceFormat, typer.Option("--format", help="The files' shape.")] = SourceFormat.CSV,
     again: Annotated[bool, typer.Option("--again", help="Load what was loaded before all the same.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
@@ -40,13 +39,14 @@ def load(
 
     from k2_cli.inputs.declared_feeds import usable_feed, warn_of_changed
     from k2_cli.output.produced_report import print_report
+    from k2_market.kinds.trades import TRADES
     from k2_platform.producing import produce_files
     from k2_resources.logs.structured_logging import configure_logging
     from k2_resources.metrics.event_counts import keep_counts
     from k2_resources.settings import Settings
 
-    if kind is not MessageKind.TRADES:
-        raise NotLoadedYet(f"--kind {kind}: {kind} are not loaded yet, only trades")
+    if kind not in (None, TRADES.name):
+        raise NotLoadedYet(f"--kind {kind}: {kind} are not loaded yet, only {TRADES.name}")
     settings = Settings.load()
     configure_logging("load", settings)
     keep_counts(settings)

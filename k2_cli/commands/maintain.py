@@ -30,6 +30,7 @@ def maintain(
     Example: k2 maintain --feed asx --dry-run
     """
     from k2_cli.inputs.declared_feeds import usable_feed
+    from k2_market.kinds.trades import TRADES
     from k2_resources.iceberg.catalog import open_catalog
     from k2_resources.logs.structured_logging import configure_logging
     from k2_resources.maintenance.feed_maintenance import FeedMaintenance
@@ -39,7 +40,7 @@ def maintain(
     configure_logging("maintain", settings)
     declared = usable_feed(settings, feed)
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
-    maintenance = FeedMaintenance(catalog, declared, lambda: datetime.now(UTC))
+    maintenance = FeedMaintenance(catalog, declared, TRADES, lambda: datetime.now(UTC))
     closed = maintenance.latest_closed() if day is None else day.date()
     if dry_run:
         _print_plan(feed, closed, maintenance.look(closed), as_json)

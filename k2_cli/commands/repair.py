@@ -58,14 +58,15 @@ def repair(
         raise RepairRequestError("--unhalt goes alone: it is of the topic, not of days")
     from k2_cli.inputs.declared_feeds import usable_feed
     from k2_cli.output.repair_report import print_day, print_dead_letters, print_roll_forward, print_unhalting
+    from k2_market.kinds.trades import TRADES
     from k2_platform.repairing import Repairs
     from k2_resources.logs.structured_logging import configure_logging
     from k2_resources.settings import Settings
 
     settings = Settings.load()
     configure_logging("repair", settings)
-    repairs = Repairs(settings, usable_feed(settings, feed), dry_run)
-    table = f"{feed}.raw_trades"
+    repairs = Repairs(settings, usable_feed(settings, feed), TRADES, dry_run)
+    table = f"{feed}.{TRADES.raw_table}"
     if roll_forward:
         print_roll_forward(table, repairs.roll_forward(), dry_run, as_json)
     elif unhalt:

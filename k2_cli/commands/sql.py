@@ -48,6 +48,7 @@ def sql(
     from k2_cli.inputs.existing_home import settings_of_home
     from k2_cli.output.foreign_notice import warn_of_foreign_tables
     from k2_market.feeds.feed import load_feeds
+    from k2_market.kinds.shipped import KINDS, tables_of
     from k2_resources.iceberg.catalog import open_catalog
     from k2_resources.query.answer import run_statement
     from k2_resources.query.reading_statement import parse_statement
@@ -65,6 +66,7 @@ def sql(
     with open_query_connection(
         catalog,
         declared,
+        tables_of(KINDS),
         spill_directory=settings.home / "spill",
         tables=parsed.tables,
         as_of=as_of if as_of_day is None else as_of_day.date(),

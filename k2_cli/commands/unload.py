@@ -11,7 +11,7 @@ def unload(
 ) -> None:
     """Take a load back: send a cancel for every trade that it alone brought.
 
-    Nothing is deleted: the trades stay in raw_trades, with the cancels after them, and their days are built again by
+    Nothing is deleted: the trades stay among the raw rows, the cancels after them, and their days are built again by
     the sensors or by k2 catch-up. Trades that another load brought too stay. All of the load must be ingested; a load
     that has corrections or cancels of trades of others can't be taken back. A cancel is final: the same trade ids do
     not count when they are loaded again. Files without ids get new ones.

@@ -43,13 +43,14 @@ def up(
 def declare_topics_of(settings: "Settings", feeds: "Mapping[str, Feed]") -> None:
     """Create the topics and subjects of feeds; what one feed's topic is refused for keeps no other from its own."""
     from k2_market.errors import K2Error
+    from k2_market.kinds.shipped import KINDS, kinds_of
     from k2_resources.kafka.feed_topics import declare_topics
     from k2_resources.kafka.schema_registry import SchemaRegistry
 
     registry = SchemaRegistry(settings.schema_registry_url)
     for name, feed in feeds.items():
         try:
-            topics = declare_topics(feed, settings.bootstrap_servers, registry)
+            topics = declare_topics(feed, kinds_of(feed, KINDS), settings.bootstrap_servers, registry)
         except K2Error as error:
             typer.secho(f"{name}: {error}", err=True, fg=typer.colors.YELLOW)
             continue

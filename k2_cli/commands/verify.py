@@ -13,6 +13,7 @@ from k2_market.errors import K2Error
 
 if TYPE_CHECKING:
     from k2_market.feeds.feed import Feed
+    from k2_market.kinds.raw_kind import RawKind
     from k2_market.verification.invariants import Verification
     from k2_resources.proofs.log_reading import Progress
     from k2_resources.settings import Settings
@@ -55,6 +56,7 @@ def verify(
     from k2_cli.inputs.declared_feeds import usable_feed
     from k2_cli.inputs.existing_home import settings_of_home
     from k2_cli.output.verification_report import print_report, progress_shown
+    from k2_market.kinds.trades import TRADES
     from k2_resources.logs.structured_logging import configure_logging
 
     settings = settings_of_home()
@@ -63,7 +65,7 @@ def verify(
     of_day = None if day is None else day.date()
     with progress_shown(quiet=as_json) as progress:
         if subject is Subject.LEDGER:
-            found = verify_ledger(settings, declared, of_day, offline, progress)
+            found = verify_ledger(settings, declared, TRADES, of_day, offline, progress)
         else:
             found = verify_bars(settings, declared, of_day, progress)
     print_report(found, as_json)
@@ -71,8 +73,10 @@ def verify(
         raise typer.Exit(1)
 
 
-def verify_ledger(settings: Settings, feed: Feed, day: date | None, offline: bool, progress: Progress) -> Verification:
-    """Verify a feed's raw table as it is now.
+def verify_ledger(
+    settings: Settings, feed: Feed, kind: RawKind, day: date | None, offline: bool, progress: Progress
+) -> Verification:
+    """Verify a feed's raw table of a kind as it is now.
 
     Raises:
         NothingToVerify: There is no such table.
@@ -83,14 +87,16 @@ def verify_ledger(settings: Settings, feed: Feed, day: date | None, offline: boo
     from k2_resources.proofs.log_reading import LogReading
     from k2_resources.proofs.retained_messages import RetainedMessages
 
-    table = find_table(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name, "raw_trades")
+    table = find_table(
+        open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name, kind.raw_table
+    )
     if table is None:
-        raise NothingToVerify(f"{feed.name}.raw_trades: there is no such table yet. Nothing has been ingested")
+        raise NothingToVerify(f"{feed.name}.{kind.raw_table}: there is no such table yet. Nothing has been ingested")
     if offline:
-        return prove_ledger(table, None, day)
-    with closing(RetainedMessages(settings.bootstrap_servers, feed.topics.trades)) as messages:
+        return prove_ledger(table, kind, None, day)
+    with closing(RetainedMessages(settings.bootstrap_servers, kind.topic(feed))) as messages:
         registry = SchemaRegistry(settings.schema_registry_url)
-        return prove_ledger(table, LogReading(feed, messages, registry, day, progress), day)
+        return prove_ledger(table, kind, LogReading(feed, kind, messages, registry, day, progress), day)
 
 
 def verify_bars(settings: Settings, feed: Feed, day: date | None, progress: Progress) -> Verification:

@@ -40,7 +40,9 @@ class FeedFacts:
 
     Attributes:
         feed: Its name.
-        topic_name: Its trades topic.
+        family: What its sensors' names begin with; what is remembered of earlier looks is kept by it.
+        table: The raw table's asset.
+        topic_name: The topic that feeds it.
         topic: The topic's log, None where there is none.
         ledger: The raw table's ledger.
         in_flight: What each ingest run that is queued or under way carries; asked only where messages wait.
@@ -52,6 +54,8 @@ class FeedFacts:
     """
 
     feed: str
+    family: str
+    table: str
     topic_name: str
     topic: TopicState | NoAnswer | None
     ledger: Ledger | Untrusted | NoAnswer
@@ -63,11 +67,6 @@ class FeedFacts:
     expected: Expectation | None = None
 
     @property
-    def table(self) -> str:
-        """The asset that is fed."""
-        return f"{self.feed}/raw_trades"
-
-    @property
     def is_fine(self) -> bool:
         """Whether its table and its topic answer, and its ledger can be trusted."""
         return isinstance(self.ledger, Ledger) and not isinstance(self.topic, NoAnswer)
@@ -75,10 +74,14 @@ class FeedFacts:
 
 @dataclass(frozen=True)
 class FailingSensor:
-    """A sensor whose last ticks failed: when, newest first, and the last one's error; ``feed`` if it has one."""
+    """Describes a sensor whose last ticks failed: when, newest first, and the last one's error.
+
+    ``feed`` and ``family`` are None where it is of no single feed.
+    """
 
     name: str
     feed: str | None
+    family: str | None
     failed: tuple[datetime, ...]
     error: str
 
@@ -137,20 +140,20 @@ class LastLook:
 
     def then(self, facts: AlarmFacts) -> "LastLook":
         """What is remembered after a look."""
-        fine = (each.feed for each in facts.feeds if each.is_fine)
+        fine = (each.family for each in facts.feeds if each.is_fine)
         return LastLook(
-            topics={each.feed: _remembered(self.topics.get(each.feed, ()), each.topic) for each in facts.feeds},
-            fine_since={feed: self.fine_since.get(feed, facts.now) for feed in fine},
-            first={each.feed: self.first.get(each.feed, facts.now) for each in facts.feeds},
-            heard={each.feed: self._heard(each, facts.now) for each in facts.feeds},
+            topics={each.family: _remembered(self.topics.get(each.family, ()), each.topic) for each in facts.feeds},
+            fine_since={family: self.fine_since.get(family, facts.now) for family in fine},
+            first={each.family: self.first.get(each.family, facts.now) for each in facts.feeds},
+            heard={each.family: self._heard(each, facts.now) for each in facts.feeds},
             at=facts.now,
         )
 
     def _heard(self, feed: FeedFacts, now: datetime) -> datetime:
-        before = self.heard.get(feed.feed)
+        before = self.heard.get(feed.family)
         if before is None or self.at is None or now - self.at > WATCHED_ANEW_AFTER:
             return now
-        known = {each.topic_id: each for each in self.topics.get(feed.feed, ())}
+        known = {each.topic_id: each for each in self.topics.get(feed.family, ())}
         topic = feed.topic
         if not isinstance(topic, TopicState):
             return before

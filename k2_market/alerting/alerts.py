@@ -100,7 +100,7 @@ class Alert:
         severity: How bad it is for the bars.
         feed: The feed, if it concerns one.
         day: The trading day, if it concerns one.
-        subject: The asset (``asx/raw_trades``) or job that it speaks of.
+        subject: The asset (``asx/ohlcv_1d``) or job that it speaks of.
         check: The check that found it, if one did.
         message: One sentence.
         numbers: What was counted, by name.

@@ -92,7 +92,7 @@ def alarms(facts: AlarmFacts, last: LastLook) -> list[Alarm]:
     found = [*_doors(facts)]
     then = last.then(facts)
     for feed in facts.feeds:
-        remembered = last.topics.get(feed.feed, ())
+        remembered = last.topics.get(feed.family, ())
         if isinstance(feed.ledger, Untrusted):
             found.append(_untrusted(feed, feed.ledger))
         if isinstance(feed.ledger, Ledger):
@@ -118,7 +118,7 @@ def unjudged(facts: AlarmFacts) -> frozenset[tuple[AlarmKind, str]]:
             unknown |= {(AlarmKind.SET_ASIDE, feed.table), (AlarmKind.UNREAD, feed.table)}
         if not feed.is_fine:
             unknown |= {(kind, feed.table) for kind in _NEED_TOPIC_AND_LEDGER}
-            unknown |= {(AlarmKind.SENSOR_FAILS, each.name) for each in facts.failing if each.feed == feed.feed}
+            unknown |= {(AlarmKind.SENSOR_FAILS, each.name) for each in facts.failing if each.family == feed.family}
     unknown |= {(AlarmKind.DISK, disk.path) for disk in facts.disks if disk.used >= DISK_STILL_FULL_AT}
     return frozenset(unknown)
 
@@ -289,14 +289,14 @@ def _silence(
     if expected is None:
         return
     if not ledger.settled and (topic is None or not any(each.high for each in topic.partitions)):
-        since = then.first[feed.feed]
+        since = then.first[feed.family]
         if now - since >= NEVER_SPOKE_AFTER:
             message = f"{feed.topic_name} never held a message since the feed was first looked at, {_at(since)}."
             yield replace(_alarm(feed, AlarmKind.NEVER_SPOKE, message), severity=Severity.WARN)
         return
     # A producer may write any time into a record: one that lies ahead tells that the feed spoke, and not when.
     spoke = feed.newest if feed.newest is None or feed.newest <= now else expected.live_from
-    lasting = expected.silent_for(spoke, then.heard[feed.feed])
+    lasting = expected.silent_for(spoke, then.heard[feed.family])
     if lasting is not None:
         newest = "" if feed.newest is None else f" The newest is of {_at(feed.newest)}."
         minutes = int(lasting.total_seconds() // 60)
@@ -347,11 +347,11 @@ def _refused(file: RefusedFile) -> Alarm:
 
 def _failing_sensors(facts: AlarmFacts, last: LastLook) -> Iterator[Alarm]:
     """Sensors that fail although the doors of their feed answer; where they do not, that is what is told."""
-    fine = {each.feed for each in facts.feeds if each.is_fine}
+    fine = {each.family for each in facts.feeds if each.is_fine}
     for sensor in facts.failing:
-        if sensor.feed is not None and sensor.feed not in fine:
+        if sensor.family is not None and sensor.family not in fine:
             continue
-        since = None if sensor.feed is None else last.fine_since.get(sensor.feed, facts.now)
+        since = None if sensor.family is None else last.fine_since.get(sensor.family, facts.now)
         failed = [each for each in sensor.failed if since is None or each > since]
         if len(failed) >= FAILED_TICKS:
             message = _sentence(f"The last {len(failed)} ticks failed: {sensor.error}")

@@ -21,7 +21,7 @@ class TableFacts:
     """What is known of a table that a catalog names.
 
     Attributes:
-        name: The table, as ``asx.raw_trades``.
+        name: The table, as ``asx.ohlcv_1d``.
         place: Where its metadata says that it lies.
         lies_inside: Whether that is in our warehouse.
         marked_by: The catalog that its mark names; None where it has none.

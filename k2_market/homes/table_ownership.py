@@ -43,7 +43,7 @@ class TablePlace:
     """Where a table lies, as far as its owner depends on it.
 
     Attributes:
-        name: The table, as ``asx.raw_trades``.
+        name: The table, as ``asx.ohlcv_1d``.
         places: Its location and whatever else it is told to write to, each as one and the same text for one place.
         mark: Its property ``k2.owner``; None where it has none, as a table of an earlier version.
     """

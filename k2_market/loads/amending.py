@@ -123,7 +123,7 @@ def _refuse_unless_one(found: pl.DataFrame, reports: pl.DataFrame, named: NamedT
         days = ", ".join(str(day) for day in reports["trade_date"].unique().sort())
         where = f"; it is there on {days}" if days else ". Is it ingested (`k2 catch-up`), and spelled as it was sent?"
         raise AmendmentError(
-            f"{named} is not in {feed.name}.raw_trades{f' on {named.day}' if named.day else ''}{where}"
+            f"{named} is not among the raw rows of {feed.name}{f' on {named.day}' if named.day else ''}{where}"
         )
     days_found = found["trade_date"].unique().sort().to_list()
     if len(days_found) > 1:

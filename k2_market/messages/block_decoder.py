@@ -31,7 +31,7 @@ from k2_market.messages.row_admission import claimed_names, refusals
 from k2_market.messages.row_resolution import Faults, resolve
 from k2_market.messages.schema_resolution import ReadingPlan, UnreadableSchema, reading_plan
 from k2_market.messages.writer_schemas import WriterSchema
-from k2_market.schemas.avro import MessageKind
+from k2_market.schemas.message_kinds import MessageKind
 
 __all__ = ["DayWindow", "decode", "offsets_with_schema", "part_sizes", "schema_ids", "undecoded"]
 
@@ -57,7 +57,7 @@ def decode(
         days: The trading days that the feed's tables may hold.
 
     Returns:
-        A table with the schema ``RAW_TRADES`` or ``RAW_QUOTES``.
+        A table with the kind's ``rows`` as its schema.
 
     Raises:
         MemoryError: There is not enough for a single message.

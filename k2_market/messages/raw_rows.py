@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from k2_market.feeds.day_window import DayWindow
 from k2_market.messages.batch import MessageBatch
-from k2_market.messages.row_resolution import message_fields
-from k2_market.schemas.avro import MessageKind
-from k2_market.schemas.tables import RAW_QUOTES, RAW_TRADES, TIMESTAMP
+from k2_market.schemas.message_kinds import MessageKind
+from k2_market.schemas.tables import TIMESTAMP
 from k2_market.values.record_times import END_OF_TIME_MS
 
 Positions = npt.NDArray[np.int64]
@@ -75,7 +74,6 @@ def raw_table(
         schema_ids: Each message's schema id (int32), null where its header can't be read.
         days: Where dead letters' days are clamped into.
     """
-    table = {MessageKind.TRADES: RAW_TRADES, MessageKind.QUOTES: RAW_QUOTES}[kind]
     columns = {
         **_message_columns(len(batch), kind, decoded),
         **_kafka_columns(batch, schema_ids),
@@ -83,13 +81,13 @@ def raw_table(
     }
     if dead:
         columns["trade_date"] = _filed_under(columns["trade_date"], batch, dead, days)
-    return pa.table([columns[name] for name in table.names], schema=table)
+    return pa.table([columns[name] for name in kind.rows.names], schema=kind.rows)
 
 
 def _message_columns(count: int, kind: MessageKind, decoded: Sequence[DecodedRows]) -> dict[str, pa.ChunkedArray]:
     columns = {
         field.name: pa.chunked_array([rows.columns[field.name] for rows in decoded], field.type)
-        for field in message_fields(kind)
+        for field in kind.message_fields
     }
     positions = np.concatenate([np.empty(0, np.int64), *(rows.positions for rows in decoded)])
     if len(positions) == count and bool((positions == np.arange(count)).all()):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 import fastavro
+import pyarrow as pa
 
 from k2_market.messages.field_types import Form, python_type
 from k2_market.messages.framing import HEADER_BYTES
@@ -29,9 +30,9 @@ def reference_decoder(plan: ReadingPlan) -> Callable[[bytes], WireRow]:
     It returns the row that the block reader would, and raises ``RefusedMessage`` for anything else that the message
     may hold.
     """
-    known = {each.key for each in plan.known.values()}
+    columns = {each.key: plan.kind.rows.field(name) for name, each in plan.known.items()}
     conversions = {
-        each.key: conversion for each in plan.fields if (conversion := _conversion(each, known=each.key in known))
+        each.key: conversion for each in plan.fields if (conversion := _conversion(each, columns.get(each.key)))
     }
     return partial(_read, plan.wire_schema, conversions)
 
@@ -60,11 +61,16 @@ def _read(wire_schema: AvroSchema, conversions: Mapping[str, Callable[[Any], Any
     return row
 
 
-def _conversion(field: WireField, *, known: bool) -> Callable[[Any], Any] | None:
-    """What is to be done with a field's values that are not null; None for nothing."""
+def _conversion(field: WireField, column: pa.Field | None) -> Callable[[Any], Any] | None:
+    """Choose what is to be done with a field's values that are not null; None for nothing.
+
+    Args:
+        field: As it was written.
+        column: The raw table's column that it is for; None where K2 does not know the field.
+    """
     if field.type.form is Form.OTHER:
         return _text
-    convert = partial(_decimal, field) if known and field.type.form is Form.DECIMAL else None
+    convert = partial(_decimal, column, field) if column is not None and field.type.form is Form.DECIMAL else None
     return partial(_of_branch, field, convert) if field.wide else convert
 
 
@@ -74,10 +80,10 @@ def _of_branch(field: WireField, convert: Callable[[Any], Any] | None, value: An
     return convert(value) if convert else value
 
 
-def _decimal(field: WireField, value: bytes) -> Decimal:
+def _decimal(column: pa.Field, field: WireField, value: bytes) -> Decimal:
     unscaled = int.from_bytes(value, "big", signed=True)
     if not fits_wire(unscaled):
-        raise RefusedMessage(decimal_fault(field.name, unscaled, field.type.scale))
+        raise RefusedMessage(decimal_fault(column, unscaled, field.type.scale))
     return _EXACT.scaleb(Decimal(unscaled), -field.type.scale)
 
 

@@ -19,8 +19,6 @@ import pyarrow.compute as pc
 
 from k2_market.messages.field_types import Form
 from k2_market.messages.schema_resolution import ReadingPlan, WireField
-from k2_market.schemas.avro import MessageKind
-from k2_market.schemas.tables import MESSAGE_DECIMALS, RAW_QUOTES, RAW_TRADES
 from k2_market.values.plain_texts import STRIPPED, single_codes, stripped
 
 Faults = dict[int, str]
@@ -46,12 +44,6 @@ class ResolvedRows:
     faults: Faults
 
 
-def message_fields(kind: MessageKind) -> list[pa.Field]:
-    """The raw table's columns that come out of messages, in the table's order."""
-    table = {MessageKind.TRADES: RAW_TRADES, MessageKind.QUOTES: RAW_QUOTES}[kind]
-    return [table.field(name) for name in table.names[: table.names.index("kafka_topic_id")]]
-
-
 def resolve(wire: pa.RecordBatch, plan: ReadingPlan) -> ResolvedRows:
     """The rows of a writer in K2's fields.
 
@@ -60,7 +52,7 @@ def resolve(wire: pa.RecordBatch, plan: ReadingPlan) -> ResolvedRows:
         plan: How the writer's schema is read.
     """
     faults: Faults = {}
-    columns = {field.name: _column(field, wire, plan, faults) for field in message_fields(plan.kind)}
+    columns = {field.name: _column(field, wire, plan, faults) for field in plan.kind.message_fields}
     columns |= {name: stripped(columns[name]) for name in STRIPPED if name in columns}
     if "conditions" in columns:
         columns["conditions"] = single_codes(columns["conditions"])
@@ -75,18 +67,18 @@ def fits_wire(unscaled: int) -> bool:
     return abs(unscaled) <= _LARGEST_WIRE_DECIMAL
 
 
-def decimal_fault(name: str, unscaled: int, scale: int) -> str:
-    """The reason to refuse a decimal that has too many digits for K2's places.
+def decimal_fault(column: pa.Field, unscaled: int, scale: int) -> str:
+    """Give the reason to refuse a decimal that has too many digits for K2's places.
 
     Args:
-        name: The field.
+        column: The raw table's column that it is for.
         unscaled: All its digits.
         scale: How many of them are places.
     """
-    target = MESSAGE_DECIMALS[name]
+    target = column.type
     at_scale = abs(unscaled) * 10 ** (target.scale - scale)
     digits = str(len(str(at_scale))) if at_scale <= _LARGEST_WIRE_DECIMAL else "more than 38"
-    return f"{name} of {digits} digits, at most {target.precision}"
+    return f"{column.name} of {digits} digits, at most {target.precision}"
 
 
 def int64_values(array: pa.Array) -> npt.NDArray[np.int64]:
@@ -125,7 +117,7 @@ def _column(field: pa.Field, wire: pa.RecordBatch, plan: ReadingPlan, faults: Fa
         case Form.ENUM:
             return _symbols(source, found, faults)
         case Form.DECIMAL:
-            return _decimals(source, found, faults)
+            return _decimals(field, source, found, faults)
         case Form.TEXT_MAP:
             return _with_unique_keys(found.cast(TEXT_MAP))
         case Form.TEXT_LIST:
@@ -154,18 +146,18 @@ def _symbols(field: WireField, indexes: pa.Array, faults: Faults) -> pa.Array:
     return pa.array(field.symbols, pa.string()).take(small)
 
 
-def _decimals(field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
+def _decimals(column: pa.Field, field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
     """A decimal128's 16 bytes as two words: the upper one of what fits in 64 bits is all sign."""
     words = np.frombuffer(found.buffers()[1], dtype=np.int64, count=2 * len(found), offset=found.offset * 16)
     low, high = words[0::2], words[1::2]
-    target = MESSAGE_DECIMALS[field.name]
+    target = column.type
     factor = 10 ** (target.scale - field.type.scale)
     largest = (10**target.precision - 1) // factor
     fits = (high == low >> 63) & (low <= largest) & (low >= -largest)
 
     def reason(row: int) -> str:
         unscaled = (int(high[row]) << 64) | int(low[row]) & 0xFFFF_FFFF_FFFF_FFFF
-        return decimal_fault(field.name, unscaled, field.type.scale)
+        return decimal_fault(column, unscaled, field.type.scale)
 
     note_faults(faults, ~fits, reason, found)
     if factor == 1:

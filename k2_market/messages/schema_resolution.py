@@ -28,7 +28,8 @@ import fastavro
 from k2_market.messages.field_types import FieldType, Form, TypeReader, Unreadable, python_type, refuse_long_name
 from k2_market.messages.schema_limits import MAX_FIXED_TEXT, size_fault
 from k2_market.messages.writer_schemas import ReferringSchema, UnusableSchema, WriterSchema
-from k2_market.schemas.avro import AvroSchema, MessageKind, schema_of
+from k2_market.schemas.avro import AvroSchema
+from k2_market.schemas.message_kinds import MessageKind
 
 __all__ = ["Form", "ReadingPlan", "UnreadableSchema", "WireField", "python_type", "reading_plan"]
 
@@ -64,7 +65,7 @@ class ReadingPlan:
     """How messages of one writer schema are read.
 
     Attributes:
-        kind: Trades or quotes.
+        kind: What they are read as.
         fields: All the writer's fields, in the order of the wire.
         known: Those that are K2's own, by name.
         extra: Those that K2 does not know, to be kept as attributes.
@@ -119,7 +120,7 @@ class _ReaderField:
 
 @cache
 def _reader_fields(kind: MessageKind) -> Mapping[str, _ReaderField]:
-    schema, _ = _parsed(schema_of(kind))
+    schema, _ = _parsed(kind.avro)
     types = TypeReader({})
     return {
         each["name"]: _ReaderField(

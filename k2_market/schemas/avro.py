@@ -4,7 +4,6 @@ Schemas evolve under BACKWARD_TRANSITIVE: a field that is added here needs a def
 before it can still be read. The numbers are decimals and the times integers; nothing on the wire is a float.
 """
 
-from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
@@ -15,14 +14,6 @@ NAMESPACE = "k2.market"
 
 AvroSchema = dict[str, Any]
 """A record schema as the registry's JSON reads."""
-
-
-class MessageKind(StrEnum):
-    """What the messages of a topic are; the word that stands in the topic's name."""
-
-    TRADES = "trades"
-    QUOTES = "quotes"
-
 
 _TIMESTAMP = {"type": "long", "logicalType": "timestamp-micros"}
 _DATE = {"type": "int", "logicalType": "date"}
@@ -115,11 +106,6 @@ QUOTE: AvroSchema = {
         *_ARRIVAL,
     ],
 }
-
-
-def schema_of(kind: MessageKind) -> AvroSchema:
-    """The schema that messages of a kind are written with today."""
-    return {MessageKind.TRADES: TRADE, MessageKind.QUOTES: QUOTE}[kind]
 
 
 def subject_of(topic: str) -> str:

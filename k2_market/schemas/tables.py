@@ -18,7 +18,7 @@ NOTIONAL = pa.decimal128(38, 18)
 PARTITION_COLUMN = "trade_date"
 PARTITION_FIELD = "exchange_date"
 
-_KAFKA_FIELDS = [
+KAFKA_FIELDS = [
     pa.field("kafka_topic_id", pa.string(), nullable=False),
     pa.field("kafka_partition", pa.int32(), nullable=False),
     pa.field("kafka_offset", pa.int64(), nullable=False),
@@ -58,7 +58,7 @@ RAW_TRADES = pa.schema(
         pa.field("action", pa.string()),
         pa.field("corrects_trade_id", pa.string()),
         *_MESSAGE_TAIL,
-        *_KAFKA_FIELDS,
+        *KAFKA_FIELDS,
     ]
 )
 """One row for every Kafka message, decoded or dead; unique by (kafka_topic_id, kafka_partition, kafka_offset)."""
@@ -71,15 +71,10 @@ RAW_QUOTES = pa.schema(
         pa.field("ask_price", PRICE),
         pa.field("ask_size", QUANTITY),
         *_MESSAGE_TAIL,
-        *_KAFKA_FIELDS,
+        *KAFKA_FIELDS,
     ]
 )
 """As ``RAW_TRADES``, for quotes."""
-
-MESSAGE_DECIMALS: dict[str, pa.Decimal128Type] = {
-    field.name: field.type for field in (*RAW_TRADES, *RAW_QUOTES) if pa.types.is_decimal(field.type)
-}
-"""The type of each decimal that a message brings, by its name."""
 
 TRADES = pa.schema(
     [

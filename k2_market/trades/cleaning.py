@@ -397,7 +397,7 @@ def _refuse_incomplete(raw: pa.Table) -> None:
         if raw[column].null_count and pc.any(lacks := pc.and_(raw[column].is_null(), live)).as_py():
             row = raw.select(_PLACE_IN_KAFKA).filter(lacks).slice(0, 1).to_pylist()[0]
             raise IncompleteTradeError(
-                f"raw_trades row {row['kafka_topic_id']}/{row['kafka_partition']}/{row['kafka_offset']}: "
+                f"raw row {row['kafka_topic_id']}/{row['kafka_partition']}/{row['kafka_offset']}: "
                 f"a message that is no dead letter has no {column}; expected a value. "
                 "It was not decoded by K2: make it a dead letter."
             )

@@ -72,7 +72,7 @@ class Verification:
     """What came of a verification.
 
     Attributes:
-        subject: The table, as ``asx.raw_trades``, or what else was looked at.
+        subject: The table, as ``asx.ohlcv_1d``, or what else was looked at.
         looked_at: For each invariant that was looked at, at how much.
         violations: What does not hold.
         told: What else there is to know.

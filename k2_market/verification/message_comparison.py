@@ -8,11 +8,12 @@ own bytes. ``attributes`` are left out for writers that have fields which K2 doe
 import io
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 
 import fastavro
@@ -21,7 +22,8 @@ import pyarrow as pa
 
 from k2_market.messages.batch import MessageBatch, Numbers
 from k2_market.messages.writer_schemas import ReferringSchema, UnusableSchema, WriterSchema
-from k2_market.schemas.avro import TRADE, AvroSchema
+from k2_market.schemas.avro import AvroSchema
+from k2_market.schemas.message_kinds import MessageKind
 from k2_market.verification.invariants import MAX_PLACES
 
 MESSAGES_AT_A_TIME = 20_000
@@ -34,29 +36,53 @@ _LONGEST_SHOWN = 120
 _END_OF_TIME_MS = 9_214_646_400_000
 """2262-01-01: a record timestamp from there on is not kept."""
 
-_TEXTS = ("message_id", "trade_id", "symbol", "exchange", "asset_class", "currency", "action", "corrects_trade_id")
 _WITHOUT_SPACE = frozenset({"trade_id", "symbol", "exchange", "currency", "corrects_trade_id"})
 """The texts that rows have without the white space around them."""
-_NUMBERS = ("exchange_timestamp", "received_timestamp", "trade_date", "sequence_number")
-_PLACES = {"price": 10, "quantity": 8}
-"""Decimal places of the raw table's columns."""
 _OFFSET = ("kafka_partition", "kafka_offset")
 _ORIGIN = ("kafka_timestamp", "schema_id", "correlation_id", "kafka_key")
 
-COMPARED = (
-    "kafka_topic_id",
-    *_OFFSET,
-    *_ORIGIN,
-    "reject_reason",
-    "payload",
-    *_TEXTS,
-    *_NUMBERS,
-    *_PLACES,
-    "side",
-    "conditions",
-    "attributes",
-)
-"""The raw table's columns that rows must have to be compared."""
+_OF_KAFKA = ("kafka_topic_id", *_OFFSET, *_ORIGIN, "reject_reason", "payload")
+_TAKEN_APART = frozenset({"side", "conditions", "attributes"})
+"""Columns that are no plain text or number."""
+
+
+@dataclass(frozen=True)
+class ComparedColumns:
+    """Sorts a raw table's columns by how they are compared with messages.
+
+    Attributes:
+        defaults: Each field of a message, and what it is where a writer lacks it.
+        texts: Columns of plain texts.
+        numbers: Those of whole numbers, instants and days.
+        places: Those of decimals, with their places.
+        lists: Columns that are neither, but ``attributes``.
+    """
+
+    defaults: Mapping[str, Any]
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    places: Mapping[str, int]
+    lists: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kind: MessageKind) -> "ComparedColumns":
+        """Sort the columns that messages of a kind are decoded into."""
+        defaults = {each["name"]: each.get("default") for each in kind.avro["fields"]}
+        plain = [kind.rows.field(name) for name in defaults if name not in _TAKEN_APART]
+        decimals = {each.name: each.type.scale for each in plain if pa.types.is_decimal(each.type)}
+        texts = tuple(each.name for each in plain if pa.types.is_string(each.type))
+        return cls(
+            defaults=defaults,
+            texts=texts,
+            numbers=tuple(each.name for each in plain if each.name not in {*texts, *decimals}),
+            places=decimals,
+            lists=tuple(name for name in defaults if name in _TAKEN_APART - {"attributes"}),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """List the columns that rows must have to be compared."""
+        return *_OF_KAFKA, *self.texts, *self.numbers, *self.places, *self.lists, "attributes"
 
 
 @dataclass(frozen=True)
@@ -77,11 +103,13 @@ class Comparison:
     """What came of comparing so far.
 
     Attributes:
+        columns: Those that are compared.
         compared: Rows that were held against their message.
         differing: How many of them differ from it.
         examples: The first of these, ``MAX_PLACES`` at most.
     """
 
+    columns: ComparedColumns
     compared: int = 0
     differing: int = 0
     examples: list[Difference] = field(default_factory=list)
@@ -91,12 +119,12 @@ class Comparison:
 
         Args:
             messages: The messages.
-            rows: ``COMPARED`` of some rows; those whose message is not among ``messages`` are passed over.
+            rows: The columns of some rows; those whose message is not among ``messages`` are passed over.
             schemas: What the registry has under each id.
         """
         matched = _matched(messages.partitions, messages.offsets, rows)
         for part in matched.iter_slices(MESSAGES_AT_A_TIME):
-            self._enter(part, [*_content(part, messages.values, schemas), *_origin(part, messages)])
+            self._enter(part, [*_content(part, messages.values, schemas, self.columns), *_origin(part, messages)])
 
     def add_content(
         self,
@@ -108,7 +136,7 @@ class Comparison:
     ) -> None:
         """As ``add``, where of the messages nothing but their values is known."""
         for part in _matched(partitions, offsets, rows).iter_slices(MESSAGES_AT_A_TIME):
-            self._enter(part, _content(part, values, schemas))
+            self._enter(part, _content(part, values, schemas, self.columns))
 
     def _enter(self, part: pl.DataFrame, complaints: list["_Complaint"]) -> None:
         self.compared += part.height
@@ -120,31 +148,34 @@ class Comparison:
         self.differing += len(by_row)
         for row in sorted(by_row)[: MAX_PLACES - len(self.examples)]:
             topic_id, partition, offset = part.select("kafka_topic_id", *_OFFSET).row(row)
-            self.examples.append(Difference(topic_id, partition, offset, "; ".join(each.text for each in by_row[row])))
+            self.examples.append(
+                Difference(
+                    topic_id, partition, offset, "; ".join(each.text(self.columns.places) for each in by_row[row])
+                )
+            )
 
 
 @dataclass(frozen=True)
 class _Complaint:
-    """What is wrong with one row of a part; ``text`` is made when it is shown."""
+    """Says what is wrong with one row of a part; ``text`` is made when it is shown."""
 
     row: int
     column: str
     found: Any
     expected: Any
 
-    @property
-    def text(self) -> str:
+    def text(self, places: Mapping[str, int]) -> str:
         if not self.column:
             return str(self.expected)
-        found, expected = _shown(self.column, self.found), _shown(self.column, self.expected)
+        found, expected = _shown(self.column, self.found, places), _shown(self.column, self.expected, places)
         return f"{self.column} is {found}, its message says {expected}"
 
 
-def _shown(column: str, value: Any) -> str:
+def _shown(column: str, value: Any, places: Mapping[str, int]) -> str:
     """A value as a person reads it; whole numbers are turned back into what they stand for, where that exists."""
     try:
-        if isinstance(value, int) and column in _PLACES:
-            return f"{Decimal(value).scaleb(-_PLACES[column]).normalize():f}"
+        if isinstance(value, int) and column in places:
+            return f"{Decimal(value).scaleb(-places[column]).normalize():f}"
         if isinstance(value, int) and column.endswith("_timestamp"):
             return (_EPOCH_UTC + timedelta(microseconds=value)).isoformat()
         if isinstance(value, int) and column == "trade_date":
@@ -190,7 +221,10 @@ def _matched(partitions: Numbers, offsets: Numbers, rows: pl.DataFrame) -> pl.Da
 
 
 def _content(
-    part: pl.DataFrame, values: Sequence[bytes | None], schemas: Mapping[int, WriterSchema]
+    part: pl.DataFrame,
+    values: Sequence[bytes | None],
+    schemas: Mapping[int, WriterSchema],
+    columns: ComparedColumns,
 ) -> list[_Complaint]:
     """Where rows do not say what their messages' values say."""
     own = [values[place] for place in part["place"]]
@@ -206,12 +240,17 @@ def _content(
         else:
             by_header.setdefault(value[: _HEADER.size], []).append(row)
     for header, positions in by_header.items():
-        complaints += _decoded(part, positions, [own[row] or b"" for row in positions], header, schemas)
+        complaints += _decoded(part, positions, [own[row] or b"" for row in positions], header, schemas, columns)
     return complaints
 
 
 def _decoded(
-    part: pl.DataFrame, positions: list[int], values: list[bytes], header: bytes, schemas: Mapping[int, WriterSchema]
+    part: pl.DataFrame,
+    positions: list[int],
+    values: list[bytes],
+    header: bytes,
+    schemas: Mapping[int, WriterSchema],
+    columns: ComparedColumns,
 ) -> Iterator[_Complaint]:
     """Where rows of one writer schema differ from what fastavro decodes."""
     schema_id = _schema_id(header)
@@ -234,10 +273,10 @@ def _decoded(
         except Exception as error:  # one message, and fastavro promises nothing about what it raises
             yield _Complaint(row, "", None, f"it was decoded, and fastavro can't decode its message: {error!r}")
     rows = part[sound]
-    for column, expected in writer.columns(records):
+    for column, expected in writer.columns(records, columns):
         for each in _unequal(column, _plain(rows[column]), expected):
             yield _Complaint(sound[each.row], column, each.found, each.expected)
-    if not writer.has_fields_beside:
+    if writer.fields <= columns.defaults.keys():
         for number, (found, told) in enumerate(zip(rows["attributes"], writer.attributes(records), strict=True)):
             if found != told:
                 yield _Complaint(sound[number], "attributes", found, told)
@@ -286,8 +325,7 @@ class _Writer:
     """A writer schema as fastavro reads it here: without logical types, so that whole numbers stay what they are."""
 
     schema: AvroSchema
-    fields: frozenset[str]
-    places: Mapping[str, int]
+    types: Mapping[str, Any]
 
     @classmethod
     def of(cls, registered: WriterSchema) -> "_Writer":
@@ -306,14 +344,13 @@ class _Writer:
         fields = {each["name"]: each["type"] for each in schema["fields"]}
         return cls(
             schema=cast(AvroSchema, fastavro.parse_schema(_without_logical_types(schema), named)),
-            fields=frozenset(fields),
-            places={name: _scale(fields[name]) for name in _PLACES if name in fields},
+            types=fields,
         )
 
     @property
-    def has_fields_beside(self) -> bool:
-        """Say whether it has fields that K2 does not know."""
-        return bool(self.fields - _DEFAULTS.keys())
+    def fields(self) -> Set[str]:
+        """Name its fields."""
+        return self.types.keys()
 
     def read(self, value: bytes) -> dict[str, Any]:
         """One message."""
@@ -324,17 +361,18 @@ class _Writer:
             raise ValueError(f"{len(value) - body.tell()} bytes are left after the record")
         return record
 
-    def columns(self, records: list[dict[str, Any]]) -> Iterator[tuple[str, pl.Series]]:
-        """What the rows of some messages must hold, column by column, in ``_plain`` numbers."""
-        for name in _TEXTS:
-            made = _without_space_around if name in _WITHOUT_SPACE else None
-            yield name, self._column(name, records, pl.String, made)
-        for name in _NUMBERS:
-            yield name, self._column(name, records, pl.Int64)
-        for name in _PLACES:
-            yield name, self._column(name, records, pl.Int64, self._units(name))
-        yield "side", self._column("side", records, pl.String, _known_side)
-        yield "conditions", self._column("conditions", records, pl.List(pl.String), _codes)
+    def columns(self, records: list[dict[str, Any]], compared: ComparedColumns) -> Iterator[tuple[str, pl.Series]]:
+        """Give what the rows of some messages must hold, column by column, in ``_plain`` numbers."""
+        column = partial(self._column, records, compared.defaults)
+        for name in compared.texts:
+            yield name, column(name, pl.String, _without_space_around if name in _WITHOUT_SPACE else None)
+        for name in compared.numbers:
+            yield name, column(name, pl.Int64)
+        for name, places in compared.places.items():
+            yield name, column(name, pl.Int64, self._units(name, places))
+        for name in compared.lists:
+            of_side = name == "side"
+            yield name, column(name, *((pl.String, _known_side) if of_side else (pl.List(pl.String), _codes)))
 
     def attributes(self, records: list[dict[str, Any]]) -> list[dict[str, str] | None]:
         """The attributes that the messages say."""
@@ -342,21 +380,22 @@ class _Writer:
 
     def _column(
         self,
-        name: str,
         records: list[dict[str, Any]],
+        defaults: Mapping[str, Any],
+        name: str,
         kind: pl.DataType | type[pl.DataType],
         made: Callable[[Any], Any] | None = None,
     ) -> pl.Series:
         if name not in self.fields:
-            return pl.Series(name, [_DEFAULTS[name]] * len(records), kind)
+            return pl.Series(name, [defaults[name]] * len(records), kind)
         told = [record[name] for record in records]
         if made is not None:
             told = [None if each is None else made(each) for each in told]
         # What is of another type, or too large, becomes null, and so differs from whatever a row holds.
         return _texts_of_rows(told) if isinstance(kind, pl.List) else pl.Series(name, told, kind, strict=False)
 
-    def _units(self, name: str) -> Callable[[Any], int]:
-        factor = 10 ** (_PLACES[name] - self.places[name]) if name in self.places else 1
+    def _units(self, name: str, places: int) -> Callable[[Any], int]:
+        factor = 10 ** (places - _scale(self.types[name])) if name in self.types else 1
         return lambda digits: int.from_bytes(digits, "big", signed=True) * factor
 
 
@@ -373,7 +412,6 @@ _SPACE = "".join(map(chr, (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *r
     "\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
 )
 _BETWEEN_CODES = re.compile("[" + re.escape(_SPACE + ",;|/\\:+&\uff0c\u3001\uff1b\uff5c") + "]+")
-_DEFAULTS: Mapping[str, Any] = {each["name"]: each.get("default") for each in TRADE["fields"]}
 _SIDES = frozenset({"BUY", "SELL", "SELL_SHORT", "UNKNOWN"})
 
 

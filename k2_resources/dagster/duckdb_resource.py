@@ -10,6 +10,7 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.query.duckdb_connection import CONNECTION_CONFIG, make_ready, seal
 from k2_resources.query.views import create_views
@@ -30,5 +31,5 @@ class QueryResource(DuckDBResource):
         """A connection, closed at the end; arguments and errors as for ``open_query_connection``."""
         with self.get_connection() as connection:
             make_ready(connection, Path(self.spill_directory))
-            seal(connection, create_views(connection, self.catalog.catalog(), feeds, tables=tables))
+            seal(connection, create_views(connection, self.catalog.catalog(), feeds, tables_of(KINDS), tables=tables))
             yield connection

@@ -3,6 +3,7 @@
 import dagster as dg
 from pyiceberg.catalog import Catalog
 
+from k2_market.kinds.raw_kind import RawKind
 from k2_resources.dagster.shared_clients import shared_catalog
 from k2_resources.iceberg.day_table import DayTable
 from k2_resources.raw.table import RawTable
@@ -18,9 +19,9 @@ class IcebergCatalogResource(dg.ConfigurableResource[Catalog]):
         """Give the process's catalog itself."""
         return shared_catalog(self.uri, self.warehouse)
 
-    def raw_table(self, feed: str, name: str = "raw_trades") -> RawTable:
-        """A raw table, with its ledger."""
-        return RawTable(self.catalog(), feed, name)
+    def raw_table(self, feed: str, kind: RawKind) -> RawTable:
+        """Give the raw table of a kind, with its ledger."""
+        return RawTable(self.catalog(), feed, kind)
 
     def day_table(self, feed: str, name: str) -> DayTable:
         """A derived table, whose days are replaced whole."""

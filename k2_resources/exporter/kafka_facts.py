@@ -1,7 +1,7 @@
 """Collects metrics of topics: watermarks, and how far the ledger is behind them."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -11,6 +11,8 @@ from pyiceberg.catalog import Catalog
 from k2_market.alerting.silence import open_time_since
 from k2_market.errors import CalendarError, LedgerError
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.raw_kind import RawKind
+from k2_market.kinds.shipped import kinds_of
 from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.ledger.topic_state import TopicState
@@ -29,7 +31,9 @@ class KafkaFacts:
 
     source = Source.KAFKA
 
-    def __init__(self, bootstrap_servers: str, catalog: Callable[[], Catalog], feeds: Iterable[Feed]) -> None:
+    def __init__(
+        self, bootstrap_servers: str, catalog: Callable[[], Catalog], feeds: Iterable[Feed], kinds: Sequence[RawKind]
+    ) -> None:
         self._topics = KafkaTopics(bootstrap_servers)
         self._admin = AdminClient(
             {"bootstrap.servers": bootstrap_servers, "socket.timeout.ms": int(_TIMEOUT_SECONDS * 1000)},
@@ -37,6 +41,7 @@ class KafkaFacts:
         )
         self._catalog = catalog
         self._feeds = tuple(feeds)
+        self._kinds = kinds
 
     def report(self, figures: Figures) -> None:
         """Fill in the figures.
@@ -46,12 +51,12 @@ class KafkaFacts:
             CatalogUnavailable: The ledgers can't be read.
         """
         for feed in self._feeds:
-            for table, topic in ingested_topics(feed):
-                state = self._topics.state(topic)
+            for kind in kinds_of(feed, self._kinds):
+                state = self._topics.state(kind.topic(feed))
                 if state is None:
                     continue
                 of_table = figures.with_labels(
-                    exchange=feed.exchange, asset_class=feed.asset_class, feed=feed.name, table=table
+                    exchange=feed.exchange, asset_class=feed.asset_class, feed=feed.name, table=kind.raw_table
                 )
                 _report_watermarks(of_table, state)
                 found = self._topics.newest_record(state)
@@ -60,7 +65,7 @@ class KafkaFacts:
                 if newest is not None:
                     of_table.gauge("k2_topic_newest_record_timestamp_seconds").set(newest)
                     _report_silence(of_table, feed, newest)
-                ledger = self._ledger(feed.name, table)
+                ledger = self._ledger(feed.name, kind)
                 if ledger is not None:
                     self._report_lag(of_table, state, ledger, newest)
         cluster = answered(self._admin.describe_cluster(request_timeout=_TIMEOUT_SECONDS), _TIMEOUT_SECONDS)
@@ -79,9 +84,9 @@ class KafkaFacts:
         if oldest is not None and newest is not None:
             figures.gauge("k2_ingest_lag_seconds").set(max(0.0, newest - oldest.timestamp()))
 
-    def _ledger(self, feed: str, table: str) -> Ledger | None:
+    def _ledger(self, feed: str, kind: RawKind) -> Ledger | None:
         try:
-            return RawTable(self._catalog(), feed, table).ledger()
+            return RawTable(self._catalog(), feed, kind).ledger()
         except LedgerError:
             # The facts about tables report it as k2_ledger_trusted 0; what waits can't be told without it.
             return None
@@ -91,11 +96,6 @@ def _report_silence(figures: Figures, feed: Feed, newest: float) -> None:
     with suppress(CalendarError):  # beyond its calendar's reach a feed's silence can't be told
         silence = open_time_since(feed, datetime.fromtimestamp(newest, UTC), datetime.now(UTC))
         figures.gauge("k2_feed_silence_seconds").set(silence.total_seconds())
-
-
-def ingested_topics(feed: Feed) -> Iterator[tuple[str, str]]:
-    """The raw tables of a feed that are filled from Kafka, and the topic of each."""
-    yield "raw_trades", feed.topics.trades
 
 
 def _report_watermarks(figures: Figures, state: TopicState) -> None:

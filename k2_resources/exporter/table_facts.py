@@ -1,13 +1,14 @@
 """Collects metrics of Iceberg tables from their metadata alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2_market.errors import LedgerError
 from k2_market.feeds.feed import Feed
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, find_table
+from k2_market.kinds.raw_kind import RawKind
+from k2_resources.iceberg.catalog import find_table
 from k2_resources.metrics.figures import Figures
 from k2_resources.metrics.registry import Source
 from k2_resources.raw.view import ledger_of
@@ -18,9 +19,10 @@ class TableFacts:
 
     source = Source.TABLES
 
-    def __init__(self, catalog: Callable[[], Catalog], feeds: Iterable[Feed]) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], feeds: Iterable[Feed], kinds: Sequence[RawKind]) -> None:
         self._catalog = catalog
         self._feeds = tuple(feeds)
+        self._kinds = kinds
 
     def report(self, figures: Figures) -> None:
         """Fill in the figures; a table that nothing was written to yet has none.
@@ -29,14 +31,15 @@ class TableFacts:
             CatalogUnavailable: The catalog can't be reached.
         """
         catalog = self._catalog()
+        tables = [(name, name == kind.raw_table) for kind in self._kinds for name in kind.tables]
         for feed in self._feeds:
             of_feed = figures.with_labels(exchange=feed.exchange, asset_class=feed.asset_class, feed=feed.name)
-            for name in TABLE_SCHEMAS:
+            for name, has_ledger in tables:
                 table = find_table(catalog, feed.name, name)
                 if table is not None:
                     of_table = of_feed.with_labels(table=name)
                     rows = _report_snapshot(of_table, table)
-                    if name.startswith("raw_"):
+                    if has_ledger:
                         _report_ledger(of_table, table, rows)
 
 

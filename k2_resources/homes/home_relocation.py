@@ -48,7 +48,7 @@ class CatalogRow:
 
     @property
     def name(self) -> str:
-        """The table, as ``asx.raw_trades``."""
+        """The table, as ``asx.ohlcv_1d``."""
         return f"{self.namespace}.{self.table}"
 
 

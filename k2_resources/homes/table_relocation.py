@@ -50,7 +50,7 @@ class TableMove:
     """A table on its way to another place.
 
     Attributes:
-        name: The table, as ``asx.raw_trades``.
+        name: The table, as ``asx.ohlcv_1d``.
         old: Its location, as its metadata says.
         new: Its location from then on.
         directory: Where its files are now, which is not ``new`` while a backup is being restored.

@@ -11,15 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from k2_market.errors import K2Error
-from k2_market.schemas.tables import (
-    BAR_INTERVALS,
-    BARS,
-    PARTITION_COLUMN,
-    PARTITION_FIELD,
-    RAW_QUOTES,
-    RAW_TRADES,
-    TRADES,
-)
+from k2_market.schemas.tables import PARTITION_COLUMN, PARTITION_FIELD
 from k2_resources.files.private_directories import make_private
 from k2_resources.iceberg.catalog_identity import sqlite_file
 from k2_resources.iceberg.owned_catalog import OwnedCatalog, require_own
@@ -49,14 +41,6 @@ _PROPERTIES = {
     # pyiceberg counts uncompressed Arrow bytes; files come out several times smaller.
     "write.target-file-size-bytes": str(2 * 1024**3),
 }
-
-TABLE_SCHEMAS: dict[str, pa.Schema] = {
-    "raw_trades": RAW_TRADES,
-    "raw_quotes": RAW_QUOTES,
-    "trades": TRADES,
-    **{interval.table: BARS for interval in BAR_INTERVALS},
-}
-"""Every table of a feed's namespace, and its columns."""
 
 
 class TableMismatch(K2Error):
@@ -139,8 +123,14 @@ def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
         return None
 
 
-def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
-    """A feed's table to be written to, created when it is absent: partitioned by trading day, its own retry off (#002).
+def ensure_table(catalog: Catalog, feed: str, table: str, columns: pa.Schema) -> Table:
+    """Give a feed's table to be written to, created when it is absent: partitioned by trading day, no own retry (#002).
+
+    Args:
+        catalog: The catalog.
+        feed: The table's namespace.
+        table: Its name there.
+        columns: Those that it must have; those that an earlier K2 did not write are added.
 
     Raises:
         ForeignTable: It is another home's, or would lie elsewhere than in this warehouse.
@@ -151,15 +141,15 @@ def ensure_table(catalog: Catalog, feed: str, table: str) -> Table:
     found = find_table(catalog, feed, table)
     if found is not None:
         require_own(found)
-        found = _with_columns(found, TABLE_SCHEMAS[table])
-        _require_columns(found, TABLE_SCHEMAS[table])
+        found = _with_columns(found, columns)
+        _require_columns(found, columns)
         return found
     with in_words(f"{feed}.{table}", "creating"):
         # Another process may be doing the same: whoever comes second to the namespace or the table finds it there.
         with suppress(IntegrityError):
             catalog.create_namespace_if_not_exists(feed)
         try:
-            transaction = catalog.create_table_transaction((feed, table), TABLE_SCHEMAS[table], properties=_PROPERTIES)
+            transaction = catalog.create_table_transaction((feed, table), columns, properties=_PROPERTIES)
             with transaction.update_spec() as spec:
                 spec.add_field(PARTITION_COLUMN, DayTransform(), PARTITION_FIELD)
             transaction.commit_transaction()

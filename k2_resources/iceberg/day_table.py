@@ -20,9 +20,10 @@ from tenacity import (
     wait_random,
 )
 
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.plans.build_rules import RULES_PROPERTY, BuildRules, rules_from_json, rules_to_json
 from k2_market.plans.day_builds import BUILDS_PROPERTY, Builds, DayBuild, builds_from_json, builds_to_json, supersedes
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, ensure_table, find_table
+from k2_resources.iceberg.catalog import ensure_table, find_table
 from k2_resources.iceberg.day_planning import DayFiles, files_by_day, of_days, paths_by_day
 from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
@@ -57,13 +58,13 @@ class Published:
 
 
 class DayTable:
-    """A feed's derived table: ``trades`` or one of the bar tables."""
+    """Reads and writes a table that is derived from a feed's raw one, by a kind that is shipped."""
 
     def __init__(self, catalog: Catalog, feed: str, name: str) -> None:
         self._catalog = catalog
         self._feed = feed
         self._name = name
-        self.schema = TABLE_SCHEMAS[name]
+        self.schema = tables_of(KINDS)[name]
 
     @property
     def identifier(self) -> str:
@@ -135,7 +136,7 @@ class DayTable:
             ForeignTable: The table is another home's.
             CatalogUnavailable: The catalog does not answer.
         """
-        table = ensure_table(self._catalog, self._feed, self._name)
+        table = ensure_table(self._catalog, self._feed, self._name, self.schema)
         with ThreadPoolExecutor(1) as writing:
             yield Stager(table, self.schema, paths_by_day(table, days), writing)
 
@@ -188,7 +189,7 @@ class DayTable:
     def _attempt(
         self, days: Sequence[StagedDay], named: str, run_id: str, made_from: Builds, rules: Mapping[str, BuildRules]
     ) -> dict[date, Published]:
-        table = ensure_table(self._catalog, self._feed, self._name)
+        table = ensure_table(self._catalog, self._feed, self._name, self.schema)
         snapshot = table.current_snapshot()
         as_it_is = None if snapshot is None else snapshot.snapshot_id
         now = paths_by_day(table, [staged.day for staged in days])

@@ -16,8 +16,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from k2_market.errors import K2Error
 from k2_market.feeds.feed import Feed
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import subject_of
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.logs.structured_logging import (
     correlation,
@@ -86,7 +87,7 @@ class TradeProducer:
         bootstrap_servers: str,
         registry: SchemaRegistry,
         feed: Feed,
-        kind: MessageKind,
+        kind: RawKind,
         delivery_timeout_seconds: float = DELIVERY_TIMEOUT_SECONDS,
     ) -> None:
         """Registers the schema; the brokers are looked for when something is sent.
@@ -96,12 +97,12 @@ class TradeProducer:
             SchemaRefused: The registry has schemas under the topic's subject that this one does not fit.
             ProduceError: The feed has no topic for messages of this kind.
         """
-        topic = feed.topics.trades if kind is MessageKind.TRADES else feed.topics.quotes
+        topic = kind.topic_of(feed.topics)
         if topic is None:
-            raise ProduceError(f"feed {feed.name} has no topic for {kind}; name it in its file, under [topics]")
+            raise ProduceError(f"feed {feed.name} has no topic for {kind.name}; name it in its file, under [topics]")
         self.feed = feed
         self.topic = topic
-        self.schema_id = registry.register(subject_of(topic), schema_of(kind))
+        self.schema_id = registry.register(subject_of(topic), kind.messages.avro)
         self._settings = producer_settings(bootstrap_servers, delivery_timeout_seconds)
         self._flush_seconds = delivery_timeout_seconds + _FLUSH_MARGIN_SECONDS
 

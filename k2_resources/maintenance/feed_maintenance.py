@@ -12,11 +12,12 @@ from pyiceberg.catalog import Catalog
 
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import GRACE
 from k2_market.plans.compaction_plan import CompactionPlan
 from k2_market.plans.day_tags import TagPlan
 from k2_market.plans.orphan_files import Sweep
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, find_table
+from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.table_storage import TableStorage
 from k2_resources.maintenance.day_tagging import tag_day, tags_to_set
 from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
@@ -63,11 +64,12 @@ class Maintained:
 
 
 class FeedMaintenance:
-    """Maintains a feed's tables.
+    """Maintains a feed's tables of one kind.
 
     Args:
         catalog: The catalog.
         feed: The feed.
+        kind: Whose tables.
         clock: The time; a day that is over by it, and its time of grace with it, has closed.
         storage_clock: The time by a storage's own clock.
     """
@@ -76,14 +78,16 @@ class FeedMaintenance:
         self,
         catalog: Catalog,
         feed: Feed,
+        kind: RawKind,
         clock: Callable[[], datetime],
         storage_clock: Callable[[TableStorage], datetime] | None = None,
     ) -> None:
         self._catalog = catalog
         self._feed = feed
+        self._kind = kind
         self._clock = clock
         self._calendar = TradingCalendar.of(feed)
-        self._compactor = RawCompactor(catalog, feed.name, self._closed)
+        self._compactor = RawCompactor(catalog, feed.name, kind, self._closed)
         self._cleaner = OrphanCleaner(catalog, ORPHANS_REST, storage_clock)
 
     def look(self, day: date) -> MaintenancePlan:
@@ -138,7 +142,7 @@ class FeedMaintenance:
 
     @property
     def _tables(self) -> list[str]:
-        return [name for name in TABLE_SCHEMAS if find_table(self._catalog, self._feed.name, name) is not None]
+        return [name for name in self._kind.tables if find_table(self._catalog, self._feed.name, name) is not None]
 
     def _compactions(self) -> Iterator[Compaction]:
         for _ in range(MOST_COMMITS):

@@ -15,9 +15,10 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 
 from k2_market.errors import K2Error
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.ledger import PROPERTY, Ledger
 from k2_market.plans.compaction_plan import CompactionPlan, FileFacts, FileGroup, plan_compaction
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, find_table
+from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.data_files import DataFileLocation, day_of_file, live_files
 from k2_resources.iceberg.day_files import read_files, require_parted_by_day, write_day_files
 from k2_resources.iceberg.owned_catalog import require_own
@@ -86,22 +87,23 @@ class RawCompactor:
     Args:
         catalog: The catalog.
         feed: Whose table it is.
+        kind: What the table holds.
         closed: Which of some trading days have closed.
-        name: The table's name.
     """
 
     def __init__(
         self,
         catalog: Catalog,
         feed: str,
+        kind: RawKind,
         closed: Callable[[frozenset[date]], frozenset[date]],
-        name: str = "raw_trades",
     ) -> None:
         self._catalog = catalog
         self._feed = feed
         self._closed = closed
-        self._name = name
-        self._identifier = f"{feed}.{name}"
+        self._name = kind.raw_table
+        self._columns = kind.messages.rows
+        self._identifier = f"{feed}.{self._name}"
 
     def look(self) -> CompactionPlan:
         """What the next commit would replace; nothing where there is no table.
@@ -187,7 +189,7 @@ class RawCompactor:
 
     def _written(self, table: Table, group: FileGroup, files: list[DataFile]) -> DataFile:
         """A group's rows in a file of their own, read back from there and held against what was read before."""
-        rows = read_files(table, files, TABLE_SCHEMAS[self._name])
+        rows = read_files(table, files, self._columns)
         if rows.num_rows != group.rows:
             raise RowsChanged(
                 f"{self._identifier}: the {len(files)} files of {group.day} hold {rows.num_rows} rows, the metadata "

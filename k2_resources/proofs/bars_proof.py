@@ -15,9 +15,10 @@ from pyiceberg.expressions import And, BooleanExpression, In, parser
 
 from k2_market.feeds.feed import Feed, IdScope, PriceRange
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import CLEAN_TRADES, TRADES
 from k2_market.plans.build_plan import is_open
 from k2_market.plans.build_rules import BuildRules
-from k2_market.schemas.tables import BAR_INTERVALS, RAW_TRADES
+from k2_market.schemas.tables import BAR_INTERVALS
 from k2_market.verification.bar_recomputation import bar_differences, bar_violations, bars_of_symbol
 from k2_market.verification.invariants import Invariant, Told, Verification, Violation
 from k2_market.verification.ledger_claims import ledger_claims
@@ -66,7 +67,7 @@ def prove_bars(
     wanted = sorted(raw.days if days is None else days)
     open_days = [day for day in wanted if is_open(day, calendar, now)] if days is None else []
     counts, violations, other_rules = _Counts(), [], []
-    rules, builds = BuildRules.of(feed).fingerprint, DayTable(catalog, feed.name, "trades").builds()
+    rules, builds = BuildRules.of(feed).fingerprint, DayTable(catalog, feed.name, CLEAN_TRADES).builds()
     for number, day in enumerate(day for day in wanted if day not in open_days):
         violations += _violations(catalog, feed, calendar, raw, day, counts)
         if day in builds and builds[day].rules != rules:
@@ -118,7 +119,7 @@ def _violations(
     start, end, grid = calendar.day_start(day), calendar.day_end(day), calendar.grid_start(day)
     rows = raw.of_day(day)
     others = raw.other_days(day, rows)
-    published = _by_symbol(DayTable(catalog, feed.name, "trades").read_day(day))
+    published = _by_symbol(DayTable(catalog, feed.name, CLEAN_TRADES).read_day(day))
     bars = {each: _by_symbol(DayTable(catalog, feed.name, each.table).read_day(day)) for each in BAR_INTERVALS}
     counts.days += 1
     counts.rows += rows.num_rows
@@ -180,8 +181,8 @@ class _RawRows:
 
     def __init__(self, catalog: Catalog, feed: Feed) -> None:
         self._scope = feed.ids.unique_within
-        self._table = find_table(catalog, feed.name, "raw_trades")
-        self._name = f"{feed.name}.raw_trades"
+        self._table = find_table(catalog, feed.name, TRADES.raw_table)
+        self._name = f"{feed.name}.{TRADES.raw_table}"
 
     @property
     def days(self) -> frozenset[date]:
@@ -231,7 +232,7 @@ class _RawRows:
 
     def _scan(self, row_filter: str | BooleanExpression, columns: tuple[str, ...] = COLUMNS_READ) -> pa.Table:
         columns = (*columns, "exchange")
-        schema = pa.schema([RAW_TRADES.field(name) for name in columns])
+        schema = pa.schema([TRADES.messages.rows.field(name) for name in columns])
         if self._table is None or self._table.current_snapshot() is None:
             return schema.empty_table()
         with in_words(self._name, "reading"):

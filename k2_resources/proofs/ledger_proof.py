@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 
 from k2_market.errors import K2Error, LedgerError
 from k2_market.homes.table_ownership import notice
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.verification.file_verification import FoundFile, file_violations, row_count_violations
 from k2_market.verification.invariants import Invariant, Verification, Violation, violation
 from k2_market.verification.ledger_claims import LedgerClaims, ledger_claims
@@ -29,11 +30,12 @@ from k2_resources.proofs.table_history import history_of, with_earlier_ledgers
 _NOTHING = ranges([])
 
 
-def prove_ledger(table: Table, reading: LogReading | None, day: date | None = None) -> Verification:
+def prove_ledger(table: Table, kind: RawKind, reading: LogReading | None, day: date | None = None) -> Verification:
     """All that can be verified of a raw table as it was loaded.
 
     Args:
         table: The table.
+        kind: What it holds.
         reading: How the broker is read; None leaves it alone.
         day: Rows and messages of this trading day alone; None for all.
     """
@@ -44,7 +46,7 @@ def prove_ledger(table: Table, reading: LogReading | None, day: date | None = No
     except LedgerError as error:
         return Verification(_subject(table, day), {}, (violation(Invariant.HISTORY, str(error), ()), *foreign))
     kept = kept_files(table, day)
-    chunks = RowChunks.of(table, kept.readable)
+    chunks = RowChunks.of(table, kind.messages.rows, kept.readable)
     account = _rows(chunks, day)
     answer = _ask(reading, claims, account, chunks) if kept.current is not None else _Answer(None)
     files = [replace(each, fault=chunks.damaged.get(each.path, each.fault)) for each in kept.files]

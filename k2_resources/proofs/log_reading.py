@@ -8,12 +8,13 @@ import polars as pl
 
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.topic_state import TopicState
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.writer_schemas import WriterSchema
 from k2_market.verification.ledger_claims import LedgerClaims
 from k2_market.verification.ledger_verification import LogAccount, RowAccount
-from k2_market.verification.message_comparison import COMPARED, Comparison, schema_ids, trading_days
+from k2_market.verification.message_comparison import ComparedColumns, Comparison, schema_ids, trading_days
 from k2_market.verification.offset_accounts import (
     bridged,
     difference,
@@ -40,10 +41,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class LogReading:
-    """Goes through what a broker retains of a feed's trades topic, once.
+    """Goes through what a broker retains of a feed's topic, once.
 
     Attributes:
         feed: Whose topic it is.
+        kind: What the topic has.
         messages: The broker's messages.
         registry: Their schemas.
         day: The trading day that it is about; None for all.
@@ -53,14 +55,19 @@ class LogReading:
     """
 
     feed: Feed
+    kind: RawKind
     messages: RetainedMessages
     registry: SchemaRegistry
     day: date | None
     progress: Progress
-    comparison: Comparison = field(default_factory=Comparison)
+    comparison: Comparison = field(init=False)
     not_looked_at: list[str] = field(default_factory=list)
     _schemas: dict[int, WriterSchema] = field(default_factory=dict)
     _asked_for: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing compared."""
+        self.comparison = Comparison(ComparedColumns.of(self.kind.messages))
 
     def read(self, claims: LedgerClaims, rows: RowAccount, chunks: RowChunks) -> LogAccount | None:
         """Read what is retained and hold the rows against it; None where the topic is not there.
@@ -77,7 +84,7 @@ class LogReading:
         """
         state = self.messages.state()
         if state is None:
-            self.not_looked_at.append(f"the broker: it has no topic {self.feed.topics.trades}")
+            self.not_looked_at.append(f"the broker: it has no topic {self.kind.topic(self.feed)}")
             return None
         account = _watermarks(state, claims)
         wanted = self._wanted(state, account, claims, rows)
@@ -118,7 +125,7 @@ class LogReading:
             other = claims.covered.filter(pl.col("topic_id") == topic_id)
             self.not_looked_at.append(
                 f"content of {offsets_in(other):,} offsets of topic {topic_id}: the broker's "
-                f"{self.feed.topics.trades} is {state.topic_id} now"
+                f"{self.kind.topic(self.feed)} is {state.topic_id} now"
             )
 
     def _go_through(
@@ -130,7 +137,7 @@ class LogReading:
         gone_through, total = 0, offsets_in(spans)
         for window in self._windows(spans, chunks):
             messages = self.messages.read(topic_id, window)
-            rows = chunks.rows_within(topic_id, window, COMPARED)
+            rows = chunks.rows_within(topic_id, window, self.comparison.columns.names)
             self.comparison.add(messages, rows, self._schemas_of(messages, rows))
             offsets = _offsets(messages)
             given.append(ranges_of_offsets(offsets))

@@ -8,7 +8,6 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_market.schemas.tables import RAW_TRADES
 from k2_market.verification.offset_accounts import LOG, RANGE_COLUMNS, intersection, ranges, ranges_of_offsets
 from k2_resources.iceberg.day_files import read_files
 
@@ -26,19 +25,21 @@ class RowChunks:
 
     Attributes:
         table: The table that they belong to.
+        columns: Its columns.
         chunks: The groups.
         damaged: Why files could not be read, by path; their rows are left out.
         ranges: The offsets of each group's rows, once ``offsets`` has gone through them.
     """
 
     table: Table
+    columns: pa.Schema
     chunks: list[list[DataFile]]
     damaged: dict[str, str] = field(default_factory=dict)
     ranges: list[pl.DataFrame] = field(default_factory=list)
     _last_read: dict[int, pl.DataFrame] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: Table, files: Sequence[DataFile]) -> "RowChunks":
+    def of(cls, table: Table, columns: pa.Schema, files: Sequence[DataFile]) -> "RowChunks":
         """The chunks of some files, which stay in order."""
         chunks: list[list[DataFile]] = []
         room = 0
@@ -48,7 +49,7 @@ class RowChunks:
                 room = ROWS_PER_CHUNK
             chunks[-1].append(each)
             room -= each.record_count
-        return cls(table, chunks)
+        return cls(table, columns, chunks)
 
     def offsets(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         """The ranges of each chunk's rows, and of its dead letters; goes through all chunks once."""
@@ -88,7 +89,7 @@ class RowChunks:
             each.join(limits, on=["kafka_topic_id", "kafka_partition"]).filter(inside).drop("start", "end")
             for each in self._last_read.values()
         ]
-        return pl.concat(frames) if frames else _frame(_schema(columns).empty_table())
+        return pl.concat(frames) if frames else _frame(self._schema(columns).empty_table())
 
     def rows_at(self, places: pl.DataFrame) -> pl.DataFrame:
         """The ranges of all rows of the table, of whatever day, that lie in some ranges."""
@@ -121,11 +122,10 @@ class RowChunks:
         return False
 
     def _read_files(self, files: Sequence[DataFile], columns: Sequence[str]) -> pl.DataFrame:
-        return _frame(read_files(self.table, files, _schema(columns)))
+        return _frame(read_files(self.table, files, self._schema(columns)))
 
-
-def _schema(columns: Sequence[str]) -> pa.Schema:
-    return pa.schema([RAW_TRADES.field(name) for name in columns])
+    def _schema(self, columns: Sequence[str]) -> pa.Schema:
+        return pa.schema([self.columns.field(name) for name in columns])
 
 
 def _frame(rows: pa.Table) -> pl.DataFrame:

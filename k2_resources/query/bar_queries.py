@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
 from k2_market.errors import K2Error
-from k2_market.schemas.tables import BarInterval
+from k2_market.schemas.tables import BARS, BarInterval
 from k2_resources.query.duckdb_connection import open_connection, seal
 from k2_resources.query.views import create_view
 
@@ -31,7 +31,7 @@ class BarQueries:
         self._name = f"{feed}.{interval.table}"
         self._feed = feed
         self._connection = open_connection(spill_directory)
-        location = create_view(self._connection, "bars", catalog, feed, interval.table)
+        location = create_view(self._connection, "bars", catalog, feed, interval.table, BARS)
         seal(self._connection, [location] if location else [])
 
     def __enter__(self) -> Self:

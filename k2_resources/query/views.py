@@ -5,18 +5,19 @@ it lives, columns follow the table's schema over all its files, and files are sk
 smallest and largest value of any column in them. A table that nothing was written to yet is empty, with its columns.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 
 from k2_market.errors import K2Error
 from k2_market.plans.day_tags import tag_of, tagged_day
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, find_table
+from k2_resources.iceberg.catalog import find_table
 from k2_resources.query.duckdb_connection import identifier, literal, open_connection, seal
 
 ALL_FEEDS = "all_feeds"
@@ -33,6 +34,7 @@ class SnapshotNotKept(K2Error):
 def open_query_connection(
     catalog: Catalog,
     feeds: Iterable[str],
+    schemas: Mapping[str, pa.Schema],
     *,
     spill_directory: Path,
     tables: Collection[tuple[str, str]] | None = None,
@@ -45,6 +47,7 @@ def open_query_connection(
     Args:
         catalog: The Iceberg catalog.
         feeds: Names of the feeds to show.
+        schemas: The tables to show of each, by name, with their columns.
         spill_directory: Where what does not fit into memory goes meanwhile.
         tables: Names (schema, table) that will be used. If all are views, only those are made: each costs a look
             into the table's metadata. ``None`` makes all.
@@ -56,7 +59,7 @@ def open_query_connection(
     """
     connection = open_connection(spill_directory)
     try:
-        seal(connection, create_views(connection, catalog, feeds, tables=tables, as_of=as_of))
+        seal(connection, create_views(connection, catalog, feeds, schemas, tables=tables, as_of=as_of))
     except BaseException:
         connection.close()
         raise
@@ -67,6 +70,7 @@ def create_views(
     connection: duckdb.DuckDBPyConnection,
     catalog: Catalog,
     feeds: Iterable[str],
+    schemas: Mapping[str, pa.Schema],
     *,
     tables: Collection[tuple[str, str]] | None = None,
     as_of: date | None = None,
@@ -77,15 +81,15 @@ def create_views(
         The locations of the tables that the views read.
     """
     feeds = sorted(feeds)
-    wanted = _wanted(feeds, tables)
+    wanted = _wanted(feeds, schemas, tables)
     locations = []
     for feed, table in sorted(wanted):
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(feed)}")
-        location = create_view(connection, view_name(feed, table), catalog, feed, table, as_of=as_of)
+        location = create_view(connection, view_name(feed, table), catalog, feed, table, schemas[table], as_of=as_of)
         locations += [] if location is None else [location]
     if feeds:
         connection.execute(f"CREATE SCHEMA {identifier(ALL_FEEDS)}")
-    for table in TABLE_SCHEMAS:
+    for table in schemas:
         if all((feed, table) in wanted for feed in feeds):
             _create_view_over_feeds(connection, feeds, table)
     return locations
@@ -97,6 +101,7 @@ def create_view(
     catalog: Catalog,
     feed: str,
     table: str,
+    columns: pa.Schema,
     *,
     as_of: date | None = None,
 ) -> str | None:
@@ -108,6 +113,7 @@ def create_view(
         catalog: The Iceberg catalog.
         feed: The table's namespace.
         table: The table's name there.
+        columns: Those of the view where there is no table.
         as_of: As for ``open_query_connection``.
 
     Returns:
@@ -116,7 +122,7 @@ def create_view(
     found = find_table(catalog, feed, table)
     snapshot_id = None if found is None or as_of is None else _snapshot_of(found, as_of)
     if found is None or (as_of is not None and snapshot_id is None):
-        connection.from_arrow(TABLE_SCHEMAS[table].empty_table()).create(view)
+        connection.from_arrow(columns.empty_table()).create(view)
         return None
     connection.execute(f"CREATE VIEW {view} AS FROM {scan_sql(found, snapshot_id)}")
     return found.location()
@@ -205,9 +211,11 @@ def view_name(schema: str, table: str) -> str:
     return f"{identifier(schema)}.{identifier(table)}"
 
 
-def _wanted(feeds: Iterable[str], named: Collection[tuple[str, str]] | None) -> set[tuple[str, str]]:
-    known = {(feed, table) for feed in feeds for table in TABLE_SCHEMAS}
-    over_feeds = {(ALL_FEEDS, table) for table in TABLE_SCHEMAS}
+def _wanted(
+    feeds: Iterable[str], tables: Collection[str], named: Collection[tuple[str, str]] | None
+) -> set[tuple[str, str]]:
+    known = {(feed, table) for feed in feeds for table in tables}
+    over_feeds = {(ALL_FEEDS, table) for table in tables}
     if named is None or not known | over_feeds >= set(named):
         return known
     return {(feed, table) for feed, table in known if (feed, table) in named or (ALL_FEEDS, table) in named}

@@ -44,7 +44,9 @@ def looked_up(
     """
     view = table.view()  # before the topic: a run that commits in between must not make the ledger look ahead of it
     topic = reader.state(claims.topic_id)
-    compared = LedgerAgainstLog(reader, registry, calendar).compare(claims.reached(topic, view.ledger), view)
+    compared = LedgerAgainstLog(reader, registry, calendar, table.kind.messages).compare(
+        claims.reached(topic, view.ledger), view
+    )
     failures = () if claims.handling is Handling.DECODE else tuple(failed())
     found = admitted(claims, ClaimFacts(topic, view.ledger, compared, failures))
     if found.truncated != claims.truncated:

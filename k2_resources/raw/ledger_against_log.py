@@ -11,7 +11,7 @@ from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.messages import block_decoder
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.log_comparison import ComparedOffsets, compared
-from k2_market.schemas.avro import MessageKind
+from k2_market.schemas.message_kinds import MessageKind
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_reader import TopicReader
 from k2_resources.raw.view import RawView
@@ -34,7 +34,7 @@ class LedgerAgainstLog:
     reader: TopicReader
     registry: SchemaRegistry
     calendar: TradingCalendar
-    kind: MessageKind = MessageKind.TRADES
+    kind: MessageKind
 
     def compare(self, offsets: RangeSet, view: RawView) -> ComparedOffsets:
         """Compare what the log has at some offsets, a batch at a time.

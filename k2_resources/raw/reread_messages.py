@@ -8,8 +8,7 @@ from k2_market.ledger.row_offsets import within
 from k2_market.messages import block_decoder
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.block_decoder import DayWindow
-from k2_market.schemas.avro import MessageKind
-from k2_market.schemas.tables import RAW_TRADES
+from k2_market.schemas.message_kinds import MessageKind
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_reader import TopicReader
 
@@ -17,7 +16,8 @@ from k2_resources.kafka.topic_reader import TopicReader
 class Decoder:
     """Makes raw rows of messages, by the schemas that the registry has now."""
 
-    def __init__(self, registry: SchemaRegistry, window: DayWindow) -> None:
+    def __init__(self, registry: SchemaRegistry, kind: MessageKind, window: DayWindow) -> None:
+        self.kind = kind
         self._registry = registry
         self._window = window
 
@@ -28,7 +28,7 @@ class Decoder:
             RegistryUnavailable: Its schemas can't be asked for.
         """
         schemas = self._registry.writer_schemas(block_decoder.schema_ids(messages))
-        return block_decoder.decode(messages, MessageKind.TRADES, schemas, self._window)
+        return block_decoder.decode(messages, self.kind, schemas, self._window)
 
 
 class RereadMessages:
@@ -38,7 +38,7 @@ class RereadMessages:
         self._reader = reader
         self._decoder = decoder
         self._read = RangeSet()
-        self._rows = RAW_TRADES.empty_table()
+        self._rows = decoder.kind.rows.empty_table()
 
     def rows(self, wanted: RangeSet) -> pa.Table:
         """A row for each message at some offsets; others that were read before may be among them.

@@ -12,9 +12,10 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2_market.errors import K2Error
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.ledger import PROPERTY, Ledger
 from k2_market.repair.day_repair import Rewrite, dead_letters_after, decoded_offsets
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, find_table
+from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.day_files import append_files
 from k2_resources.iceberg.day_planning import day_files, of_day, of_other_days
 from k2_resources.iceberg.owned_catalog import require_own
@@ -52,11 +53,12 @@ class Rewritten:
 class RawRewriter:
     """Rewrites days of a feed's raw table."""
 
-    def __init__(self, catalog: Catalog, feed: str, name: str = "raw_trades") -> None:
+    def __init__(self, catalog: Catalog, feed: str, kind: RawKind) -> None:
         self._catalog = catalog
         self._feed = feed
-        self._name = name
-        self._identifier = f"{feed}.{name}"
+        self._name = kind.raw_table
+        self._columns = kind.messages.rows
+        self._identifier = f"{feed}.{self._name}"
 
     def view(self) -> RawView:
         """The table as it is now.
@@ -67,7 +69,7 @@ class RawRewriter:
         table = find_table(self._catalog, self._feed, self._name)
         if table is None:
             raise NoTable(f"{self._identifier}: there is no such table; nothing was ingested yet")
-        return RawView(table, TABLE_SCHEMAS[self._name])
+        return RawView(table, self._columns)
 
     def commit(self, decide: Callable[[RawView], Rewrite | None]) -> Rewritten | None:
         """Write what a decision over the table asks for; None where it asks for nothing.

@@ -83,7 +83,7 @@ def settled(transaction: Transaction, catalog: Catalog, identifier: str, batch_i
     Args:
         transaction: Its snapshots carry the batch id.
         catalog: Asked whether the commit landed, should its answer not come.
-        identifier: The table's name, as ``asx.raw_trades``.
+        identifier: The table's name, as ``asx.ohlcv_1d``.
         batch_id: Names the commit.
         if_not_landed: What holds should it not have landed, for messages.
 

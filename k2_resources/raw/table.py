@@ -14,10 +14,11 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2_market.errors import K2Error
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.day_report import DayReport, merged
 from k2_market.ledger.ledger import PROPERTY, Batch, Ledger, joined
 from k2_market.ledger.offset_ranges import RangeSet
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, ensure_table, find_table
+from k2_resources.iceberg.catalog import ensure_table, find_table
 from k2_resources.iceberg.day_files import append_files
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
 from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID
@@ -57,16 +58,17 @@ class Commit:
 class RawTable:
     """A feed's raw table, with its ledger."""
 
-    def __init__(self, catalog: Catalog, feed: str, name: str = "raw_trades") -> None:
+    def __init__(self, catalog: Catalog, feed: str, kind: RawKind) -> None:
         self._catalog = catalog
         self._feed = feed
-        self._name = name
+        self.kind = kind
+        self._name = kind.raw_table
         self._seen: Table | None = None
-        self.schema = TABLE_SCHEMAS[name]
+        self.schema = kind.messages.rows
 
     @property
     def identifier(self) -> str:
-        """Catalog name, as ``asx.raw_trades``."""
+        """Name the table within the catalog, its namespace first."""
         return f"{self._feed}.{self._name}"
 
     def ledger(self) -> Ledger:
@@ -90,7 +92,7 @@ class RawTable:
             WarehouseUnavailable: A file can't be written.
         """
         if self._seen is None:
-            self._seen = ensure_table(self._catalog, self._feed, self._name)
+            self._seen = ensure_table(self._catalog, self._feed, self._name, self.schema)
         return self._written(delivery, self._seen)
 
     def commit(self, delivery: Delivery) -> Commit:
@@ -121,7 +123,7 @@ class RawTable:
 
     def _attempt(self, deliveries: Sequence[WrittenDelivery]) -> Commit:
         started = time.perf_counter()
-        table = ensure_table(self._catalog, self._feed, self._name)
+        table = ensure_table(self._catalog, self._feed, self._name, self.schema)
         ledger = ledger_of(table)
         refused = joined(each.batch for each in deliveries).covered & ledger.covered
         if refused:

@@ -13,6 +13,7 @@ from dagster import DagsterInstance
 
 from k2_assets.records.run_scope import days_tag, tagged_days
 from k2_market.feeds.feed import Feed, Ids, IdScope, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import RAW_TRADES
 from k2_platform.definitions import build_defs
@@ -43,7 +44,7 @@ class Market:
         rows = [self._row(day, n, said) for n, said in enumerate(messages, self._offset)]
         covered = RangeSet.of([OffsetRange("t", 0, self._offset, self._offset + len(rows))])
         delivery = Delivery(pa.Table.from_pylist(rows, schema=RAW_TRADES), covered, {"t": "trades"}, "a-run")
-        self.iceberg.raw_table("asx").commit(delivery)
+        self.iceberg.raw_table("asx", TRADES).commit(delivery)
         self._offset += len(rows)
 
     def _row(self, day: date, offset: int, said: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +68,9 @@ class Market:
     def build_what_is_stale(self) -> list[tuple[date, ...]]:
         """Carry out builds until none is asked for; the days of each."""
         built: list[tuple[date, ...]] = []
-        while isinstance(request := next_build(self.feed, self.iceberg, self._instance, LONG_AFTER), dg.RunRequest):
+        while isinstance(
+            request := next_build(self.feed, TRADES, self.iceberg, self._instance, LONG_AFTER), dg.RunRequest
+        ):
             days = tagged_days(request.tags)
             result = self._job.execute_in_process(
                 instance=self._instance, partition_key=days[0].isoformat(), tags={**request.tags, **days_tag(days)}

@@ -13,6 +13,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from k2_assets.names import ingest_job_name
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import RAW_TRADES
 from k2_platform.definitions import build_defs
@@ -63,16 +64,16 @@ def dead_letters(iceberg: IcebergCatalogResource, *reasons: str | None) -> None:
     ]
     table = pa.Table.from_pylist(rows, schema=RAW_TRADES)
     covered = RangeSet.of([OffsetRange("t", 0, 0, len(rows))])
-    iceberg.raw_table("asx").commit(Delivery(table, covered, {"t": "topic"}, "a-run"))
+    iceberg.raw_table("asx", TRADES).commit(Delivery(table, covered, {"t": "topic"}, "a-run"))
 
 
 def test_a_letter_is_tried_again_when_its_day_has_come_and_not_before(
     feed: Feed, iceberg: IcebergCatalogResource, instance: DagsterInstance
 ) -> None:
     dead_letters(iceberg, TOO_EARLY, "unknown schema id 7")
-    early = next_retry(feed, iceberg, instance, BEFORE)
+    early = next_retry(feed, TRADES, iceberg, instance, BEFORE)
     assert (early.run_requests, early.cursor) == ([], "2026-11-17")
-    due = next_retry(feed, iceberg, instance, AFTER, early.cursor)
+    due = next_retry(feed, TRADES, iceberg, instance, AFTER, early.cursor)
     (request,) = due.run_requests or ()
     assert (request.partition_key, due.cursor) == (str(FILED), "2026-11-17")
     op = request.run_config["ops"]["asx__raw_trades"]
@@ -92,19 +93,19 @@ def test_other_dead_letters_are_left_alone(
     feed: Feed, iceberg: IcebergCatalogResource, instance: DagsterInstance, reason: str
 ) -> None:
     dead_letters(iceberg, reason)
-    assert next_retry(feed, iceberg, instance, AFTER).run_requests == []
+    assert next_retry(feed, TRADES, iceberg, instance, AFTER).run_requests == []
 
 
 def test_a_feed_without_a_table_has_nothing_to_try_again(
     feed: Feed, iceberg: IcebergCatalogResource, instance: DagsterInstance
 ) -> None:
-    found = next_retry(feed, iceberg, instance, AFTER)
+    found = next_retry(feed, TRADES, iceberg, instance, AFTER)
     assert (found.run_requests, found.cursor) == ([], "2026-11-18")
 
 
 def test_between_two_sessions_neither_table_nor_records_are_asked(feed: Feed) -> None:
     nothing: Any = None
-    found = next_retry(feed, nothing, nothing, AFTER + timedelta(hours=5), "2026-11-18")
+    found = next_retry(feed, TRADES, nothing, nothing, AFTER + timedelta(hours=5), "2026-11-18")
     assert (found.run_requests, found.cursor) == ([], "2026-11-18")
 
 
@@ -113,8 +114,10 @@ def test_while_a_run_tries_no_other_is_started_and_the_session_is_not_ticked_off
 ) -> None:
     dead_letters(iceberg, TOO_EARLY)
     tags = {RETRY_TAG: "asx/2026-11-18"}
-    create_run_for_test(instance, job_name=ingest_job_name(feed.name), status=dg.DagsterRunStatus.STARTED, tags=tags)
-    found = next_retry(feed, iceberg, instance, AFTER, "2026-11-17")
+    create_run_for_test(
+        instance, job_name=ingest_job_name(feed.name, TRADES), status=dg.DagsterRunStatus.STARTED, tags=tags
+    )
+    found = next_retry(feed, TRADES, iceberg, instance, AFTER, "2026-11-17")
     assert (found.run_requests, found.cursor) == ([], "2026-11-17")
 
 
@@ -124,22 +127,25 @@ def test_runs_that_leave_letters_behind_are_few_a_session(
     dead_letters(iceberg, TOO_EARLY)
     keys = []
     for _ in range(MOST_ATTEMPTS):
-        (request,) = next_retry(feed, iceberg, instance, AFTER, "2026-11-17").run_requests or ()
+        (request,) = next_retry(feed, TRADES, iceberg, instance, AFTER, "2026-11-17").run_requests or ()
         keys.append(request.run_key)
         failed = dg.DagsterRunStatus.FAILURE
-        create_run_for_test(instance, job_name=ingest_job_name(feed.name), status=failed, tags=request.tags)
+        create_run_for_test(instance, job_name=ingest_job_name(feed.name, TRADES), status=failed, tags=request.tags)
     assert len(set(keys)) == MOST_ATTEMPTS
-    given_up = next_retry(feed, iceberg, instance, AFTER, "2026-11-17")
+    given_up = next_retry(feed, TRADES, iceberg, instance, AFTER, "2026-11-17")
     assert (given_up.run_requests, given_up.cursor) == ([], "2026-11-18")
-    assert len(next_retry(feed, iceberg, instance, AFTER + timedelta(days=1), "2026-11-18").run_requests or ()) == 1
+    assert (
+        len(next_retry(feed, TRADES, iceberg, instance, AFTER + timedelta(days=1), "2026-11-18").run_requests or ())
+        == 1
+    )
 
 
 def test_the_run_that_is_requested_is_one_of_the_ingest_job(
     settings: Settings, feed: Feed, iceberg: IcebergCatalogResource, instance: DagsterInstance
 ) -> None:
     dead_letters(iceberg, TOO_EARLY)
-    (request,) = next_retry(feed, iceberg, instance, AFTER).run_requests or ()
-    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed.name))
+    (request,) = next_retry(feed, TRADES, iceberg, instance, AFTER).run_requests or ()
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed.name, TRADES))
     result = job.execute_in_process(
         instance=instance,
         partition_key=request.partition_key,
@@ -148,6 +154,6 @@ def test_the_run_that_is_requested_is_one_of_the_ingest_job(
     )
     (made,) = result.asset_materializations_for_node("asx__raw_trades")
     assert (made.partition, made.metadata["rows_added"].value) == (str(FILED), 0)
-    (reason,) = iceberg.raw_table("asx").view().read_day(FILED)["reject_reason"].to_pylist()
+    (reason,) = iceberg.raw_table("asx", TRADES).view().read_day(FILED)["reject_reason"].to_pylist()
     assert reason == "empty value"
-    assert next_retry(feed, iceberg, instance, AFTER).run_requests == []
+    assert next_retry(feed, TRADES, iceberg, instance, AFTER).run_requests == []

@@ -16,13 +16,14 @@ from dagster._core.test_utils import create_run_for_test
 
 from k2_assets import trades
 from k2_assets.names import build_job_name
-from k2_assets.raw_trades import closed_published_days
+from k2_assets.raw_table import closed_published_days
 from k2_assets.records import ingest_runs
 from k2_assets.records.run_scope import days_tag, tagged_days
 from k2_assets.records.unreported_commits import ReportedDays, report_unreported
 from k2_assets.schedules import open_day_builds
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import RAW_TRADES
 from k2_platform.definitions import build_defs
@@ -65,7 +66,7 @@ def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
 
 
 def raw_table(settings: Settings) -> RawTable:
-    return RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), "asx")
+    return RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), "asx", TRADES)
 
 
 def commit_raw(settings: Settings, day: date, start: int, count: int, run_id: str = "a-run") -> None:
@@ -171,7 +172,7 @@ def test_rows_that_come_while_their_day_is_built_are_the_next_builds_and_no_faul
     found = evaluations(instance, result.run_id)
     assert all(found["asx/trades", "complete_against_raw", str(day)] for day in (MONDAY, TUESDAY))
     assert published(settings, "trades", MONDAY) == 5
-    again = next_build(feed, iceberg(settings), instance, LONG_AFTER)
+    again = next_build(feed, TRADES, iceberg(settings), instance, LONG_AFTER)
     assert isinstance(again, dg.RunRequest)
     assert again.partition_key == "2014-03-10"
     assert build(settings, feed, instance, MONDAY).success
@@ -188,13 +189,13 @@ def test_raw_rows_newer_than_their_build_make_a_day_stale_until_it_is_built(
     settings: Settings, feed: Feed, instance: DagsterInstance
 ) -> None:
     commit_raw(settings, MONDAY, 0, 5)
-    request = next_build(feed, iceberg(settings), instance, LONG_AFTER)
+    request = next_build(feed, TRADES, iceberg(settings), instance, LONG_AFTER)
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2014-03-10"
     assert build(settings, feed, instance, MONDAY).success
-    assert isinstance(next_build(feed, iceberg(settings), instance, LONG_AFTER), dg.SkipReason)
+    assert isinstance(next_build(feed, TRADES, iceberg(settings), instance, LONG_AFTER), dg.SkipReason)
     commit_raw(settings, MONDAY, 5, 1)
-    again = next_build(feed, iceberg(settings), instance, LONG_AFTER)
+    again = next_build(feed, TRADES, iceberg(settings), instance, LONG_AFTER)
     assert isinstance(again, dg.RunRequest)
     assert again.run_key != request.run_key
 
@@ -209,13 +210,13 @@ def test_a_day_whose_run_is_no_longer_looked_at_is_asked_for_under_a_key_that_da
 ) -> None:
     monkeypatch.setattr(ingest_runs, "_RECENT", timedelta(0))
     commit_raw(settings, MONDAY, 0, 5)
-    first = next_build(feed, iceberg(settings), instance, datetime.now(UTC))
+    first = next_build(feed, TRADES, iceberg(settings), instance, datetime.now(UTC))
     assert isinstance(first, dg.RunRequest)
     assert first.run_key is not None
     tags = {**first.tags, RUN_KEY_TAG: first.run_key}
-    create_run_for_test(instance, job_name=build_job_name(feed.name), status=status, tags=tags)
+    create_run_for_test(instance, job_name=build_job_name(feed.name, TRADES), status=status, tags=tags)
 
-    again = next_build(feed, iceberg(settings), instance, datetime.now(UTC))
+    again = next_build(feed, TRADES, iceberg(settings), instance, datetime.now(UTC))
 
     assert isinstance(again, dg.RunRequest)
     assert again.run_key != first.run_key
@@ -237,17 +238,17 @@ def test_a_failed_reconciliation_blocks_its_day_and_a_warning_does_not(
             partition="2014-03-10",
         )
     )
-    assert isinstance(next_build(feed, iceberg(settings), instance, LONG_AFTER), dg.RunRequest) is builds
+    assert isinstance(next_build(feed, TRADES, iceberg(settings), instance, LONG_AFTER), dg.RunRequest) is builds
 
 
 def test_a_commit_whose_run_died_before_its_report_is_reported_once(
     settings: Settings, feed: Feed, instance: DagsterInstance
 ) -> None:
     commit_raw(settings, MONDAY, 0, 5, run_id="killed")
-    assert report_unreported(feed, raw_table(settings).view(), instance) == [MONDAY]
-    assert report_unreported(feed, raw_table(settings).view(), instance) == []
+    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance) == [MONDAY]
+    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance) == []
     commit_raw(settings, MONDAY, 5, 5, run_id="killed, too")
-    assert report_unreported(feed, raw_table(settings).view(), instance) == [MONDAY]
+    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance) == [MONDAY]
 
 
 def test_a_commit_whose_run_is_under_way_is_left_to_it(
@@ -258,10 +259,10 @@ def test_a_commit_whose_run_is_under_way_is_left_to_it(
     commit_raw(settings, MONDAY, 0, 5, run_id=run.run_id)
     commit_raw(settings, TUESDAY, 5, 5, run_id="killed")
 
-    assert report_unreported(feed, raw_table(settings).view(), instance, reported) == [TUESDAY]
+    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance, reported) == [TUESDAY]
     instance.report_run_failed(run)
-    assert report_unreported(feed, raw_table(settings).view(), instance, reported) == [MONDAY]
-    assert report_unreported(feed, raw_table(settings).view(), instance, reported) == []
+    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance, reported) == [MONDAY]
+    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance, reported) == []
 
 
 def test_days_of_more_commits_than_snapshots_are_kept_are_all_reported_and_built(
@@ -271,8 +272,8 @@ def test_days_of_more_commits_than_snapshots_are_kept_are_all_reported_and_built
     for n, day in enumerate(days):
         commit_raw(settings, day, n, 1, run_id=f"repair-{n}")
 
-    assert report_unreported(feed, raw_table(settings).view(), instance) == days
-    request = next_build(feed, iceberg(settings), instance, LONG_AFTER + timedelta(days=90))
+    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance) == days
+    request = next_build(feed, TRADES, iceberg(settings), instance, LONG_AFTER + timedelta(days=90))
     assert isinstance(request, dg.RunRequest)
     assert list(tagged_days(request.tags)) == days
 
@@ -286,7 +287,7 @@ def test_days_are_built_though_dagsters_records_were_lost(settings: Settings, fe
     commit_raw(settings, TUESDAY, 5, 5)
 
     with DagsterInstance.local_temp(str(tmp_path / "after")) as after:
-        request = next_build(feed, iceberg(settings), after, LONG_AFTER)
+        request = next_build(feed, TRADES, iceberg(settings), after, LONG_AFTER)
 
     assert isinstance(request, dg.RunRequest)
     assert list(tagged_days(request.tags)) == [TUESDAY]
@@ -306,12 +307,12 @@ def test_every_open_day_with_new_rows_is_built_the_evening_session_s_too(setting
     for day in (MONDAY, TUESDAY):
         commit_raw(settings, day, day.day * 10, 5)
     evening_of_monday = TradingCalendar.of(feed).session(MONDAY).close + timedelta(minutes=20)
-    requested = open_day_builds(feed, iceberg(settings), evening_of_monday)
+    requested = open_day_builds(feed, TRADES, iceberg(settings), evening_of_monday)
     assert [each.partition_key for each in requested] == [str(MONDAY), str(TUESDAY)]
     assert len({each.run_key for each in requested}) == 2
     night = evening_of_monday + timedelta(hours=1)
-    assert [each.partition_key for each in open_day_builds(feed, iceberg(settings), night)] == [str(TUESDAY)]
-    assert open_day_builds(feed, iceberg(settings), LONG_AFTER) == []
+    assert [each.partition_key for each in open_day_builds(feed, TRADES, iceberg(settings), night)] == [str(TUESDAY)]
+    assert open_day_builds(feed, TRADES, iceberg(settings), LONG_AFTER) == []
 
 
 def test_an_open_day_that_is_built_from_its_latest_rows_is_left_alone(
@@ -319,10 +320,10 @@ def test_an_open_day_that_is_built_from_its_latest_rows_is_left_alone(
 ) -> None:
     commit_raw(settings, MONDAY, 0, 5)
     noon = TradingCalendar.of(feed).session(MONDAY).open + timedelta(hours=2)
-    (request,) = open_day_builds(feed, iceberg(settings), noon)
-    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(build_job_name(feed.name))
+    (request,) = open_day_builds(feed, TRADES, iceberg(settings), noon)
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(build_job_name(feed.name, TRADES))
     assert job.execute_in_process(instance=instance, partition_key=request.partition_key, tags=request.tags).success
-    assert open_day_builds(feed, iceberg(settings), noon) == []
+    assert open_day_builds(feed, TRADES, iceberg(settings), noon) == []
 
 
 def test_rows_are_late_only_for_days_that_have_closed(
@@ -333,6 +334,6 @@ def test_rows_are_late_only_for_days_that_have_closed(
     commit_raw(settings, TUESDAY, 5, 5)
     assert build(settings, feed, instance, MONDAY, TUESDAY).success
     noon_of_tuesday = calendar.session(TUESDAY).open + timedelta(hours=2)
-    assert closed_published_days(iceberg(settings), feed, calendar, noon_of_tuesday) == {MONDAY}
+    assert closed_published_days(iceberg(settings), feed, TRADES, calendar, noon_of_tuesday) == {MONDAY}
     evening = calendar.session(TUESDAY).close + timedelta(hours=1)
-    assert closed_published_days(iceberg(settings), feed, calendar, evening) == {MONDAY, TUESDAY}
+    assert closed_published_days(iceberg(settings), feed, TRADES, calendar, evening) == {MONDAY, TUESDAY}

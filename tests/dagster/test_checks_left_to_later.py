@@ -11,6 +11,7 @@ import pytest
 
 from k2_assets.names import ingest_job_name
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.ledger.topic_state import PartitionState, TopicState
 from k2_market.plans import check_pacing
@@ -70,7 +71,7 @@ def iceberg(settings: Settings, feed: Feed, instance: dg.DagsterInstance) -> Ice
     }
     rows = pa.table([pa.array(said.get(each.name, [None] * ROWS), each.type) for each in RAW_TRADES], schema=RAW_TRADES)
     covered = RangeSet.of([OffsetRange("T1", 0, 0, ROWS)])
-    found.raw_table(feed.name).commit(Delivery(rows, covered, {"T1": feed.topics.trades}, "run"))
+    found.raw_table(feed.name, TRADES).commit(Delivery(rows, covered, {"T1": feed.topics.trades}, "run"))
     report = dg.AssetMaterialization(RAW, partition=DAY.isoformat(), metadata={"dagster/row_count": ROWS})
     instance.report_runless_asset_event(report)
     return found
@@ -100,11 +101,11 @@ def test_a_run_leaves_the_checks_of_its_day_where_they_cost_more_than_it_does(
     for module in (kafka_sensor, check_pacing):
         monkeypatch.setattr(module, "FEW_ROWS", few)
 
-    request = next_ingest(feed, GrowingTopics(ROWS + new), iceberg, instance, now)
+    request = next_ingest(feed, TRADES, GrowingTopics(ROWS + new), iceberg, instance, now)
 
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == DAY.isoformat()
-    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed.name))
+    job = build_defs(settings=settings, feeds={"asx": feed}).resolve_job_def(ingest_job_name(feed.name, TRADES))
     if request.asset_selection is not None:
         assert request.asset_check_keys is not None
         job = job.get_subset(

@@ -32,6 +32,7 @@ from webhook import Webhook, running_webhook
 
 from k2_assets.names import ingest_job_name
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.ledger import PROPERTY
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.ledger.topic_state import PartitionState, TopicState
@@ -106,7 +107,7 @@ class Platform:
 
     @property
     def raw(self) -> RawTable:
-        return self.iceberg.raw_table("asx")
+        return self.iceberg.raw_table("asx", TRADES)
 
     @property
     def topic(self) -> str:
@@ -135,7 +136,7 @@ class Platform:
             def registry(self) -> SchemaRegistry:
                 return schema_registry
 
-        sensor = build_ingest_alarm_sensor(self.feeds, lambda: self.now)
+        sensor = build_ingest_alarm_sensor(self.feeds, [TRADES], lambda: self.now)
         resources = {
             "kafka": Kafka(bootstrap_servers="127.0.0.1:1"),
             "iceberg": self.iceberg,
@@ -311,7 +312,7 @@ def test_messages_that_a_run_carries_do_not_stand_still(platform: Platform) -> N
     config = {"ops": {"asx__raw_trades": {"config": {"topic_id": "T1", "ranges": {"0": [[10, 15]]}}}}}
     create_run_for_test(
         platform.instance,
-        ingest_job_name(platform.feeds[0].name),
+        ingest_job_name(platform.feeds[0].name, TRADES),
         run_config=config,
         status=dg.DagsterRunStatus.STARTED,
     )

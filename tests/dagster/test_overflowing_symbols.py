@@ -13,6 +13,7 @@ from dagster import AssetCheckSeverity, DagsterInstance
 
 from k2_assets.records.run_scope import days_tag
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import BAR_INTERVALS, RAW_TRADES
 from k2_platform.definitions import build_defs
@@ -93,7 +94,7 @@ class Market:
     def _commit(self, rows: list[dict[str, Any]]) -> None:
         covered = RangeSet.of([OffsetRange("t", 0, self._offset, self._offset + len(rows))])
         delivery = Delivery(pa.Table.from_pylist(rows, schema=RAW_TRADES), covered, {"t": "trades"}, "a-run")
-        self.iceberg.raw_table("asx").commit(delivery)
+        self.iceberg.raw_table("asx", TRADES).commit(delivery)
         self._offset += len(rows)
 
 
@@ -135,7 +136,7 @@ def test_one_symbols_overflow_keeps_back_that_symbols_bars_of_that_interval_alon
     assert run is not None
     alerts = alerts_of_checks(instance, run)
     assert {each.subject for each in alerts if each.check == "bars_complete"} == {f"asx/ohlcv_{n}" for n in lacking}
-    assert not isinstance(next_build(market.feed, market.iceberg, instance, LONG_AFTER), dg.RunRequest)
+    assert not isinstance(next_build(market.feed, TRADES, market.iceberg, instance, LONG_AFTER), dg.RunRequest)
     proof = prove_bars(market.iceberg.catalog(), market.feed, [DAY], LONG_AFTER)
     assert proof.holds
     assert any("MINUTE" in place for told in proof.told for place in told.where)

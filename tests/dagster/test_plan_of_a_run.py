@@ -5,7 +5,7 @@ from datetime import date, datetime
 import pytest
 from repository import SHIPPED_FEEDS
 
-from k2_assets.raw_trades import pending_of_day
+from k2_assets.raw_table import pending_of_day
 from k2_market.feeds.feed import load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.ledger.ledger import Batch, Ledger
@@ -32,7 +32,7 @@ class ScriptedTopics(KafkaTopics):
 
 
 def planned(ledger: Ledger) -> RangeSet:
-    return pending_of_day(FEED, TradingCalendar.of(FEED), ScriptedTopics(), ledger, DAY)
+    return pending_of_day(FEED.topics.trades, TradingCalendar.of(FEED), ScriptedTopics(), ledger, DAY)
 
 
 def one(start: int, end: int) -> RangeSet:

@@ -13,6 +13,7 @@ from dagster import DagsterInstance
 from k2_assets.checks import rules_finding
 from k2_assets.records.run_scope import days_tag, tagged_days
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import RAW_TRADES
 from k2_platform.catch_up import outdated_days_of, rebuild_feed
@@ -84,12 +85,14 @@ class Market:
         }
         covered = RangeSet.of([OffsetRange("t", 0, self._offset, self._offset + 1)])
         rows = pa.Table.from_pylist([row], schema=RAW_TRADES)
-        self.iceberg.raw_table("own").commit(Delivery(rows, covered, {"t": "trades"}, "a-run"))
+        self.iceberg.raw_table("own", TRADES).commit(Delivery(rows, covered, {"t": "trades"}, "a-run"))
         self._offset += 1
 
     def build_what_is_stale(self) -> None:
         job = build_defs(settings=self.settings, feeds={"own": self.feed}).resolve_job_def("own_build")
-        while isinstance(request := next_build(self.feed, self.iceberg, self.instance, LONG_AFTER), dg.RunRequest):
+        while isinstance(
+            request := next_build(self.feed, TRADES, self.iceberg, self.instance, LONG_AFTER), dg.RunRequest
+        ):
             tags = {**request.tags, **days_tag(tagged_days(request.tags))}
             assert job.execute_in_process(
                 instance=self.instance, partition_key=request.partition_key, tags=tags

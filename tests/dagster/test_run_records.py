@@ -9,21 +9,15 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 from repository import SHIPPED_FEEDS
 
-from k2_assets.names import build_job_name, ingest_job_name
+from k2_assets.names import build_job_name, ingest_job_name, ingest_op_name
 from k2_assets.records import ingest_runs
 from k2_assets.records.run_failure import MAX_RANGES_NAMED, begun_tags, failure_tags
 from k2_assets.records.run_process import PROCESS_TAG
-from k2_assets.records.run_records import (
-    builds_in_flight,
-    carried,
-    failed_builds,
-    failed_ingests,
-    ingest_op,
-    ingests_in_flight,
-)
+from k2_assets.records.run_records import builds_in_flight, carried, failed_builds, failed_ingests, ingests_in_flight
 from k2_assets.records.run_scope import ATTEMPT_TAG, DAYS_TAG, VERSION_TAG
 from k2_market.errors import K2Error, LedgerError
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.plans.failed_runs import Cause, FailedRun, Handling, OffsetsAtFault
 from k2_resources.kafka.schema_registry import RegistryUnavailable
@@ -56,8 +50,10 @@ def somewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def ingest(instance: dg.DagsterInstance, feed: Feed, status: dg.DagsterRunStatus) -> dg.DagsterRun:
-    run_config = {"ops": {ingest_op(feed): {"config": CONFIG}}}
-    return create_run_for_test(instance, job_name=ingest_job_name(feed.name), status=status, run_config=run_config)
+    run_config = {"ops": {ingest_op_name(feed.name, TRADES): {"config": CONFIG}}}
+    return create_run_for_test(
+        instance, job_name=ingest_job_name(feed.name, TRADES), status=status, run_config=run_config
+    )
 
 
 @pytest.mark.usefixtures("somewhere")
@@ -67,15 +63,21 @@ def test_a_failed_run_is_looked_at_for_a_day(
     ingest(instance, feed, dg.DagsterRunStatus.FAILURE)
     ingest(instance, feed, dg.DagsterRunStatus.SUCCESS)
     tags = {VERSION_TAG: "7"}
-    create_run_for_test(instance, job_name=build_job_name(feed.name), status=dg.DagsterRunStatus.CANCELED, tags=tags)
+    create_run_for_test(
+        instance, job_name=build_job_name(feed.name, TRADES), status=dg.DagsterRunStatus.CANCELED, tags=tags
+    )
 
-    assert [list(run.ranges) for run in failed_ingests(instance, feed, datetime.now(UTC))] == [
+    assert [list(run.ranges) for run in failed_ingests(instance, feed, TRADES, datetime.now(UTC))] == [
         [OffsetRange("t", 0, 0, 5)]
     ]
-    assert [run.raw_version for run in failed_builds(instance, feed, datetime.now(UTC))] == [7]
+    assert [run.raw_version for run in failed_builds(instance, feed, TRADES, datetime.now(UTC))] == [7]
 
     monkeypatch.setattr(ingest_runs, "_RECENT", timedelta(0))
-    assert failed_ingests(instance, feed, datetime.now(UTC)) == failed_builds(instance, feed, datetime.now(UTC)) == ()
+    assert (
+        failed_ingests(instance, feed, TRADES, datetime.now(UTC))
+        == failed_builds(instance, feed, TRADES, datetime.now(UTC))
+        == ()
+    )
 
 
 def test_runs_of_another_feed_and_runs_that_ended_are_in_nobodys_way(instance: dg.DagsterInstance, feed: Feed) -> None:
@@ -84,7 +86,7 @@ def test_runs_of_another_feed_and_runs_that_ended_are_in_nobodys_way(instance: d
     for feed_, status in ((feed, dg.DagsterRunStatus.SUCCESS), (other, dg.DagsterRunStatus.STARTED)):
         ingest(instance, feed_, status)
 
-    assert [run.run_id for run in ingests_in_flight(instance, feed)] == [under_way.run_id]
+    assert [run.run_id for run in ingests_in_flight(instance, feed, TRADES)] == [under_way.run_id]
 
 
 STRANGE_CONFIGS = [
@@ -105,14 +107,14 @@ STRANGE_CONFIGS = [
 def test_a_run_that_was_told_nonsense_keeps_no_sensor_from_the_others(
     instance: dg.DagsterInstance, feed: Feed, config: object, status: dg.DagsterRunStatus
 ) -> None:
-    strange = {"ops": {ingest_op(feed): {"config": config}}}
-    create_run_for_test(instance, job_name=ingest_job_name(feed.name), status=status, run_config=strange)
+    strange = {"ops": {ingest_op_name(feed.name, TRADES): {"config": config}}}
+    create_run_for_test(instance, job_name=ingest_job_name(feed.name, TRADES), status=status, run_config=strange)
     ingest(instance, feed, dg.DagsterRunStatus.STARTED)
     ingest(instance, feed, dg.DagsterRunStatus.FAILURE)
 
-    in_flight = [carried(run, feed) for run in ingests_in_flight(instance, feed)]
+    in_flight = [carried(run, feed, TRADES) for run in ingests_in_flight(instance, feed, TRADES)]
     assert [list(each) for each in in_flight if each] == [[OffsetRange("t", 0, 0, 5)]]
-    assert [list(run.ranges) for run in failed_ingests(instance, feed, datetime.now(UTC))] == [
+    assert [list(run.ranges) for run in failed_ingests(instance, feed, TRADES, datetime.now(UTC))] == [
         [OffsetRange("t", 0, 0, 5)]
     ]
 
@@ -138,16 +140,18 @@ STRANGE_TAGS = [
 def test_a_run_with_strange_tags_keeps_no_sensor_from_the_others(
     instance: dg.DagsterInstance, feed: Feed, tags: dict[str, str]
 ) -> None:
-    for job in (ingest_job_name(feed.name), build_job_name(feed.name)):
+    for job in (ingest_job_name(feed.name, TRADES), build_job_name(feed.name, TRADES)):
         for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE):
             create_run_for_test(instance, job_name=job, status=status, tags={VERSION_TAG: "7", **tags})
     good = {VERSION_TAG: "8", ATTEMPT_TAG: "2", DAYS_TAG: '["2026-11-20"]'}
-    create_run_for_test(instance, job_name=build_job_name(feed.name), status=dg.DagsterRunStatus.FAILURE, tags=good)
+    create_run_for_test(
+        instance, job_name=build_job_name(feed.name, TRADES), status=dg.DagsterRunStatus.FAILURE, tags=good
+    )
 
-    builds = failed_builds(instance, feed, datetime.now(UTC))
+    builds = failed_builds(instance, feed, TRADES, datetime.now(UTC))
     assert [(run.raw_version, run.attempt) for run in builds if run.days == {date(2026, 11, 20)}] == [(8, 2)]
     assert all(1 <= run.attempt < 10**19 for run in builds)
-    assert builds_in_flight(instance, feed) == frozenset()
+    assert builds_in_flight(instance, feed, TRADES) == frozenset()
     assert end_dead_runs(instance) == []
     failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     assert all(isinstance(alerts_of_failure(instance, run), tuple) for run in failed)
@@ -162,16 +166,16 @@ def failed_run(
     **config: object,
 ) -> FailedRun:
     """What is known of a run that ended with an error, or was killed."""
-    run_config = {"ops": {ingest_op(feed): {"config": {**CONFIG, **config}}}}
+    run_config = {"ops": {ingest_op_name(feed.name, TRADES): {"config": {**CONFIG, **config}}}}
     tags = {PROCESS_TAG: "host/boot/1/1"}
     run = create_run_for_test(
-        instance, job_name=ingest_job_name(feed.name), status=status, run_config=run_config, tags=tags
+        instance, job_name=ingest_job_name(feed.name, TRADES), status=status, run_config=run_config, tags=tags
     )
     if began:
         instance.add_run_tags(run.run_id, begun_tags(run.run_id))
     if error is not None:
         instance.add_run_tags(run.run_id, failure_tags(run.run_id, error))
-    found = failed_ingests(instance, feed, datetime.now(UTC))
+    found = failed_ingests(instance, feed, TRADES, datetime.now(UTC))
     instance.delete_run(run.run_id)
     return found[0]
 
@@ -211,13 +215,13 @@ def test_what_a_run_was_to_do_is_known_and_what_its_parent_failed_of_is_not_its_
 ) -> None:
     found = failed_run(instance, feed, None, handling="keep bytes", careful=True)
     assert found.handling is Handling.KEEP_BYTES
-    run_config = {"ops": {ingest_op(feed): {"config": CONFIG}}}
+    run_config = {"ops": {ingest_op_name(feed.name, TRADES): {"config": CONFIG}}}
     for copied in (begun_tags("its parent"), failure_tags("its parent", OffsetsAtFault("unreadable", WHOLE))):
         create_run_for_test(
             instance,
-            job_name=ingest_job_name(feed.name),
+            job_name=ingest_job_name(feed.name, TRADES),
             status=dg.DagsterRunStatus.FAILURE,
             run_config=run_config,
             tags={PROCESS_TAG: "host/boot/1/1", **copied},
         )
-        assert failed_ingests(instance, feed, datetime.now(UTC))[0].cause is Cause.OUTSIDE
+        assert failed_ingests(instance, feed, TRADES, datetime.now(UTC))[0].cause is Cause.OUTSIDE

@@ -31,6 +31,7 @@ from k2_assets.records.run_process import PROCESS_TAG, RunProcess
 from k2_assets.records.run_records import ingests_in_flight
 from k2_assets.records.run_scope import ATTEMPT_TAG
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.topic_state import PartitionState, TopicState
 from k2_market.plans.ingest_plan import FIRST_BACKOFF
 from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
@@ -238,16 +239,18 @@ def test_the_ranges_of_a_run_that_is_ended_are_planned_again_after_their_back_of
     instance: dg.DagsterInstance, feed: Feed, iceberg: IcebergCatalogResource, status: dg.DagsterRunStatus
 ) -> None:
     topics = ScriptedTopics()
-    first = next_ingest(feed, topics, iceberg, instance, datetime.now(UTC))
+    first = next_ingest(feed, TRADES, topics, iceberg, instance, datetime.now(UTC))
     assert isinstance(first, dg.RunRequest)
     tags = {**first.tags, PROCESS_TAG: str(replace(RunProcess.own(), started=0))}
-    create_run_for_test(instance, ingest_job_name(feed.name), run_config=first.run_config, status=status, tags=tags)
-    assert isinstance(next_ingest(feed, topics, iceberg, instance, datetime.now(UTC)), dg.SkipReason)
+    create_run_for_test(
+        instance, ingest_job_name(feed.name, TRADES), run_config=first.run_config, status=status, tags=tags
+    )
+    assert isinstance(next_ingest(feed, TRADES, topics, iceberg, instance, datetime.now(UTC)), dg.SkipReason)
 
     assert len(end_dead_runs(instance)) == 1
-    assert ingests_in_flight(instance, feed) == []
-    assert isinstance(next_ingest(feed, topics, iceberg, instance, datetime.now(UTC)), dg.SkipReason)
-    again = next_ingest(feed, topics, iceberg, instance, datetime.now(UTC) + FIRST_BACKOFF)
+    assert ingests_in_flight(instance, feed, TRADES) == []
+    assert isinstance(next_ingest(feed, TRADES, topics, iceberg, instance, datetime.now(UTC)), dg.SkipReason)
+    again = next_ingest(feed, TRADES, topics, iceberg, instance, datetime.now(UTC) + FIRST_BACKOFF)
     assert isinstance(again, dg.RunRequest)
     assert again.run_config == first.run_config
     assert again.tags[ATTEMPT_TAG] == "2"

@@ -12,6 +12,7 @@ from repository import SHIPPED_FEEDS
 
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.plans.build_plan import GRACE
 from k2_market.schemas.tables import RAW_TRADES
@@ -43,7 +44,7 @@ def has_rows(iceberg: IcebergCatalogResource, *days: date) -> None:
     ]
     covered = RangeSet.of([OffsetRange("t", 0, 0, len(rows))])
     table = pa.Table.from_pylist(rows, schema=RAW_TRADES)
-    iceberg.raw_table("sim").commit(Delivery(table, covered, {"t": "trades"}, "run"))
+    iceberg.raw_table("sim", TRADES).commit(Delivery(table, covered, {"t": "trades"}, "run"))
 
 
 def ticks(

@@ -9,6 +9,7 @@ from own_feeds import OwnFeed
 
 from k2_assets.names import ingest_job_name
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.plans.ingest_plan import LONGEST_BACKOFF
 from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
 from k2_platform.definitions import build_defs
@@ -42,13 +43,13 @@ def planned(own: OwnFeed, instance: dg.DagsterInstance) -> dg.RunRequest | dg.Sk
     settings = own.settings
     iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
     now = datetime.now(UTC) + LONGEST_BACKOFF + timedelta(minutes=1)
-    return next_ingest(own.feed, KafkaTopics(settings.bootstrap_servers), iceberg, instance, now)
+    return next_ingest(own.feed, TRADES, KafkaTopics(settings.bootstrap_servers), iceberg, instance, now)
 
 
 def carried_out(own: OwnFeed, request: dg.RunRequest, instance: dg.DagsterInstance) -> list[str]:
     """Run what was planned; what went wrong in it."""
     job = build_defs(settings=own.settings, feeds={own.feed.name: own.feed}).resolve_job_def(
-        ingest_job_name(own.feed.name)
+        ingest_job_name(own.feed.name, TRADES)
     )
     config: Mapping[str, object] = request.run_config or {}
     # The plan's clock is ahead of Dagster's, which has no partition yet for a day that begins in between.
@@ -96,4 +97,4 @@ def catch_up(own: OwnFeed) -> CaughtUp:
     settings: Settings = own.settings
     with local_instance(settings) as instance:
         later = LONGEST_BACKOFF + timedelta(minutes=1)
-        return catch_up_feed(settings, own.feed, instance, lambda: datetime.now(UTC) + later)
+        return catch_up_feed(settings, own.feed, TRADES, instance, lambda: datetime.now(UTC) + later)

@@ -14,10 +14,12 @@ from recorded_producer import Acked
 
 from k2_cli.commands.verify import verify_ledger
 from k2_market.feeds.feed import load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import RangeSet
+from k2_market.schemas.message_kinds import TRADE_MESSAGES
 from k2_market.verification.invariants import Verification
 from k2_market.verification.ledger_claims import ledger_claims
-from k2_market.verification.message_comparison import COMPARED, Comparison, schema_ids
+from k2_market.verification.message_comparison import ComparedColumns, Comparison, schema_ids
 from k2_market.verification.offset_accounts import pieces, ranges, ranges_of_offsets, texts, union
 from k2_resources.iceberg.catalog import find_table, open_catalog
 from k2_resources.kafka.schema_registry import SchemaRegistry
@@ -62,7 +64,7 @@ def assert_nothing_lost_or_doubled(
     declared = load_feeds(settings.feed_directories)[feed]
     _assert_each_acked_is_one_row(settings, table, acked, tally, gaps, unread, unanswered)
     offline = not broker or len(acked) > BROKER_ASKED_UP_TO
-    assert_verified(verify_ledger(settings, declared, None, offline, lambda done, total: None))
+    assert_verified(verify_ledger(settings, declared, TRADES, None, offline, lambda done, total: None))
     if wanted := list(days):
         assert_verified(prove_bars(catalog, declared, wanted, datetime.now(UTC)))
 
@@ -91,7 +93,7 @@ def _assert_each_acked_is_one_row(
         schema={"topic_id": pl.String, "partition": pl.Int32, "offset": pl.Int64},
     )
     files = kept_files(table)
-    chunks = RowChunks.of(table, files.readable)
+    chunks = RowChunks.of(table, TRADES.messages.rows, files.readable)
     rows = pl.concat([ranges([]), *(found for found, _ in chunks.offsets())])
     lost_on_record, aside_on_record = (
         ranges((each.topic_id, each.partition, each.start, each.end) for each in of) for of in (gaps, unread)
@@ -122,8 +124,8 @@ def _assert_rows_say_what_was_sent(
     places = sent.rename(
         {"topic_id": "kafka_topic_id", "partition": "kafka_partition", "offset": "kafka_offset"}
     ).with_row_index("place")
-    found = Comparison()
-    for rows in chunks.rows(COMPARED):
+    found = Comparison(ComparedColumns.of(TRADE_MESSAGES))
+    for rows in chunks.rows(found.columns.names):
         own = rows.join(places, on=["kafka_topic_id", "kafka_partition", "kafka_offset"], how="inner")
         for _, of_topic in own.group_by("kafka_topic_id"):
             values = [acked[place].value for place in of_topic["place"]]

@@ -24,6 +24,7 @@ from k2_cli.stack.kafka_process import LocalKafka
 from k2_cli.stack.local_stack import LocalStack
 from k2_cli.stack.process_supervision import Supervisor
 from k2_market.errors import K2Error
+from k2_market.kinds.trades import TRADES
 from k2_platform.catch_up import left_to_do, local_instance
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.kafka.topics import KafkaTopics
@@ -113,12 +114,12 @@ class DaemonStack:
 
             def is_done() -> bool:
                 try:
-                    left = left_to_do(feed, topics, iceberg, instance)
+                    left = left_to_do(feed, TRADES, topics, iceberg, instance)
                 except K2Error:
                     return False  # a conflict with the daemon's own writing, on a machine with much to do
                 return not left and not any(_slots_taken(instance))
 
-            eventually(is_done, f"the end of what is pending; {left_to_do(feed, topics, iceberg, instance)!r}")
+            eventually(is_done, f"the end of what is pending; {left_to_do(feed, TRADES, topics, iceberg, instance)!r}")
 
     def process_of(self, run: dg.DagsterRun) -> psutil.Process | None:
         """The process that carries out a run, once the run has signed it."""

@@ -20,6 +20,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.ledger import Ledger
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
 from k2_market.schemas.avro import TRADE, subject_of
@@ -121,7 +122,7 @@ class FaultedFeed:
     def catch_up(self, ahead: timedelta = timedelta()) -> CaughtUp:
         """Run what is pending, in this process, by a clock that may be ahead."""
         with local_instance(self.settings) as instance:
-            return catch_up_feed(self.settings, self.feed, instance, lambda: datetime.now(UTC) + ahead)
+            return catch_up_feed(self.settings, self.feed, TRADES, instance, lambda: datetime.now(UTC) + ahead)
 
     def catch_up_to_the_end(self) -> None:
         """Run what is pending once a fault has ended: nothing may fail, and nothing may stay pending."""
@@ -148,7 +149,7 @@ class FaultedFeed:
 
     def table(self) -> RawTable:
         """The raw table, by a catalog opened anew."""
-        return RawTable(open_catalog(self.settings.iceberg_catalog_uri, self.settings.iceberg_warehouse), NAME)
+        return RawTable(open_catalog(self.settings.iceberg_catalog_uri, self.settings.iceberg_warehouse), NAME, TRADES)
 
     def ledger(self) -> Ledger:
         """The ledger."""

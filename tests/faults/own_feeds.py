@@ -13,10 +13,11 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from trade_batches import simulated_trades
 
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.topic_state import TopicState
 from k2_market.messages.outgoing import OutgoingMessages
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import TRADE, subject_of
 from k2_platform.catch_up import local_instance
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.kafka.schema_registry import SchemaRegistry
@@ -61,7 +62,7 @@ class OwnFeed:
     def raw(self) -> RawView:
         """Its raw table as it is."""
         catalog = open_catalog(self.settings.iceberg_catalog_uri, self.settings.iceberg_warehouse)
-        return RawTable(catalog, self.feed.name).view()
+        return RawTable(catalog, self.feed.name, TRADES).view()
 
     def ledger(self) -> Ledger:
         """Its ledger as it is."""
@@ -101,7 +102,7 @@ def own_feed(
     ensure_topic(create_at or bootstrap_servers, feed.topics.trades, feed.topics)
     wait_until_known(create_at or bootstrap_servers, feed.topics.trades)
     registry = SchemaRegistry(settings.schema_registry_url)
-    schema_id = registry.register(subject_of(feed.topics.trades), schema_of(MessageKind.TRADES))
+    schema_id = registry.register(subject_of(feed.topics.trades), TRADE)
     return OwnFeed(feed, settings, schema_id)
 
 

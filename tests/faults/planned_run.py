@@ -4,6 +4,7 @@ import json
 import sys
 
 from k2_assets.names import ingest_job_name
+from k2_market.kinds.trades import TRADES
 from k2_platform.catch_up import feeds_named, local_instance
 from k2_platform.definitions import build_defs
 from k2_resources.logs.structured_logging import configure_logging
@@ -15,7 +16,7 @@ def main(name: str, plan: str) -> int:
     settings, planned = Settings.load(), json.loads(plan)
     configure_logging("planned-run", settings)
     (feed,) = feeds_named(settings, [name])
-    job = build_defs(settings=settings, feeds={name: feed}).resolve_job_def(ingest_job_name(feed.name))
+    job = build_defs(settings=settings, feeds={name: feed}).resolve_job_def(ingest_job_name(feed.name, TRADES))
     with local_instance(settings) as instance:
         result = job.execute_in_process(
             instance=instance,

@@ -26,6 +26,8 @@ from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
 from k2_market.errors import K2Error
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.ledger.ledger import PROPERTY
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.plans.day_builds import BUILDS_PROPERTY, DayBuild, builds_from_json
@@ -96,7 +98,7 @@ class CleanedTable:
             patch.object(snapshot_expiry, "KEPT_SNAPSHOTS", 3),
             patch.object(day_table, "ThreadPoolExecutor", lambda _: InPlace()),
         ):
-            ensure_table(self.catalog, FEED.name, self.name)
+            ensure_table(self.catalog, FEED.name, self.name, tables_of(KINDS)[self.name])
             self.weather.odds = dict(_CHANCES)
             try:
                 for _ in range(_MOVES):
@@ -203,7 +205,7 @@ class CleanedRawTable(CleanedTable):
 
     def write(self) -> None:
         """Write two deliveries and commit them."""
-        table = RawTable(self.catalog, FEED.name)
+        table = RawTable(self.catalog, FEED.name, TRADES_KIND)
         table.commit_written([table.write(self._delivery()) for _ in range(2)])
 
     def problems(self) -> Iterator[str]:

@@ -16,7 +16,8 @@ from simulated_messages import EPOCH, FEED, Message, harmful, poison, trades
 from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
-from k2_assets.records.run_records import ingest_op
+from k2_assets.names import ingest_op_name
+from k2_market.kinds.trades import TRADES
 
 _MOST_TOPICS = 3
 _MOST_PROCESSES = 4
@@ -196,7 +197,7 @@ class SimulatedEvents:
             config[key] = {str(partition): [[start, start + self._random.randint(1, 10)]]}
         if self._random.random() < 0.3:
             config["handling"] = self._random.choice(["keep bytes", "skip", "drop"])
-        ops = {ingest_op(FEED): {"config": config}}
+        ops = {ingest_op_name(FEED.name, TRADES): {"config": config}}
         run = self._dagster.add(JOB, {"ops": ops}, EPOCH.date().isoformat(), {})
         self._turns.tell("stranger", f"starts {run.run_id}, told {config}")
         self._ingest.start_run(run)

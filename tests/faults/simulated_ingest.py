@@ -22,14 +22,15 @@ from simulated_turns import Process, Turns
 from simulated_weather import Weather
 
 from k2_assets.ingestion import Ingestion
-from k2_assets.names import ingest_job_name
-from k2_assets.raw_trades import carry_out, pending_of_day
+from k2_assets.names import ingest_job_name, ingest_op_name
+from k2_assets.raw_table import carry_out, pending_of_day
 from k2_assets.records.ingest_config import IngestConfig, claims_of
 from k2_assets.records.ingest_runs import failed_ingests
 from k2_assets.records.run_failure import begun_tags, failure_tags
-from k2_assets.records.run_records import ingest_op
 from k2_market.errors import K2Error, LedgerError
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_market.kinds.trades import TRADES
 from k2_market.messages import block_decoder
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.block_decoder import DayWindow
@@ -42,7 +43,7 @@ from k2_resources.raw.table import RawTable
 from k2_sensors.kafka_sensor import INTERVAL_SECONDS, next_ingest
 
 RAW_TRADES = f"{FEED.name}.raw_trades"
-JOB = ingest_job_name(FEED.name)
+JOB = ingest_job_name(FEED.name, TRADES)
 HANGS_SECONDS = 60.0
 """After how long the simulated daemon ends a run that hangs, to keep schedules short."""
 WINDOW = DayWindow(TradingCalendar.of(FEED), FEED.start_date, EPOCH.date() + timedelta(days=1))
@@ -54,7 +55,7 @@ def _new_table() -> TableMetadata:
     turns = Turns(Random(0))
     catalog = SimulatedCatalog(turns, Weather(turns.random, {}))
     with simulated_surroundings(turns, EPOCH.timestamp()):
-        return ensure_table(catalog, FEED.name, "raw_trades").metadata
+        return ensure_table(catalog, FEED.name, "raw_trades", tables_of(KINDS)["raw_trades"]).metadata
 
 
 @dataclass
@@ -113,7 +114,7 @@ class SimulatedIngest:
         seen = self.changes
         now = EPOCH + timedelta(seconds=self.turns.now)
         try:
-            found = next_ingest(FEED, SimulatedTopics(self.broker), self._iceberg(), self.dagster, now)  # type: ignore[arg-type]
+            found = next_ingest(FEED, TRADES, SimulatedTopics(self.broker), self._iceberg(), self.dagster, now)  # type: ignore[arg-type]
         except K2Error as error:
             if isinstance(error, LedgerError):
                 self.ends.append(("sensor", error))
@@ -122,7 +123,7 @@ class SimulatedIngest:
         if isinstance(found, dg.SkipReason):
             self.waits = str(found.skip_message), seen
             return
-        self.turns.tell("sensor", f"plans {found.run_config['ops'][ingest_op(FEED)]['config']}")
+        self.turns.tell("sensor", f"plans {found.run_config['ops'][ingest_op_name(FEED.name, TRADES)]['config']}")
         self.dagster.request(JOB, found)
 
     def _sense_for_ever(self) -> None:
@@ -146,7 +147,7 @@ class SimulatedIngest:
 
     def _ingest(self, run: Run) -> dict[date, int]:
         """What the asset ``raw_trades`` does between Dagster's calls."""
-        topics, table = SimulatedTopics(self.broker), RawTable(self.catalog, FEED.name)
+        topics, table = SimulatedTopics(self.broker), RawTable(self.catalog, FEED.name, TRADES)
         ingestion = Ingestion(
             feed=FEED.name,
             topic=self.broker.name,
@@ -161,10 +162,10 @@ class SimulatedIngest:
         if not run.run_config:
             day = date.fromisoformat(run.partition)
             config = IngestConfig()
-            claims = IngestClaims("", pending_of_day(FEED, calendar, topics, table.ledger(), day))
+            claims = IngestClaims("", pending_of_day(FEED.topics.trades, calendar, topics, table.ledger(), day))
         else:
-            config = IngestConfig(**run.run_config["ops"][ingest_op(FEED)]["config"])
-            failed = partial(failed_ingests, self.dagster, FEED.name, now)
+            config = IngestConfig(**run.run_config["ops"][ingest_op_name(FEED.name, TRADES)]["config"])
+            failed = partial(failed_ingests, self.dagster, FEED.name, TRADES, now)
             claims = looked_up(claims_of(config), ingestion.reader, ingestion.registry, table, calendar, failed)
         run.tags |= begun_tags(run.run_id)
         report = carry_out(ingestion, claims, config.careful)
@@ -191,7 +192,7 @@ class SimulatedIngest:
             yield
 
     def _iceberg(self) -> Any:
-        return SimpleNamespace(raw_table=lambda feed: RawTable(self.catalog, feed))
+        return SimpleNamespace(raw_table=lambda feed: RawTable(self.catalog, feed, TRADES))
 
     def _registry_or_not(self) -> None:
         self.turns.step("asks the schema registry")

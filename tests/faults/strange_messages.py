@@ -14,7 +14,7 @@ import fastavro
 
 from k2_market.messages.framing import frame
 from k2_market.messages.outgoing import OutgoingMessages
-from k2_market.schemas.avro import MessageKind, schema_of
+from k2_market.schemas.avro import TRADE
 from k2_market.schemas.tables import PRICE, QUANTITY
 
 DAY = date(2026, 11, 20)
@@ -68,14 +68,14 @@ def trade(number: int, **changes: Any) -> dict[str, Any]:
 def message(schema_id: int, record: dict[str, Any], schema: dict[str, Any] | None = None) -> bytes:
     """A record as a Kafka value."""
     written = io.BytesIO()
-    parsed = fastavro.parse_schema(copy.deepcopy(schema or schema_of(MessageKind.TRADES)))
+    parsed = fastavro.parse_schema(copy.deepcopy(schema or TRADE))
     fastavro.schemaless_writer(written, parsed, record)
     return frame(schema_id, written.getvalue())
 
 
 def altered(**types: Any) -> dict[str, Any]:
     """The schema of trades under a name of its own, with other types for some fields."""
-    schema = copy.deepcopy(schema_of(MessageKind.TRADES))
+    schema = copy.deepcopy(TRADE)
     schema["name"] = f"Trade{uuid.uuid4().hex[:8]}"
     for each in schema["fields"]:
         if each["name"] in types:

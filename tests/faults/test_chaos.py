@@ -24,8 +24,9 @@ from k2_cli.stack.process_supervision import Supervisor
 from k2_market.errors import K2Error
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import TRADE, subject_of
 from k2_market.simulation.market_simulator import simulate_day
 from k2_platform.catch_up import left_to_do, local_instance
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
@@ -91,7 +92,7 @@ def wait_until_nothing_is_left(settings: Settings, feed: Feed) -> None:
 
         def left() -> str:
             try:
-                return left_to_do(feed, topics, iceberg, instance)
+                return left_to_do(feed, TRADES, topics, iceberg, instance)
             except K2Error as error:
                 return str(error)
 
@@ -112,7 +113,7 @@ def test_every_process_killed_at_random_under_load_loses_and_doubles_nothing(
         topic = feed.topics.trades
         ensure_topic(settings.bootstrap_servers, topic, feed.topics)
         registry = SchemaRegistry(settings.schema_registry_url)
-        schema_id = registry.register(subject_of(topic), schema_of(MessageKind.TRADES))
+        schema_id = registry.register(subject_of(topic), TRADE)
         producer = RecordedProducer(
             settings.bootstrap_servers, topic, {"delivery.timeout.ms": 1_000 * _PATIENCE_SECONDS}
         )

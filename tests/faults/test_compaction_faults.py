@@ -18,13 +18,14 @@ from k2_resources.iceberg.day_planning import day_files
 
 COMPACTS = """
 import sys
+from k2_market.kinds.trades import TRADES
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.maintenance.raw_compaction import RawCompactor
 from k2_resources.settings import Settings
 
 settings = Settings.load()
 catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
-RawCompactor(catalog, sys.argv[1], lambda days: days).compact()
+RawCompactor(catalog, sys.argv[1], TRADES, lambda days: days).compact()
 """
 
 

@@ -19,6 +19,7 @@ from k2_assets.names import ingest_job_name
 from k2_cli.stack.java_artifacts import JavaArtifacts
 from k2_cli.stack.registry_process import LocalRegistry
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_platform.dagster_storage import DagsterHome
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.day_table import DayTable
@@ -228,7 +229,7 @@ def test_the_same_days_backfilled_twice_at_once_come_out_as_once(daemon: DaemonS
 def test_a_run_that_succeeded_adds_nothing_when_it_is_carried_out_again(daemon: DaemonStack, tally: FaultTally) -> None:
     before = send(daemon, 711)
     daemon.wait_until_done()
-    ingest = ingest_job_name(daemon.faulted.feed.name)
+    ingest = ingest_job_name(daemon.faulted.feed.name, TRADES_KIND)
     succeeded = daemon.runs(dg.DagsterRunStatus.SUCCESS)
     run = next(run for run in succeeded if run.job_name == ingest and run.run_id not in before)
     rows = daemon.faulted.table().view().rows

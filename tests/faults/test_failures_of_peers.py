@@ -18,6 +18,7 @@ from simulated_messages import poison
 from simulated_scene import SimulatedScene, simulated_scene
 
 from k2_market.errors import K2Error
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_resources.iceberg import snapshot_expiry
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
 from k2_resources.raw.settled_commit import CommitOutcomeUnknown
@@ -244,7 +245,7 @@ def test_pyiceberg_3320_with_its_own_retry_both_rows_land_and_one_note_is_lost(c
 
 
 def test_pyiceberg_3320_as_k2_makes_its_tables_the_second_writer_is_refused(catalog: Catalog) -> None:
-    properties = ensure_table(catalog, "peers", "raw_trades").properties
+    properties = ensure_table(catalog, "peers", "raw_trades", tables_of(KINDS)["raw_trades"]).properties
     catalog.create_table("peers.notes", pa.schema([("writer", pa.string())]), properties=properties)
     with pytest.raises(CommitFailedException):
         two_writers(catalog, "one", "other")

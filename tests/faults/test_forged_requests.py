@@ -24,10 +24,10 @@ from forged_requests import (
     send,
 )
 
-from k2_assets.names import ingest_job_name
-from k2_assets.records.run_records import ingest_op
+from k2_assets.names import ingest_job_name, ingest_op_name
 from k2_cli.stack.java_artifacts import JavaArtifacts
 from k2_cli.stack.registry_process import LocalRegistry
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.schemas.avro import subject_of
 from k2_resources.kafka.topics import KafkaTopics
@@ -51,9 +51,9 @@ def mutations(daemon: DaemonStack) -> list[str]:
     """What would harm most: ingestion switched off, records wiped, a run told of a loss that never was."""
     topic_id = KafkaTopics(daemon.faulted.settings.bootstrap_servers).topic_id(daemon.faulted.feed.topics.trades)
     claims = {"topic_id": topic_id, "truncated": {"0": [[0, 1]]}, "lost": {"1": [[0, 1]]}}
-    config = json.dumps(json.dumps({"ops": {ingest_op(daemon.faulted.feed): {"config": claims}}}))
+    config = json.dumps(json.dumps({"ops": {ingest_op_name(daemon.faulted.feed.name, TRADES): {"config": claims}}}))
     tags = f'[{{key:"dagster/partition",value:"{DAY}"}},{{key:"forged",value:"1"}}]'
-    job = ingest_job_name(daemon.faulted.feed.name)
+    job = ingest_job_name(daemon.faulted.feed.name, TRADES)
     selector = f'{{repositoryLocationName:"k2",repositoryName:"__repository__",jobName:"{job}"}}'
     launch = f'selector:{selector},mode:"default",runConfigData:{config},executionMetadata:{{tags:{tags}}}'
     return [

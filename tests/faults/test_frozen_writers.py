@@ -15,8 +15,9 @@ from recorded_producer import RecordedProducer
 from simulated_cleaning import one_trade
 from trade_batches import DAY, split
 
-from k2_assets.names import TRADES
-from k2_assets.records.run_records import ingest_op
+from k2_assets.names import ingest_op_name
+from k2_market.kinds.trades import TRADES
+from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.messages.outgoing import OutgoingMessages
 from k2_market.plans.orphan_files import Sweep
 from k2_platform.catch_up import local_instance
@@ -73,10 +74,10 @@ def requests(own: OwnFeed) -> Iterator[dg.RunRequest]:
     with local_instance(own.settings) as instance:
         request = planned(own, instance)
     assert isinstance(request, dg.RunRequest), request
-    config = request.run_config["ops"][ingest_op(own.feed)]["config"]  # type: ignore[index]
+    config = request.run_config["ops"][ingest_op_name(own.feed.name, TRADES_KIND)]["config"]  # type: ignore[index]
     for partition, spans in config["ranges"].items():
         alone = {**config, "ranges": {partition: spans}}
-        yield request._replace(run_config={"ops": {ingest_op(own.feed): {"config": alone}}})
+        yield request._replace(run_config={"ops": {ingest_op_name(own.feed.name, TRADES_KIND): {"config": alone}}})
 
 
 def clean(own: OwnFeed, table: str, hours: float) -> Sweep:

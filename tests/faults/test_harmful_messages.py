@@ -36,6 +36,7 @@ from k2_assets.records.run_failure import begun_tags
 from k2_assets.records.run_scope import ATTEMPT_TAG
 from k2_cli.commands.verify import verify_ledger
 from k2_cli.stack.java_artifacts import JavaArtifacts
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.messages.framing import frame
 from k2_market.plans.failed_runs import ATTEMPTS_ALONE, ATTEMPTS_BEFORE_SETTING_ASIDE
@@ -68,7 +69,7 @@ def rows_of(own: OwnFeed) -> dict[tuple[int, int], dict[str, Any]]:
 
 
 def verified(own: OwnFeed) -> None:
-    assert_verified(verify_ledger(own.settings, own.feed, None, False, lambda done, total: None))
+    assert_verified(verify_ledger(own.settings, own.feed, TRADES, None, False, lambda done, total: None))
 
 
 def of(own: OwnFeed, partition: int, start: int, end: int) -> RangeSet:
@@ -279,9 +280,9 @@ def test_a_message_that_kills_its_run_is_found_by_halves_set_aside_and_told_and_
     assert_nothing_lost_or_doubled(own.settings, own.feed.name, producer.acked, tally)
 
     # Whatever it was is mended: nothing but the wish of a person has it decoded.
-    assert Repairs(own.settings, own.feed, dry_run=False).day(DAY).changes == ()
+    assert Repairs(own.settings, own.feed, TRADES, dry_run=False).day(DAY).changes == ()
     assert rows_of(own)[place]["reject_reason"] is not None
-    done = list(Repairs(own.settings, own.feed, dry_run=False).dead_letters(None))
+    done = list(Repairs(own.settings, own.feed, TRADES, dry_run=False).dead_letters(None))
     assert [sum(each.decoded.values()) for _, each in done] == [0, 1]
     assert rows_of(own)[place]["trade_id"] == "t7"
     assert own.ledger().set_aside == RangeSet()
@@ -318,7 +319,7 @@ def test_messages_of_an_id_that_the_registry_never_answers_for_are_set_aside_and
         assert [row["payload"] for row in aside] == [frame(other, content)] * 3
 
         front.passes()
-        list(Repairs(own.settings, own.feed, dry_run=False).dead_letters(None))
+        list(Repairs(own.settings, own.feed, TRADES, dry_run=False).dead_letters(None))
         assert {row["reject_reason"] for row in rows_of(own).values()} == {None}
         assert own.ledger().set_aside == RangeSet()
         assert_nothing_lost_or_doubled(own.settings, own.feed.name, producer.acked, tally)
@@ -374,7 +375,7 @@ def test_batches_that_are_damaged_on_the_brokers_disk_are_set_aside_unread_and_r
         log_file(broker, own.feed.topics.trades, partition).write_bytes(content)
     broker.start()
     wait_until_known(broker.direct, own.feed.topics.trades)
-    found = Repairs(own.settings, own.feed, dry_run=False).unread()
+    found = Repairs(own.settings, own.feed, TRADES, dry_run=False).unread()
     assert (found.rows, found.read, dict(found.unread)) == (10 * len(damaged), unread, {})
     assert own.ledger().set_aside == RangeSet()
     assert_nothing_lost_or_doubled(own.settings, own.feed.name, acked, tally)
@@ -420,7 +421,7 @@ def test_a_run_that_is_told_to_set_something_aside_does_so_once_though_it_is_tol
         for attempt in range(1, ATTEMPTS_ALONE + 1):
             run = create_run_for_test(
                 instance,
-                job_name=ingest_job_name(own.feed.name),
+                job_name=ingest_job_name(own.feed.name, TRADES),
                 status=dg.DagsterRunStatus.FAILURE,
                 run_config={"ops": {op: {"config": config}}},
                 tags={ATTEMPT_TAG: str(attempt)},

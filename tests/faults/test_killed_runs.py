@@ -29,7 +29,7 @@ message_gathering.MESSAGES_PER_BATCH = topic_reader._MESSAGES_PER_CALL = 500
 """``k2`` with so small batches that a run has several."""
 KILLED_BEFORE_SIGNING = f"""
 import os, signal
-from k2_assets import raw_trades, trades
+from k2_assets import raw_table, trades
 
 {{module}}.sign = lambda context: os.kill(os.getpid(), signal.SIGKILL)
 {CATCH_UP}
@@ -101,7 +101,7 @@ def test_a_run_killed_after_the_commit_loses_and_doubles_nothing(
     survives("after_cas", "K3", source, tmp_path, tally)
 
 
-@pytest.mark.parametrize("module", ["raw_trades", "trades"])
+@pytest.mark.parametrize("module", ["raw_table", "trades"])
 def test_a_run_killed_before_its_first_step_is_not_taken_for_one_that_is_under_way(
     module: str, source: Source, tmp_path: Path, tally: FaultTally
 ) -> None:

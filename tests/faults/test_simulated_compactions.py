@@ -16,6 +16,7 @@ from simulated_ingest import FEED
 from simulated_schedule import Outcome, Schedule
 
 from k2_market.errors import K2Error
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.row_offsets import OFFSET_COLUMNS
 from k2_resources.maintenance import raw_compaction
 from k2_resources.maintenance.raw_compaction import RawCompactor
@@ -48,7 +49,7 @@ class CompactingSchedule(Schedule):
 
     def _compact(self) -> None:
         try:
-            self.compacted += RawCompactor(self.catalog, FEED.name, _all_closed).compact() is not None
+            self.compacted += RawCompactor(self.catalog, FEED.name, TRADES, _all_closed).compact() is not None
         except K2Error as error:
             self.turns.tell("compaction", f"fails: {error}")
 

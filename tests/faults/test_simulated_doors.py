@@ -19,6 +19,7 @@ from simulated_turns import Turns
 from simulated_weather import Weather
 
 from k2_cli.stack.kafka_process import LocalKafka
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.ledger.topic_state import TopicState
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
@@ -42,7 +43,10 @@ def test_a_table_that_nobody_created_is_not_there(catalog: Catalog) -> None:
 
 
 def test_a_commit_on_a_table_that_has_changed_since_is_refused_and_changes_nothing(catalog: Catalog) -> None:
-    stale, table = ensure_table(catalog, "feed", "raw_trades"), catalog.load_table("feed.raw_trades")
+    stale, table = (
+        ensure_table(catalog, "feed", "raw_trades", tables_of(KINDS)["raw_trades"]),
+        catalog.load_table("feed.raw_trades"),
+    )
     empty = table.schema().as_arrow().empty_table()
     table.append(empty)
     with pytest.raises(CommitFailedException):
@@ -51,7 +55,10 @@ def test_a_commit_on_a_table_that_has_changed_since_is_refused_and_changes_nothi
 
 
 def test_properties_alone_are_refused_on_a_table_that_has_changed_since(catalog: Catalog) -> None:
-    stale, table = ensure_table(catalog, "feed", "raw_trades"), catalog.load_table("feed.raw_trades")
+    stale, table = (
+        ensure_table(catalog, "feed", "raw_trades", tables_of(KINDS)["raw_trades"]),
+        catalog.load_table("feed.raw_trades"),
+    )
     table.transaction().set_properties({"note": "first"}).commit_transaction()
     with pytest.raises(CommitFailedException):
         stale.transaction().set_properties({"note": "second"}).commit_transaction()
@@ -59,7 +66,10 @@ def test_properties_alone_are_refused_on_a_table_that_has_changed_since(catalog:
 
 
 def test_rows_are_refused_on_a_table_whose_properties_have_changed_since(catalog: Catalog) -> None:
-    stale, table = ensure_table(catalog, "feed", "raw_trades"), catalog.load_table("feed.raw_trades")
+    stale, table = (
+        ensure_table(catalog, "feed", "raw_trades", tables_of(KINDS)["raw_trades"]),
+        catalog.load_table("feed.raw_trades"),
+    )
     table.transaction().set_properties({"note": "first"}).commit_transaction()
     with pytest.raises(CommitFailedException):
         stale.append(table.schema().as_arrow().empty_table())

@@ -27,7 +27,7 @@ from strange_messages import (
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.messages.outgoing import OutgoingMessages
 from k2_market.plans.failed_runs import ATTEMPTS_BEFORE_SETTING_ASIDE
-from k2_market.schemas.avro import MessageKind, schema_of
+from k2_market.schemas.avro import QUOTE
 from k2_platform.catch_up import local_instance
 from k2_resources.kafka.schema_registry import SchemaRegistry
 
@@ -43,7 +43,7 @@ def own(tmp_path: Path, kafka, registry) -> OwnFeed:
 def ids(own: OwnFeed) -> SchemaIds:
     registry = SchemaRegistry(own.settings.schema_registry_url)
     schemas = {"doubles": WITH_DOUBLES, "long_decimals": WITH_LONG_DECIMALS, "more_places": WITH_MORE_PLACES}
-    schemas["quotes"] = schema_of(MessageKind.QUOTES)
+    schemas["quotes"] = QUOTE
     others = {name: registry.register(f"{own.feed.name}-{name}", schema) for name, schema in schemas.items()}
     return SchemaIds(own.schema_id, **others)
 

@@ -15,6 +15,7 @@ from recorded_producer import Acked
 from topic_changes import TransactionalProducer, delete_records, recreate
 from webhook import Webhook, running_webhook
 
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_platform.catch_up import local_instance
 from k2_platform.definitions import doors
@@ -39,7 +40,7 @@ class Watched:
     def look(self, times: int = 1) -> None:
         for _ in range(times):
             self.now += LOOK
-            sensor = build_ingest_alarm_sensor([self.own.feed], lambda: self.now)
+            sensor = build_ingest_alarm_sensor([self.own.feed], [TRADES], lambda: self.now)
             sink = AlertSinkResource(webhook=self.webhook.url)
             resources = {**doors(self.own.settings), "alert_sink": sink}
             context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor, resources=resources)

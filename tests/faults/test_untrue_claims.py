@@ -19,9 +19,10 @@ from recorded_producer import RecordedProducer
 from topic_changes import delete_records, recreate
 from trade_batches import split
 
-from k2_assets.records.run_records import ingest_op
+from k2_assets.names import ingest_op_name
 from k2_cli.stack.java_artifacts import JavaArtifacts
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.ledger.ledger import Ledger, spans_to_json
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_platform.catch_up import local_instance
@@ -66,7 +67,8 @@ def told(own: OwnFeed, topic_id: str | None = None, **claims: Any) -> list[str]:
     day = TradingCalendar.of(own.feed).session(own.feed.start_date)
     assert day
     request = dg.RunRequest(
-        run_config={"ops": {ingest_op(own.feed): {"config": config}}}, partition_key=own.feed.start_date.isoformat()
+        run_config={"ops": {ingest_op_name(own.feed.name, TRADES_KIND): {"config": config}}},
+        partition_key=own.feed.start_date.isoformat(),
     )
     with local_instance(own.settings) as instance:
         return carried_out(own, request, instance)
@@ -75,7 +77,7 @@ def told(own: OwnFeed, topic_id: str | None = None, **claims: Any) -> list[str]:
 def as_an_earlier_version_recorded_it(own: OwnFeed, **claims: RangeSet) -> None:
     """Write claims into the ledger, without looking whether they are so."""
     catalog = open_catalog(own.settings.iceberg_catalog_uri, own.settings.iceberg_warehouse)
-    table = RawTable(catalog, own.feed.name)
+    table = RawTable(catalog, own.feed.name, TRADES_KIND)
     names = {own.topic().topic_id: own.feed.topics.trades}
     table.commit(Delivery(table.schema.empty_table(), RangeSet(), names, "by hand", **claims))
 
@@ -209,7 +211,7 @@ class TestAHaltThatWasRecordedWrongly:
                 as_an_earlier_version_recorded_it(own, truncated=span(own, 1, 0, 1))
 
         monkeypatch.setattr(crash_points, "reached", first)
-        found = Repairs(own.settings, own.feed, dry_run=False).unhalt()
+        found = Repairs(own.settings, own.feed, TRADES_KIND, dry_run=False).unhalt()
         assert found.truncated == span(own, 0, 0, 1) | span(own, 1, 0, 1)
         assert own.ledger().truncated == RangeSet()
 

@@ -18,7 +18,8 @@ from k2_cli.stack.kafka_process import LocalKafka
 from k2_cli.stack.process_supervision import ServiceError, Supervisor
 from k2_cli.stack.registry_process import LocalRegistry
 from k2_market.feeds.feed import Topics
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.kinds.trades import TRADES
+from k2_market.schemas.avro import TRADE, subject_of
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_creation import ensure_topic
@@ -35,10 +36,10 @@ def test_tables_are_written_read_verified_and_cleaned(tmp_path: Path, name: str)
     settings = Settings(home=tmp_path / name, kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     for start in (0, 3):
-        RawTable(catalog, "asx").commit(delivered(start, start + 3))
-    RawCompactor(catalog, "asx", lambda days: days).compact()
+        RawTable(catalog, "asx", TRADES).commit(delivered(start, start + 3))
+    RawCompactor(catalog, "asx", TRADES, lambda days: days).compact()
     OrphanCleaner(catalog, timedelta(hours=24)).clean("asx", "raw_trades")
-    assert RawTable(catalog, "asx").view().read_day(DAY).num_rows == 6
+    assert RawTable(catalog, "asx", TRADES).view().read_day(DAY).num_rows == 6
     counted = k2(settings, "sql", "SELECT count(*) AS n FROM asx.raw_trades", "--format", "json")
     assert (json.loads(counted.stdout), counted.stderr) == ([{"n": 6}], "")
     verified = k2(settings, "verify", "ledger", "--feed", "asx", "--offline")
@@ -53,7 +54,9 @@ def k2(settings: Settings, *arguments: str) -> Any:
 
 def test_a_path_that_duckdb_can_not_be_given_is_refused_by_its_name(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / 'a"b', kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
-    RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), "asx").commit(delivered(0, 3))
+    RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), "asx", TRADES).commit(
+        delivered(0, 3)
+    )
     refused = k2(settings, "sql", "SELECT count(*) AS n FROM asx.raw_trades")
     assert refused.exit_code == 1
     assert "asx.raw_trades: DuckDB reads no table below a path with a double quote" in refused.stderr
@@ -79,7 +82,7 @@ def test_kafka_and_the_registry_run_in_it(tmp_path: Path, java_artifacts: JavaAr
     for _ in range(2):  # the second time on what the first has left
         with supervisor.running(kafka), supervisor.running(registry):
             ensure_topic(kafka.bootstrap_servers, "any.home", Topics(trades="any.home", partitions=1))
-            SchemaRegistry(registry.url).register(subject_of("any.home"), schema_of(MessageKind.TRADES))
+            SchemaRegistry(registry.url).register(subject_of("any.home"), TRADE)
     assert (home / "kafka" / "data" / "any.home-0").is_dir()
     assert (home / "registry" / "schemas.mv.db").is_file()
     assert [each.name for each in tmp_path.iterdir()] == [home.name]

@@ -29,10 +29,11 @@ from pyiceberg.types import StringType
 from typer.testing import CliRunner, Result
 
 from k2_cli.main import app
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.schemas.tables import PRICE, QUANTITY, RAW_TRADES, TRADES
 from k2_resources.dagster.duckdb_resource import QueryResource
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, ensure_table, open_catalog
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
 from k2_resources.query.views import SnapshotNotKept, open_query_connection, scan_sql, snapshot_as_of
 
 FEEDS = ("asx", "sim")
@@ -56,11 +57,13 @@ class Home:
 
     def table(self, feed: str, name: str) -> Table:
         """A table, made if it is not there."""
-        return ensure_table(self.catalog, feed, name)
+        return ensure_table(self.catalog, feed, name, tables_of(KINDS)[name])
 
     def connect(self, **options: Any) -> duckdb.DuckDBPyConnection:
         """A connection with views of two feeds."""
-        return open_query_connection(self.catalog, FEEDS, spill_directory=self.path / "spill", **options)
+        return open_query_connection(
+            self.catalog, FEEDS, tables_of(KINDS), spill_directory=self.path / "spill", **options
+        )
 
 
 @pytest.fixture
@@ -96,7 +99,7 @@ def ten_days(written_once: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
 def test_every_table_of_every_feed_can_be_asked_before_anything_is_written(home: Home) -> None:
     with home.connect() as connection:
         for feed in FEEDS:
-            for table, schema in TABLE_SCHEMAS.items():
+            for table, schema in tables_of(KINDS).items():
                 answer = connection.execute(f"SELECT * FROM {feed}.{table}").to_arrow_table()
                 assert answer.schema.names == schema.names
                 assert answer.num_rows == 0
@@ -139,7 +142,7 @@ def test_only_the_views_that_a_statement_names_are_made(ten_days: Home) -> None:
     with ten_days.connect(tables={("asx", "ohlcv_1m")}) as connection:
         assert views(connection) == {"asx.ohlcv_1m"}
     with ten_days.connect(tables={("asx", "ohlcv_1m"), ("", "duckdb_tables")}) as connection:
-        assert len(views(connection)) == 3 * len(TABLE_SCHEMAS)
+        assert len(views(connection)) == 3 * len(tables_of(KINDS))
 
 
 # What is the same on the way there and back (001.2, 001.3, 001.8).

@@ -16,8 +16,9 @@ from confluent_kafka import Producer
 from repository import SHIPPED_FEEDS
 
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.framing import frame
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import TRADE, subject_of
 from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
 from k2_platform.definitions import build_defs
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
@@ -67,7 +68,7 @@ def trade(number: int, **changes: Any) -> dict[str, Any]:
 
 def body(record: dict[str, Any]) -> bytes:
     written = io.BytesIO()
-    fastavro.schemaless_writer(written, fastavro.parse_schema(schema_of(MessageKind.TRADES)), record)
+    fastavro.schemaless_writer(written, fastavro.parse_schema(TRADE), record)
     return written.getvalue()
 
 
@@ -81,17 +82,19 @@ def produce(settings: Settings, feed: Feed, values: list[bytes | None]) -> None:
 def catch_up(settings: Settings, feed: Feed, later: timedelta = timedelta()) -> CaughtUp:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC) + later  # noqa: E731
     with local_instance(settings) as instance:
-        return catch_up_feed(settings, feed, instance, clock)
+        return catch_up_feed(settings, feed, TRADES, instance, clock)
 
 
 def schema_id(settings: Settings, feed: Feed) -> int:
     registry = SchemaRegistry(settings.schema_registry_url)
-    return registry.register(subject_of(feed.topics.trades), schema_of(MessageKind.TRADES))
+    return registry.register(subject_of(feed.topics.trades), TRADE)
 
 
 def raw_rows(settings: Settings) -> list[dict[str, Any]]:
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
-    return sorted(RawTable(catalog, "sim").view().read_day(DAY).to_pylist(), key=lambda row: row["kafka_offset"])
+    return sorted(
+        RawTable(catalog, "sim", TRADES).view().read_day(DAY).to_pylist(), key=lambda row: row["kafka_offset"]
+    )
 
 
 def test_every_bad_message_is_a_row_with_its_bytes_and_reason_between_good_neighbours(
@@ -163,7 +166,7 @@ def test_a_topic_made_anew_between_plan_and_run_is_not_read_for_the_one_that_was
     topics = KafkaTopics(stack_settings.bootstrap_servers)
     iceberg = IcebergCatalogResource(uri=stack_settings.iceberg_catalog_uri, warehouse=stack_settings.iceberg_warehouse)
     with local_instance(stack_settings) as instance:
-        planned = next_ingest(feed, topics, iceberg, instance, datetime.now(UTC))
+        planned = next_ingest(feed, TRADES, topics, iceberg, instance, datetime.now(UTC))
         assert isinstance(planned, dg.RunRequest)
         config = copy.deepcopy(dict(planned.run_config or {}))
         config["ops"]["sim__raw_trades"]["config"]["topic_id"] = "AAAAAAAAAAAAAAAAAAAAAA"

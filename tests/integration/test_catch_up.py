@@ -9,6 +9,7 @@ import pytest
 from small_feeds import k2, with_feeds
 
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.ledger import PROPERTY
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_resources.iceberg.catalog import find_table, open_catalog
@@ -43,7 +44,7 @@ def halt(settings: Settings, name: str) -> None:
     """Record offsets that the log does not reach: the broker lost what it had acknowledged."""
     topic = KafkaTopics(settings.bootstrap_servers).state(feed(settings, name).topics.trades)
     assert topic is not None
-    raw = RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), name)
+    raw = RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), name, TRADES)
     covered = RangeSet.of([OffsetRange(topic.topic_id, 0, 0, 50)])
     empty = raw.view().read_day(date(2026, 11, 2))
     raw.commit(Delivery(empty, covered, {topic.topic_id: topic.name}, "run"))

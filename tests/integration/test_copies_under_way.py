@@ -19,6 +19,7 @@ from k2_cli.stack.kafka_process import LocalKafka
 from k2_cli.stack.process_supervision import Supervisor
 from k2_market.feeds.feed import Topics
 from k2_market.homes.backup_manifest import BackupError, BackupTable
+from k2_market.kinds.trades import TRADES
 from k2_resources.files.file_copy import CopiedFiles
 from k2_resources.homes.kafka_log_copy import copy_kafka
 from k2_resources.homes.table_copy import WAREHOUSE, TableCopying, move_of
@@ -40,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def catalog(settings: Settings) -> OwnedCatalog:
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
-    RawTable(catalog, "asx").commit(delivered(0, 3))
+    RawTable(catalog, "asx", TRADES).commit(delivered(0, 3))
     return catalog
 
 
@@ -56,7 +57,7 @@ class CopiedBesideCommits(CopiedFiles):
         if source.name.endswith(self._before) and self._times:
             self._times -= 1
             for _ in range(self._commits):
-                RawTable(self._catalog, "asx").commit(delivered(self._next, self._next + 1))
+                RawTable(self._catalog, "asx", TRADES).commit(delivered(self._next, self._next + 1))
                 self._next += 1
         super().copy(source, path)
 
@@ -86,7 +87,7 @@ def test_a_table_is_copied_whole_though_others_commit_and_files_go_meanwhile(
     offsets = sorted(found.scan().to_arrow()["kafka_offset"].to_pylist())
     assert offsets == list(range(len(offsets)))
     assert len(offsets) >= 3
-    proof = prove_ledger(found, None, None)
+    proof = prove_ledger(found, TRADES, None, None)
     wrong = [each.what for each in proof.violations if each.invariant != "I9"]  # it has no catalog that could own it
     assert wrong == []
     there = {str(path.relative_to(copied.directory)) for path in copied.directory.rglob("*") if path.is_file()}

@@ -14,6 +14,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from raw_deliveries import DAY, raw_row
 
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.schemas.tables import RAW_TRADES
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
 from k2_resources.iceberg.day_files import append_files, write_day_files
@@ -26,7 +27,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def appended(catalog: Catalog, feed: str, rows: pa.Table) -> Table:
-    table = ensure_table(catalog, feed, "raw_trades")
+    table = ensure_table(catalog, feed, "raw_trades", tables_of(KINDS)["raw_trades"])
     transaction = table.transaction()
     append_files(transaction, write_day_files(table.metadata, table.io, rows), {"k2.batch-id": "b"})
     transaction.commit_transaction()
@@ -34,7 +35,7 @@ def appended(catalog: Catalog, feed: str, rows: pa.Table) -> Table:
 
 
 def by_pyiceberg(catalog: Catalog, feed: str, rows: pa.Table) -> Table:
-    table = ensure_table(catalog, feed, "raw_trades")
+    table = ensure_table(catalog, feed, "raw_trades", tables_of(KINDS)["raw_trades"])
     transaction = table.transaction()
     transaction.append(rows)
     transaction.commit_transaction()

@@ -14,9 +14,11 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import StringType
 from raw_deliveries import delivered
 
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.schemas.tables import TRADES
 from k2_resources.iceberg import day_rows
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, TableMismatch, find_table, open_catalog
+from k2_resources.iceberg.catalog import TableMismatch, find_table, open_catalog
 from k2_resources.iceberg.day_planning import day_paths
 from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.day_table import DayTable
@@ -65,7 +67,7 @@ def stage_and_fail(table: DayTable) -> None:
 
 
 def reader(catalog: Catalog, name: str = "trades") -> DayReader:
-    return DayReader(catalog.load_table(f"asx.{name}"), TABLE_SCHEMAS[name], [MONDAY])
+    return DayReader(catalog.load_table(f"asx.{name}"), tables_of(KINDS)[name], [MONDAY])
 
 
 def test_a_staged_day_is_seen_when_it_is_published_and_not_before(catalog: Catalog) -> None:
@@ -182,7 +184,7 @@ def test_a_commit_that_landed_unseen_is_not_made_again(catalog: Catalog) -> None
 
 def test_a_day_of_ours_is_read_without_pyicebergs_reader(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     DayTable(catalog, "asx", "trades").replace_day(MONDAY, trades(MONDAY), "run")
-    RawTable(catalog, "asx").commit(delivered(0, 5, day=MONDAY))
+    RawTable(catalog, "asx", TRADES_KIND).commit(delivered(0, 5, day=MONDAY))
     monkeypatch.delattr(day_rows, "_by_pyiceberg")
 
     for name, rows in (("trades", 3), ("raw_trades", 5)):
@@ -225,7 +227,7 @@ def test_a_symbols_trades_are_in_the_row_groups_of_its_name_alone(catalog: Catal
     metadata = pq.read_metadata(path.removeprefix("file://"))
     groups = [metadata.row_group(number).column(1).statistics for number in range(metadata.num_row_groups)]
     assert [(group.min, group.max) for group in groups] == [(symbol, symbol) for symbol in SYMBOLS]
-    with open_query_connection(catalog, ["asx"], spill_directory=tmp_path / "spill") as connection:
+    with open_query_connection(catalog, ["asx"], tables_of(KINDS), spill_directory=tmp_path / "spill") as connection:
         sql = "SELECT * FROM asx.trades WHERE trade_date = $day AND symbol = $symbol"
         plan = connection.execute(f"EXPLAIN ANALYZE {sql}", {"day": str(MONDAY), "symbol": "BHP"}).fetchall()[0][1]
     assert "Total Files Read: 1" in plan

@@ -20,6 +20,7 @@ from k2_assets.maintenance import maintenance_figures
 from k2_cli.main import app
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.plans.build_plan import GRACE
 from k2_platform.definitions import build_defs
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
@@ -54,13 +55,13 @@ def catalog(settings: Settings) -> Catalog:
 
 
 def commit(catalog: Catalog, start: int, count: int = 3, day: date = MONDAY) -> None:
-    RawTable(catalog, "asx").commit(delivered(start, start + count, day=day))
+    RawTable(catalog, "asx", TRADES).commit(delivered(start, start + count, day=day))
 
 
 def maintained(catalog: Catalog, feed: Feed, day: date, after: timedelta = BUILD_TIME) -> Maintained:
     """Maintain the feed some time after a day has closed."""
     now = TradingCalendar.of(feed).closes_at(day) + GRACE + after
-    return FeedMaintenance(catalog, feed, lambda: now).carry_out(day)
+    return FeedMaintenance(catalog, feed, TRADES, lambda: now).carry_out(day)
 
 
 def trading_days(feed: Feed, count: int) -> list[date]:
@@ -97,7 +98,7 @@ def test_day_after_day_the_end_of_each_stays_readable_and_commits_have_no_more_t
         assert rows_of(catalog, snapshot_of_day(table, day)) == 12 * (number + 1)
     with pytest.raises(SnapshotNotKept, match=f"no tag day-{days[0]}"):
         snapshot_of_day(table, days[0])
-    assert prove_ledger(table, None, None).holds
+    assert prove_ledger(table, TRADES, None, None).holds
 
 
 def test_a_moment_between_a_tagged_state_and_the_next_one_kept_is_refused_and_not_answered_wrongly(
@@ -140,8 +141,8 @@ def test_an_ingest_between_looking_and_tagging_is_in_the_state_that_is_tagged(
     tag_day(catalog, "asx", "raw_trades", MONDAY)
     table = catalog.load_table(TABLE)
     assert rows_of(catalog, snapshot_of_day(table, MONDAY)) == 6
-    assert RawTable(catalog, "asx").view().rows == RawTable(catalog, "asx").ledger().messages == 6
-    assert prove_ledger(table, None, None).holds
+    assert RawTable(catalog, "asx", TRADES).view().rows == RawTable(catalog, "asx", TRADES).ledger().messages == 6
+    assert prove_ledger(table, TRADES, None, None).holds
 
 
 def test_a_tag_that_others_overtake_again_and_again_says_so(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,11 +251,11 @@ def test_the_end_of_every_session_is_tagged_whenever_it_closes(
     iceberg = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
     now, cursor, tagged = calendar.closes_at(first), None, []
     while now < calendar.closes_at(days[-1]) + timedelta(hours=3):
-        result = maintain_after_close(declared, iceberg, now, cursor)
+        result = maintain_after_close(declared, TRADES, iceberg, now, cursor)
         cursor = result.cursor
         for request in result.run_requests or ():
             day, moment = date.fromisoformat(str(request.partition_key)), now
-            done = FeedMaintenance(catalog, declared, lambda moment=moment: moment).carry_out(day)
+            done = FeedMaintenance(catalog, declared, TRADES, lambda moment=moment: moment).carry_out(day)
             tagged += [day] if done.tags["raw_trades"].added else []
         now += timedelta(minutes=15)
     assert [day for day in tagged if day in days] == days

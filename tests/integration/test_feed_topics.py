@@ -13,6 +13,7 @@ from small_feeds import FILE
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.avro import subject_of
 from k2_market.schemas.tables import RAW_TRADES
@@ -57,7 +58,7 @@ def tick(settings: Settings, feed: Feed, instance: dg.DagsterInstance) -> str:
 def test_a_declared_feed_takes_messages_of_any_producer_and_no_schema_that_k2_cannot_read(
     settings: Settings, feed: Feed
 ) -> None:
-    declared = declare_topics(feed, settings.bootstrap_servers, SchemaRegistry(settings.schema_registry_url))
+    declared = declare_topics(feed, [TRADES], settings.bootstrap_servers, SchemaRegistry(settings.schema_registry_url))
 
     assert [topic.created for topic in declared] == [True, True]
     producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
@@ -69,7 +70,7 @@ def test_a_declared_feed_takes_messages_of_any_producer_and_no_schema_that_k2_ca
         assert registry.get_compatibility(subject_of(topic)) == "BACKWARD_TRANSITIVE"
         with pytest.raises(SchemaRegistryError, match="409"):
             registry.register_schema(subject_of(topic), Schema(OTHER_SCHEMA, "AVRO"))
-    again = declare_topics(feed, settings.bootstrap_servers, SchemaRegistry(settings.schema_registry_url))
+    again = declare_topics(feed, [TRADES], settings.bootstrap_servers, SchemaRegistry(settings.schema_registry_url))
     assert [topic.created for topic in again] == [False, False]
 
 
@@ -82,7 +83,7 @@ def test_the_kafka_sensor_creates_the_topics_of_a_new_feed(settings: Settings, f
 
 def test_a_topic_that_was_read_and_then_deleted_is_not_created_by_the_sensor(settings: Settings, feed: Feed) -> None:
     registry = SchemaRegistry(settings.schema_registry_url)
-    declare_topics(feed, settings.bootstrap_servers, registry)
+    declare_topics(feed, [TRADES], settings.bootstrap_servers, registry)
     note_as_read(settings, feed)
     with dg.instance_for_test() as instance:
         delete(settings, feed.topics.trades)
@@ -95,7 +96,7 @@ def note_as_read(settings: Settings, feed: Feed) -> None:
     """Have the ledger know the topic, as after an ingest run."""
     topic = KafkaTopics(settings.bootstrap_servers).state(feed.topics.trades)
     assert topic is not None
-    raw = RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name)
+    raw = RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name, TRADES)
     covered = RangeSet.of([OffsetRange(topic.topic_id, 0, 0, 1)])
     raw.commit(Delivery(RAW_TRADES.empty_table(), covered, {topic.topic_id: topic.name}, "run"))
 

@@ -13,6 +13,7 @@ from raw_deliveries import DAY, delivered
 from k2_cli.homes.home_backup import HomeBackup
 from k2_cli.homes.home_restore import HomeRestore
 from k2_market.homes.backup_manifest import BackupError
+from k2_market.kinds.trades import TRADES
 from k2_platform.catch_up import local_instance
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.owned_catalog import OwnedCatalog
@@ -54,8 +55,8 @@ def files_below(directory: Path) -> dict[Path, tuple[int, int]]:
 
 
 def rows(settings: Settings) -> int:
-    assert prove_ledger(catalog_of(settings).load_table(RAW), None, None).holds
-    return RawTable(catalog_of(settings), "asx").view().read_day(DAY).num_rows
+    assert prove_ledger(catalog_of(settings).load_table(RAW), TRADES, None, None).holds
+    return RawTable(catalog_of(settings), "asx", TRADES).view().read_day(DAY).num_rows
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def original(tmp_path: Path) -> Settings:
     """A home with two commits, and a run that is under way and one that has ended."""
     settings = home(tmp_path / "A")
     for start in (0, 3):
-        RawTable(catalog_of(settings), "asx").commit(delivered(start, start + 3))
+        RawTable(catalog_of(settings), "asx", TRADES).commit(delivered(start, start + 3))
     with local_instance(settings) as instance:
         for run_id, status in (("a" * 32, dg.DagsterRunStatus.STARTED), ("b" * 32, dg.DagsterRunStatus.SUCCESS)):
             instance.add_run(dg.DagsterRun("asx_ingest", run_id, status=status))
@@ -91,8 +92,8 @@ def test_a_restored_home_has_rows_and_records_and_goes_on_beside_the_original(
     assert restore(there, backup) == 1
     assert files_below(original.home) == before
     assert (rows(there), there.home.stat().st_mode & 0o777) == (6, 0o700)
-    RawTable(catalog_of(there), "asx").commit(delivered(6, 9))
-    RawTable(catalog_of(original), "asx").commit(delivered(6, 7))
+    RawTable(catalog_of(there), "asx", TRADES).commit(delivered(6, 9))
+    RawTable(catalog_of(original), "asx", TRADES).commit(delivered(6, 7))
     assert (rows(there), rows(original)) == (9, 7)
     with local_instance(there) as instance:
         statuses = {run.run_id[0]: run.status for run in instance.get_runs()}
@@ -114,7 +115,7 @@ def test_what_a_home_uses_elsewhere_is_said_to_be_left_out(original: Settings, t
 
 def test_a_warehouse_outside_of_the_home_is_restored_to_where_the_new_homes_settings_say(tmp_path: Path) -> None:
     settings = home(tmp_path / "A", warehouse=f"file://{tmp_path}/tables")
-    RawTable(catalog_of(settings), "asx").commit(delivered(0, 3))
+    RawTable(catalog_of(settings), "asx", TRADES).commit(delivered(0, 3))
     backed_up(settings, tmp_path / "backup")
     there = home(tmp_path / "B", warehouse=f"file://{tmp_path}/other tables")
     restore(there, tmp_path / "backup")
@@ -186,7 +187,7 @@ def test_what_is_backed_up_by_its_own_means_is_refused_with_what_to_do(
 
 def make_backup(directory: Path) -> None:
     settings = home(directory / "other")
-    RawTable(catalog_of(settings), "asx").commit(delivered(0, 3))
+    RawTable(catalog_of(settings), "asx", TRADES).commit(delivered(0, 3))
     backed_up(settings, directory / "made")
 
 

@@ -13,6 +13,7 @@ from raw_deliveries import DAY, delivered
 from typer.testing import CliRunner
 
 from k2_cli.main import app
+from k2_market.kinds.trades import TRADES
 from k2_resources.homes.home_relocation import CatalogChanged, HomeRelocation, RelocationRefused
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.owned_catalog import ForeignTable, OwnedCatalog
@@ -44,10 +45,10 @@ def original(tmp_path: Path) -> Settings:
     settings = home(tmp_path / "A b#c")
     catalog = catalog_of(settings)
     for start in (0, 3):
-        RawTable(catalog, "asx").commit(delivered(start, start + 3))
+        RawTable(catalog, "asx", TRADES).commit(delivered(start, start + 3))
     tag_day(catalog, "asx", "raw_trades", DAY)
-    RawCompactor(catalog, "asx", lambda days: days).compact()
-    RawTable(catalog, "asx").commit(delivered(6, 9))
+    RawCompactor(catalog, "asx", TRADES, lambda days: days).compact()
+    RawTable(catalog, "asx", TRADES).commit(delivered(6, 9))
     return settings
 
 
@@ -98,7 +99,7 @@ def test_a_home_at_another_place_has_all_its_rows_snapshots_and_tags_and_goes_on
     rows, refs, properties = rows_of_every_snapshot(before), before.metadata.refs, before.properties
     there = went(original, tmp_path / "elsewhere" if went is moved else tmp_path / "B ?x")
     with pytest.raises((ForeignTable, WarehouseUnavailable), match="`k2 relocate`"):
-        RawTable(catalog_of(there), "asx").commit(delivered(9, 12))
+        RawTable(catalog_of(there), "asx", TRADES).commit(delivered(9, 12))
     data_files = {path: seen for path, seen in files_below(there.home).items() if path.suffix == ".parquet"}
     shutil.rmtree(original.home, ignore_errors=True)
 
@@ -110,11 +111,11 @@ def test_a_home_at_another_place_has_all_its_rows_snapshots_and_tags_and_goes_on
     assert {**table.properties, "k2.owner": ""} == {**properties, "k2.owner": ""}
     assert [path for path in paths_named(table) if str(there.home) not in path] == []
     assert {path: seen for path, seen in files_below(there.home).items() if path.suffix == ".parquet"} == data_files
-    RawTable(catalog_of(there), "asx").commit(delivered(9, 12))
-    RawCompactor(catalog_of(there), "asx", lambda days: days).compact()
+    RawTable(catalog_of(there), "asx", TRADES).commit(delivered(9, 12))
+    RawCompactor(catalog_of(there), "asx", TRADES, lambda days: days).compact()
     OrphanCleaner(catalog_of(there), timedelta(hours=24)).clean("asx", "raw_trades")
     again = catalog_of(there).load_table(RAW)
-    assert prove_ledger(again, None, None).holds
+    assert prove_ledger(again, TRADES, None, None).holds
     assert sorted(again.scan().to_arrow()["kafka_offset"].to_pylist()) == list(range(12))
 
 
@@ -122,12 +123,12 @@ def test_the_original_is_untouched_by_its_copys_relocation_and_both_go_on(origin
     there = copied(original, tmp_path / "B")
     before = files_below(original.home)
     relocation(there).carry_out()
-    RawTable(catalog_of(there), "asx").commit(delivered(9, 12))
+    RawTable(catalog_of(there), "asx", TRADES).commit(delivered(9, 12))
     assert files_below(original.home) == before
-    RawTable(catalog_of(original), "asx").commit(delivered(9, 10))
+    RawTable(catalog_of(original), "asx", TRADES).commit(delivered(9, 10))
     for settings, rows in ((original, 10), (there, 12)):
-        assert RawTable(catalog_of(settings), "asx").view().read_day(DAY).num_rows == rows
-        assert prove_ledger(catalog_of(settings).load_table(RAW), None, None).holds
+        assert RawTable(catalog_of(settings), "asx", TRADES).view().read_day(DAY).num_rows == rows
+        assert prove_ledger(catalog_of(settings).load_table(RAW), TRADES, None, None).holds
 
 
 def test_a_home_that_is_where_it_was_has_nothing_to_relocate(original: Settings) -> None:
@@ -166,7 +167,7 @@ def test_a_copied_catalog_over_the_originals_own_warehouse_is_refused_while_the_
     with pytest.raises(RelocationRefused, match="which is still there: two catalogs"):
         relocation(there).carry_out()
     assert relocation(there).carry_out(take_over=True).changed == ["asx.raw_trades"]
-    RawTable(catalog_of(there), "asx").commit(delivered(9, 12))
+    RawTable(catalog_of(there), "asx", TRADES).commit(delivered(9, 12))
 
 
 def test_a_warehouse_that_is_linked_to_from_the_copy_counts_as_the_originals(
@@ -201,7 +202,7 @@ def test_a_relocation_that_was_killed_at_any_point_is_done_again_to_the_same_end
             relocation(there).carry_out()
     relocation(there).carry_out()
     table = catalog_of(there).load_table(RAW)
-    assert prove_ledger(table, None, None).holds
+    assert prove_ledger(table, TRADES, None, None).holds
     assert sorted(table.scan().to_arrow()["kafka_offset"].to_pylist()) == list(range(9))
     assert relocation(there).carry_out().changed == []
 
@@ -219,7 +220,7 @@ def test_tables_that_another_process_relocates_meanwhile_are_left_as_it_made_the
     monkeypatch.setattr(crash_points, "reached", other_is_quicker)
     with pytest.raises(CatalogChanged, match=r"asx\.raw_trades: another process changed it"):
         relocation(there).carry_out()
-    assert prove_ledger(catalog_of(there).load_table(RAW), None, None).holds
+    assert prove_ledger(catalog_of(there).load_table(RAW), TRADES, None, None).holds
 
 
 def test_the_command_says_what_there_is_to_do_and_changes_nothing_before_it_is_told_to(

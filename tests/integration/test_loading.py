@@ -15,6 +15,8 @@ from typer.testing import CliRunner, Result
 
 from k2_cli.main import app
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_market.kinds.trades import TRADES
 from k2_market.loads.loads import LoadKind, LoadState
 from k2_platform.catch_up import catch_up_feed, local_instance
 from k2_resources.iceberg.catalog import open_catalog
@@ -62,12 +64,14 @@ class Desk:
 
     def catch_up(self) -> None:
         with local_instance(self._settings) as instance:
-            catch_up_feed(self._settings, self.feed, instance, lambda: datetime.now(UTC))
+            catch_up_feed(self._settings, self.feed, TRADES, instance, lambda: datetime.now(UTC))
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
         catalog = open_catalog(self._settings.iceberg_catalog_uri, self._settings.iceberg_warehouse)
         connection: duckdb.DuckDBPyConnection
-        with open_query_connection(catalog, ["kry"], spill_directory=self._settings.home / "spill") as connection:
+        with open_query_connection(
+            catalog, ["kry"], tables_of(KINDS), spill_directory=self._settings.home / "spill"
+        ) as connection:
             return connection.execute(statement).fetchall()
 
     def daily(self) -> list[tuple[Any, ...]]:

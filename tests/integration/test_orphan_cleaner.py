@@ -15,6 +15,7 @@ from raw_deliveries import delivered
 from typer.testing import CliRunner
 
 from k2_cli.main import app
+from k2_market.kinds.trades import TRADES
 from k2_market.plans.orphan_files import StoredFile, Sweep
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.table_storage import TableStorage
@@ -46,7 +47,7 @@ def clean(catalog: Catalog, hours: float) -> Sweep:
 
 
 def commit(catalog: Catalog, start: int, end: int) -> None:
-    RawTable(catalog, "asx").commit(delivered(start, end))
+    RawTable(catalog, "asx", TRADES).commit(delivered(start, end))
 
 
 def uncommitted(catalog: Catalog, start: int, end: int) -> Callable[[], Table]:

@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 from k2_cli.main import app
 from k2_market.feeds.feed import Conditions, load_feeds
 from k2_market.homes.table_ownership import MARK, Owner
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_market.kinds.trades import TRADES
 from k2_market.schemas.tables import RAW_TRADES
 from k2_market.trades.cleaning import clean_day
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
@@ -55,7 +57,7 @@ def original(tmp_path: Path) -> Settings:
     settings = home(tmp_path / "A")
     catalog = catalog_of(settings)
     for start in (0, 3, 6):
-        RawTable(catalog, "asx").commit(delivered(start, start + 3))
+        RawTable(catalog, "asx", TRADES).commit(delivered(start, start + 3))
     DayTable(catalog, "asx", "trades").replace_day(DAY, trades(DAY), "run")
     return settings
 
@@ -91,7 +93,7 @@ def trades(day: date, *, price: int = 1) -> pa.Table:
 
 
 def _commit(catalog: OwnedCatalog) -> None:
-    RawTable(catalog, "asx").commit(delivered(9, 12))
+    RawTable(catalog, "asx", TRADES).commit(delivered(9, 12))
 
 
 def _publish(catalog: OwnedCatalog) -> None:
@@ -99,11 +101,11 @@ def _publish(catalog: OwnedCatalog) -> None:
 
 
 def _compact(catalog: OwnedCatalog) -> None:
-    RawCompactor(catalog, "asx", lambda days: days).compact()
+    RawCompactor(catalog, "asx", TRADES, lambda days: days).compact()
 
 
 def _rewrite(catalog: OwnedCatalog) -> None:
-    RawRewriter(catalog, "asx").commit(lambda _: pytest.fail("a rewrite was decided on"))
+    RawRewriter(catalog, "asx", TRADES).commit(lambda _: pytest.fail("a rewrite was decided on"))
 
 
 def _tag(catalog: OwnedCatalog) -> None:
@@ -175,7 +177,7 @@ def test_a_rolled_back_table_of_another_home_is_not_rolled_forward(original: Set
     first = catalog.load_table(RAW).metadata.snapshots[0].snapshot_id
     table = catalog.load_table(RAW)
     rolled_back = table.metadata.model_copy(update={"current_snapshot_id": first})
-    view = RawRewriter(catalog, "asx").view()
+    view = RawRewriter(catalog, "asx", TRADES).view()
     assert view.table is not None
     view.table.metadata = rolled_back
     with pytest.raises(ForeignTable):
@@ -199,7 +201,7 @@ def test_properties_of_another_homes_table_are_not_completed(copy: Settings, mon
 @pytest.mark.usefixtures("untouched")
 def test_maintenance_of_another_homes_tables_stops_before_it_does_anything(copy: Settings) -> None:
     feed = load_feeds(copy.feed_directories)["asx"]
-    maintenance = FeedMaintenance(catalog_of(copy), feed, lambda: datetime(2026, 11, 30, tzinfo=UTC))
+    maintenance = FeedMaintenance(catalog_of(copy), feed, TRADES, lambda: datetime(2026, 11, 30, tzinfo=UTC))
     with pytest.raises(ForeignTable):
         maintenance.carry_out(DAY)
 
@@ -207,8 +209,8 @@ def test_maintenance_of_another_homes_tables_stops_before_it_does_anything(copy:
 @pytest.mark.usefixtures("untouched")
 def test_another_homes_tables_can_be_read(copy: Settings) -> None:
     catalog = catalog_of(copy)
-    assert RawTable(catalog, "asx").view().read_day(DAY).num_rows == 9
-    assert RawTable(catalog, "asx").ledger().messages == 9
+    assert RawTable(catalog, "asx", TRADES).view().read_day(DAY).num_rows == 9
+    assert RawTable(catalog, "asx", TRADES).ledger().messages == 9
     assert DayTable(catalog, "asx", "trades").read_day(DAY).num_rows == 3
     assert len(catalog.load_table(RAW).scan().to_arrow()) == 9
 
@@ -238,7 +240,7 @@ def test_a_table_that_the_copied_catalog_does_not_name_is_not_made_among_the_ori
     catalog.update_namespace_properties("asx", updates={"location": place})
     if copy.warehouse is None:
         with pytest.raises(ForeignTable, match=r"asx\.ohlcv_1m is another home's table: it lies at"):
-            ensure_table(catalog, "asx", "ohlcv_1m")
+            ensure_table(catalog, "asx", "ohlcv_1m", tables_of(KINDS)["ohlcv_1m"])
         with pytest.raises(ForeignTable, match=r"asx\.notes"):
             catalog.create_table("asx.notes", pa.schema([("a", pa.string())]))
 
@@ -250,7 +252,7 @@ def test_the_original_goes_on_beside_its_copy(original: Settings, copy: Settings
     catalog = catalog_of(original)
     for write in (_commit, _publish, _compact, _tag, _clean, _set_properties, _with_pyiceberg_itself):
         write(catalog)
-    assert RawTable(catalog, "asx").view().read_day(DAY).num_rows == 12
+    assert RawTable(catalog, "asx", TRADES).view().read_day(DAY).num_rows == 12
 
 
 def test_tables_are_marked_when_they_are_made(original: Settings) -> None:
@@ -286,7 +288,7 @@ def test_a_home_behind_a_link_is_the_same_home(original: Settings, tmp_path: Pat
     linked = catalog_of(home(tmp_path / "link"))
     _commit(linked)
     _clean(linked)
-    _commit2 = RawTable(catalog_of(original), "asx").commit(delivered(12, 15))
+    _commit2 = RawTable(catalog_of(original), "asx", TRADES).commit(delivered(12, 15))
     assert _commit2.snapshot_id is not None
 
 

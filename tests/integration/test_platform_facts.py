@@ -14,6 +14,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog import Catalog
 
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import RAW_TRADES
 from k2_resources.exporter.kafka_facts import KafkaFacts
@@ -87,7 +89,7 @@ class Values:
 
 
 def test_lag_is_what_the_topic_holds_and_the_ledger_lacks(kafka: Any, topic: str, feed: Feed, catalog: Catalog) -> None:
-    facts = KafkaFacts(kafka.bootstrap_servers, lambda: catalog, [feed])
+    facts = KafkaFacts(kafka.bootstrap_servers, lambda: catalog, [feed], [TRADES])
     empty = Values(facts)
     assert empty("k2_ingest_lag_seconds", **RAW) == 0
     assert empty("k2_topic_newest_record_timestamp_seconds", **RAW) is None
@@ -107,7 +109,7 @@ def test_lag_is_what_the_topic_holds_and_the_ledger_lacks(kafka: Any, topic: str
 
     state = KafkaTopics(kafka.bootstrap_servers).state(topic)
     assert state is not None
-    RawTable(catalog, "asx").commit(delivery(state.topic_id, 0, 7))
+    RawTable(catalog, "asx", TRADES).commit(delivery(state.topic_id, 0, 7))
     nearer = Values(facts)
     assert [nearer("k2_ingest_lag_messages", **RAW, partition=str(n)) for n in range(3)] == [3, 0, 4]
     assert nearer("k2_ingest_lag_seconds", **RAW) == 56
@@ -121,7 +123,7 @@ def test_messages_of_an_open_transaction_are_told_apart(kafka: Any, topic: str, 
     for _ in range(3):
         producer.produce(topic, value=b"x", partition=1, timestamp=FIRST_MS)
     assert producer.flush(30) == 0
-    values = Values(KafkaFacts(kafka.bootstrap_servers, lambda: catalog, [feed]))
+    values = Values(KafkaFacts(kafka.bootstrap_servers, lambda: catalog, [feed], [TRADES]))
     producer.abort_transaction(30)
 
     assert values("k2_topic_open_transaction_messages", **RAW) == 3
@@ -129,7 +131,7 @@ def test_messages_of_an_open_transaction_are_told_apart(kafka: Any, topic: str, 
 
 
 def test_a_topic_that_is_not_there_yet_has_no_figures(kafka: Any, feed: Feed, catalog: Catalog) -> None:
-    values = Values(KafkaFacts(kafka.bootstrap_servers, lambda: catalog, [feed]))
+    values = Values(KafkaFacts(kafka.bootstrap_servers, lambda: catalog, [feed], [TRADES]))
 
     assert set(values.all) == {("k2_kafka_brokers", ())}
 
@@ -137,13 +139,13 @@ def test_a_topic_that_is_not_there_yet_has_no_figures(kafka: Any, feed: Feed, ca
 def test_a_broker_that_is_away_fails_the_part(feed: Feed, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2_resources.kafka.topics.TIMEOUT_SECONDS", 0.5)
     with pytest.raises(KafkaUnavailable):
-        Values(KafkaFacts("127.0.0.1:1", lambda: catalog, [feed]))
+        Values(KafkaFacts("127.0.0.1:1", lambda: catalog, [feed], [TRADES]))
 
 
 def test_a_raw_table_tells_its_ledger(feed: Feed, catalog: Catalog) -> None:
-    facts = TableFacts(lambda: catalog, [feed])
+    facts = TableFacts(lambda: catalog, [feed], [TRADES])
     assert Values(facts).all == {}
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery("t", 0, 5))
     table.commit(delivery("t", 10, 20, holes=4, reject_reason="not Avro", payload=b"x"))
     values = Values(facts)
@@ -170,12 +172,12 @@ def test_a_raw_table_tells_its_ledger(feed: Feed, catalog: Catalog) -> None:
 
 
 def test_a_table_rolled_back_behind_its_ledger_is_told(feed: Feed, catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     first = table.commit(delivery("t", 0, 5))
     table.commit(delivery("t", 5, 9))
     assert first.snapshot_id is not None
     catalog.load_table(("asx", "raw_trades")).manage_snapshots().rollback_to_snapshot(first.snapshot_id).commit()
-    values = Values(TableFacts(lambda: catalog, [feed]))
+    values = Values(TableFacts(lambda: catalog, [feed], [TRADES]))
 
     assert values("k2_ledger_trusted", **RAW) == 0
     assert values("k2_ingested_messages_total", **RAW) is None
@@ -183,8 +185,8 @@ def test_a_table_rolled_back_behind_its_ledger_is_told(feed: Feed, catalog: Cata
 
 
 def test_a_derived_table_has_no_ledger_figures(feed: Feed, catalog: Catalog) -> None:
-    ensure_table(catalog, "asx", "trades")
-    values = Values(TableFacts(lambda: catalog, [feed]))
+    ensure_table(catalog, "asx", "trades", tables_of(KINDS)["trades"])
+    values = Values(TableFacts(lambda: catalog, [feed], [TRADES]))
 
     assert values("k2_table_rows", **{**RAW, "table": "trades"}) == 0
     assert all(labels[-1] == "trades" and not name.startswith("k2_ledger") for name, labels in values.all)

@@ -27,9 +27,10 @@ from k2_cli.stack.process_supervision import Supervisor
 from k2_market.errors import SourceFileError
 from k2_market.feeds.feed import Feed, Topics, load_feeds
 from k2_market.feeds.trading_calendar import Session
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.framing import HEADER_BYTES
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
-from k2_market.schemas.avro import TRADE, MessageKind
+from k2_market.schemas.avro import TRADE
 from k2_market.simulation.market_simulator import simulate_day
 from k2_market.simulation.simulated_faults import Fault
 from k2_market.sources.format import SourceFormat
@@ -94,7 +95,7 @@ def sent_day(settings: Settings, feed: Feed, trades: int = 10_000) -> pl.DataFra
     day = simulate_day(feed, SESSION, DAY, trades, seed=7)
     ensure_topic(settings.bootstrap_servers, feed.topics.trades, feed.topics)
     registry = SchemaRegistry(settings.schema_registry_url)
-    sent = TradeProducer(settings.bootstrap_servers, registry, feed, MessageKind.TRADES).send_trades(day, "id-of-this")
+    sent = TradeProducer(settings.bootstrap_servers, registry, feed, TRADES).send_trades(day, "id-of-this")
     assert sent.messages == trades
     return day
 
@@ -192,7 +193,7 @@ class Sending:
 
     def _send(self) -> None:
         try:
-            producer = TradeProducer(self._bootstrap_servers, self._registry, self.feed, MessageKind.TRADES)
+            producer = TradeProducer(self._bootstrap_servers, self._registry, self.feed, TRADES)
             self.outcome.append(producer.send(self._batches(producer.schema_id), self._day.height, "id-1").messages)
         except Exception as error:
             self.outcome.append(error)

@@ -18,6 +18,7 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.transforms import IdentityTransform
 from raw_deliveries import DAY, delivered, raw_row
 
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import RAW_TRADES
 from k2_resources.iceberg.catalog import TableMismatch, open_catalog
@@ -43,7 +44,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def commit(catalog: Catalog, start: int, end: int, day: date = DAY) -> None:
-    RawTable(catalog, "asx").commit(delivered(start, end, day=day))
+    RawTable(catalog, "asx", TRADES).commit(delivered(start, end, day=day))
 
 
 def small_files(catalog: Catalog, count: int = 4) -> None:
@@ -54,7 +55,7 @@ def small_files(catalog: Catalog, count: int = 4) -> None:
 
 
 def compactor(catalog: Catalog) -> RawCompactor:
-    return RawCompactor(catalog, "asx", lambda days: days - {NEXT_DAY})
+    return RawCompactor(catalog, "asx", TRADES, lambda days: days - {NEXT_DAY})
 
 
 def compact(catalog: Catalog) -> Compaction:
@@ -72,7 +73,7 @@ def files_of(catalog: Catalog, day: date) -> list[str]:
 
 
 def assert_verified(catalog: Catalog) -> None:
-    found = prove_ledger(catalog.load_table(TABLE), None, None)
+    found = prove_ledger(catalog.load_table(TABLE), TRADES, None, None)
     assert found.violations == ()
     assert found.holds
 
@@ -94,14 +95,14 @@ def in_between(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None
 
 def test_a_closed_days_files_become_one_and_every_row_stays_what_it_is(catalog: Catalog) -> None:
     small_files(catalog)
-    before, ledger = rows(catalog), RawTable(catalog, "asx").ledger()
+    before, ledger = rows(catalog), RawTable(catalog, "asx", TRADES).ledger()
     open_day = files_of(catalog, NEXT_DAY)
     compaction = compact(catalog)
     assert (compaction.days, compaction.replaced, compaction.written, compaction.rows) == ((DAY,), 4, 1, 12)
     assert len(files_of(catalog, DAY)) == 1
     assert sorted(files_of(catalog, NEXT_DAY)) == sorted(open_day)
     assert rows(catalog) == before
-    after = RawTable(catalog, "asx").ledger()
+    after = RawTable(catalog, "asx", TRADES).ledger()
     assert (after.covered, after.messages, after.topic_names) == (ledger.covered, ledger.messages, ledger.topic_names)
     assert_verified(catalog)
 
@@ -130,7 +131,7 @@ def test_rows_lie_sorted_by_symbol_and_time_and_every_kind_of_value_survives(cat
     for offset, each in enumerate(said):
         table = pa.Table.from_pylist([raw_row(offset, **each)], schema=RAW_TRADES)
         covered = RangeSet.of([OffsetRange("t", 0, offset, offset + 1)])
-        RawTable(catalog, "asx").commit(Delivery(table, covered, {"t": "trades"}, "run"))
+        RawTable(catalog, "asx", TRADES).commit(Delivery(table, covered, {"t": "trades"}, "run"))
     before = rows(catalog)
     compact(catalog)
     assert rows(catalog) == before
@@ -266,7 +267,7 @@ def test_a_ledger_stays_trusted_when_compactions_are_all_that_the_table_remember
     assert [compact(catalog).days for _ in days] == [(day,) for day in reversed(days)]
     table = catalog.load_table(TABLE)
     assert len(table.metadata.snapshots) == 2
-    assert RawTable(catalog, "asx").ledger().batch_id == batch_ids(table)[0]
+    assert RawTable(catalog, "asx", TRADES).ledger().batch_id == batch_ids(table)[0]
     assert_verified(catalog)
 
 
@@ -298,9 +299,10 @@ def test_the_files_of_a_compacted_day_go_once_no_snapshot_needs_them(
 
 PROGRAM = """
 import sys
+from k2_market.kinds.trades import TRADES
 from k2_resources.iceberg.catalog import TableMismatch, open_catalog
 from k2_resources.maintenance.raw_compaction import RawCompactor
-RawCompactor(open_catalog(sys.argv[1], sys.argv[2]), "asx", lambda days: days).compact()
+RawCompactor(open_catalog(sys.argv[1], sys.argv[2]), "asx", TRADES, lambda days: days).compact()
 """
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from k2_cli.main import app
 from k2_market.errors import K2Error
+from k2_market.kinds.trades import TRADES
 from k2_market.repair.day_repair import Rewrite
 from k2_market.schemas.tables import RAW_TRADES
 from k2_resources.iceberg.catalog import open_catalog
@@ -34,11 +35,11 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def commit(catalog: Catalog, start: int, end: int, day: date = DAY) -> None:
-    RawTable(catalog, "asx").commit(delivered(start, end, day=day))
+    RawTable(catalog, "asx", TRADES).commit(delivered(start, end, day=day))
 
 
 def offsets(catalog: Catalog, day: date = DAY) -> list[int]:
-    return sorted(RawTable(catalog, "asx").view().read_day(day)["kafka_offset"].to_pylist())
+    return sorted(RawTable(catalog, "asx", TRADES).view().read_day(day)["kafka_offset"].to_pylist())
 
 
 def rewritten(view: RawView) -> Rewrite:
@@ -50,7 +51,7 @@ def rewritten(view: RawView) -> Rewrite:
 def without_one(catalog: Catalog) -> RawRewriter:
     commit(catalog, 0, 3)
     catalog.load_table(TABLE).delete("kafka_offset = 1")
-    return RawRewriter(catalog, "asx")
+    return RawRewriter(catalog, "asx", TRADES)
 
 
 def interleaved(monkeypatch: pytest.MonkeyPatch, acts: list[Callable[[], None]]) -> None:
@@ -79,7 +80,7 @@ def test_a_repair_that_an_ingest_overtakes_is_decided_anew_and_loses_nothing_of_
     assert rewriter.commit(decide) is not None
     assert decided == [2, 5]
     assert offsets(catalog) == list(range(6))
-    assert RawTable(catalog, "asx").ledger().messages == RawTable(catalog, "asx").view().rows == 6
+    assert RawTable(catalog, "asx", TRADES).ledger().messages == RawTable(catalog, "asx", TRADES).view().rows == 6
 
 
 def test_an_ingest_that_a_repair_overtakes_keeps_the_repairs_rows(
@@ -154,14 +155,14 @@ def test_a_day_whose_rows_are_all_gone_is_written_again_and_one_that_should_have
     catalog: Catalog, recwarn: pytest.WarningsRecorder
 ) -> None:
     commit(catalog, 0, 3)
-    rows = RawTable(catalog, "asx").view().read_day(DAY)
+    rows = RawTable(catalog, "asx", TRADES).view().read_day(DAY)
     catalog.load_table(TABLE).delete("kafka_offset >= 0")
-    rewriter = RawRewriter(catalog, "asx")
+    rewriter = RawRewriter(catalog, "asx", TRADES)
     rewriter.commit(lambda _: Rewrite(DAY, rows))
     assert offsets(catalog) == [0, 1, 2]
     rewriter.commit(lambda _: Rewrite(DAY, rows.slice(0, 0)))
     assert offsets(catalog) == []
-    assert RawTable(catalog, "asx").ledger().messages == 3
+    assert RawTable(catalog, "asx", TRADES).ledger().messages == 3
     assert not [each for each in recwarn if "did not match any records" in str(each.message)]
 
 
@@ -170,7 +171,7 @@ def test_a_repair_keeps_the_number_of_snapshots_as_it_is(catalog: Catalog, monke
     monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", kept)
     for n in range(kept + 3):
         commit(catalog, n, n + 1)
-    rewriter = RawRewriter(catalog, "asx")
+    rewriter = RawRewriter(catalog, "asx", TRADES)
     for _ in range(3):
         rewriter.commit(lambda view: Rewrite(DAY, view.read_day(DAY)))
     assert len(catalog.load_table(TABLE).metadata.snapshots) <= kept + 1
@@ -180,7 +181,7 @@ def test_a_repair_keeps_the_number_of_snapshots_as_it_is(catalog: Catalog, monke
 
 def test_a_feed_without_a_table_is_named(catalog: Catalog) -> None:
     with pytest.raises(NoTable, match=r"asx\.raw_trades: there is no such table"):
-        RawRewriter(catalog, "asx").commit(rewritten)
+        RawRewriter(catalog, "asx", TRADES).commit(rewritten)
 
 
 @pytest.fixture
@@ -196,27 +197,27 @@ def rolled_back(catalog: Catalog) -> Catalog:
 
 def test_a_rolled_back_table_is_not_repaired_but_names_the_command_that_rolls_it_forward(rolled_back: Catalog) -> None:
     with pytest.raises(TableRolledBack, match="k2 repair --feed asx --roll-forward"):
-        RawRewriter(rolled_back, "asx").commit(rewritten)
+        RawRewriter(rolled_back, "asx", TRADES).commit(rewritten)
 
 
 def test_a_rolled_back_table_is_rolled_forward_and_its_days_are_told(rolled_back: Catalog) -> None:
-    forward = roll_forward(RawRewriter(rolled_back, "asx"), rolled_back)
+    forward = roll_forward(RawRewriter(rolled_back, "asx", TRADES), rolled_back)
     assert forward is not None
     assert ([str(each) for each in forward.ranges], forward.days) == (["t/0[3,9)"], (DAY, OTHER_DAY))
     assert (offsets(rolled_back), offsets(rolled_back, OTHER_DAY)) == ([0, 1, 2, 3, 4, 5], [6, 7, 8])
-    view = RawTable(rolled_back, "asx").view()
+    view = RawTable(rolled_back, "asx", TRADES).view()
     assert (view.ledger.messages, view.rows) == (9, 9)
     newest = view.commits[-1]
     assert (newest.run_id.startswith("repair-"), newest.days) == (True, (DAY, OTHER_DAY))
     commit(rolled_back, 9, 12)
-    assert roll_forward(RawRewriter(rolled_back, "asx"), rolled_back) is None
+    assert roll_forward(RawRewriter(rolled_back, "asx", TRADES), rolled_back) is None
 
 
 def test_rolling_forward_goes_to_a_repairs_last_snapshot(catalog: Catalog) -> None:
     without_one(catalog).commit(rewritten)
     table = catalog.load_table(TABLE)
     table.manage_snapshots().rollback_to_snapshot(table.metadata.snapshots[0].snapshot_id).commit()
-    assert roll_forward(RawRewriter(catalog, "asx"), catalog) is not None
+    assert roll_forward(RawRewriter(catalog, "asx", TRADES), catalog) is not None
     assert offsets(catalog) == [0, 1, 2]
 
 

@@ -13,6 +13,7 @@ from pyiceberg.table import CreateTableTransaction, Transaction
 from pyiceberg.transforms import IdentityTransform
 
 from k2_market.errors import K2Error, LedgerError
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.quality.finding import Finding
 from k2_market.quality.ledger_rules import offsets_reconcile
@@ -71,7 +72,7 @@ def overtaken(monkeypatch: pytest.MonkeyPatch, by: Callable[[], object]) -> None
 
 
 def test_rows_and_their_offsets_land_together(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     commit = table.commit(delivery(0, 5))
     assert offsets(table) == [0, 1, 2, 3, 4]
     assert list(table.ledger().covered) == [OffsetRange("t", 0, 0, 5)]
@@ -79,7 +80,7 @@ def test_rows_and_their_offsets_land_together(catalog: Catalog) -> None:
 
 
 def test_the_same_range_a_second_time_adds_nothing(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 5))
     again = table.commit(delivery(0, 5))
     assert (again.snapshot_id, len(again.refused)) == (None, 5)
@@ -87,7 +88,7 @@ def test_the_same_range_a_second_time_adds_nothing(catalog: Catalog) -> None:
 
 
 def test_of_an_overlapping_range_only_what_is_new_lands(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 5))
     table.commit(delivery(3, 8))
     assert offsets(table) == list(range(8))
@@ -97,7 +98,7 @@ def test_of_an_overlapping_range_only_what_is_new_lands(catalog: Catalog) -> Non
 def test_two_writers_that_loaded_the_same_snapshot_commit_a_range_once(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    one, other = RawTable(catalog, "asx", TRADES), RawTable(catalog, "asx", TRADES)
     one.commit(delivery(0, 1))
     overtaken(monkeypatch, lambda: other.commit(delivery(1, 6)))
     late = one.commit(delivery(1, 6))
@@ -107,7 +108,7 @@ def test_two_writers_that_loaded_the_same_snapshot_commit_a_range_once(
 
 
 def test_two_writers_that_both_find_no_table_make_it_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    one, other = RawTable(catalog, "asx", TRADES), RawTable(catalog, "asx", TRADES)
     interleaved = iter([lambda: other.commit(delivery(0, 4, partition=1))])
     create = CreateTableTransaction.commit_transaction
 
@@ -122,7 +123,7 @@ def test_two_writers_that_both_find_no_table_make_it_once(catalog: Catalog, monk
 
 
 def test_disjoint_ranges_of_two_writers_both_land(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    one, other = RawTable(catalog, "asx", TRADES), RawTable(catalog, "asx", TRADES)
     one.commit(delivery(0, 1))
     overtaken(monkeypatch, lambda: other.commit(delivery(0, 4, partition=1)))
     one.commit(delivery(1, 6))
@@ -131,7 +132,7 @@ def test_disjoint_ranges_of_two_writers_both_land(catalog: Catalog, monkeypatch:
 
 
 def test_deliveries_that_are_committed_together_are_one_snapshot_and_one_batch_of_the_ledger(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     written = [table.write(delivery(0, 5)), table.write(delivery(0, 3, partition=1)), table.write(delivery(5, 9))]
     assert (table.view().rows, table.ledger().messages) == (0, 0)
     commit = table.commit_written(written)
@@ -142,7 +143,7 @@ def test_deliveries_that_are_committed_together_are_one_snapshot_and_one_batch_o
 
 
 def test_two_deliveries_of_the_same_offset_are_refused_and_neither_is_committed(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     with pytest.raises(LedgerError, match="an offset stands in two of its 2 deliveries"):
         table.commit_written([table.write(delivery(0, 5)), table.write(delivery(4, 9))])
     assert table.view().rows == 0
@@ -151,7 +152,7 @@ def test_two_deliveries_of_the_same_offset_are_refused_and_neither_is_committed(
 def test_of_deliveries_committed_together_only_those_that_another_writer_has_part_of_are_written_again(
     catalog: Catalog, tmp_path: Path
 ) -> None:
-    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    one, other = RawTable(catalog, "asx", TRADES), RawTable(catalog, "asx", TRADES)
     untouched, beaten = one.write(delivery(0, 5)), one.write(delivery(5, 9))
     other.commit(delivery(3, 6, partition=1))
     other.commit(delivery(7, 12))
@@ -165,7 +166,7 @@ def test_of_deliveries_committed_together_only_those_that_another_writer_has_par
 
 
 def test_a_conflict_costs_no_file_more(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    one, other = RawTable(catalog, "asx", TRADES), RawTable(catalog, "asx", TRADES)
     one.commit(delivery(0, 1))
     overtaken(monkeypatch, lambda: other.commit(delivery(0, 4, partition=1)))
     one.commit(delivery(1, 6))
@@ -173,7 +174,7 @@ def test_a_conflict_costs_no_file_more(catalog: Catalog, tmp_path: Path, monkeyp
 
 
 def test_files_that_do_not_fit_the_table_any_more_are_written_again(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 2))
     written = table.write(delivery(2, 6))
     with catalog.load_table(("asx", "raw_trades")).update_spec() as spec:
@@ -187,7 +188,7 @@ def test_files_that_do_not_fit_the_table_any_more_are_written_again(catalog: Cat
 def test_written_rows_that_are_not_all_there_when_read_again_are_not_committed(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    table, other = RawTable(catalog, "asx", TRADES), RawTable(catalog, "asx", TRADES)
     written = table.write(delivery(0, 5))
     other.commit(delivery(4, 6))
     read_files = day_files.read_files
@@ -200,7 +201,7 @@ def test_written_rows_that_are_not_all_there_when_read_again_are_not_committed(
 def test_a_commit_that_landed_without_an_answer_is_not_repeated(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 1))
     commit_transaction = Transaction.commit_transaction
 
@@ -217,7 +218,7 @@ def test_a_commit_that_landed_without_an_answer_is_not_repeated(
 def test_a_commit_that_did_not_land_and_gave_no_answer_says_so_and_leaves_its_range_pending(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 1))
 
     def never_sent(transaction: Transaction) -> object:
@@ -232,13 +233,13 @@ def test_a_commit_that_did_not_land_and_gave_no_answer_says_so_and_leaves_its_ra
 
 
 def test_pyicebergs_own_retry_stays_off(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 1))
     assert catalog.load_table(("asx", "raw_trades")).properties["commit.retry.num-retries"] == "0"
 
 
 def test_a_table_rolled_back_behind_its_ledger_is_refused(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     first = table.commit(delivery(0, 3))
     table.commit(delivery(3, 6))
     assert first.snapshot_id is not None
@@ -249,7 +250,7 @@ def test_a_table_rolled_back_behind_its_ledger_is_refused(catalog: Catalog) -> N
 
 
 def test_offsets_that_hold_no_message_are_entered_by_an_empty_snapshot(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     holes = RangeSet.of([OffsetRange("t", 0, 0, 4)])
     first = table.commit(Delivery(table.schema.empty_table(), holes, {"t": "trades"}, "run"))
     assert first.snapshot_id is not None
@@ -258,7 +259,7 @@ def test_offsets_that_hold_no_message_are_entered_by_an_empty_snapshot(catalog: 
 
 
 def test_losses_and_truncations_are_entered_without_rows_and_once(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(5, 9))
     lost, truncated = (RangeSet.of([OffsetRange("t", 0, *span)]) for span in ((0, 5), (7, 9)))
     news = Delivery(table.schema.empty_table(), RangeSet(), {"t": "trades"}, "run", lost=lost, truncated=truncated)
@@ -268,7 +269,7 @@ def test_losses_and_truncations_are_entered_without_rows_and_once(catalog: Catal
 
 
 def test_two_writers_without_rows_are_fenced_like_any_others(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    table, other = RawTable(catalog, "asx", TRADES), RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 5))
     overtaken(monkeypatch, lambda: other.commit(delivery(10, 15)))
     holes = RangeSet.of([OffsetRange("t", 0, 5, 10)])
@@ -278,7 +279,7 @@ def test_two_writers_without_rows_are_fenced_like_any_others(catalog: Catalog, m
 
 
 def test_snapshots_are_expired_within_the_commit_and_tagged_ones_stay(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     first = table.commit(delivery(0, 1))
     assert first.snapshot_id is not None
     catalog.load_table(("asx", "raw_trades")).manage_snapshots().create_tag(first.snapshot_id, "d2014-03-11").commit()
@@ -291,7 +292,7 @@ def test_snapshots_are_expired_within_the_commit_and_tagged_ones_stay(catalog: C
 
 
 def test_rows_for_published_days_are_counted_as_late(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 3))
     table.commit(delivery(3, 5, published_days=frozenset({DAY})))
     table.commit(delivery(5, 9, day=date(2014, 3, 12), published_days=frozenset({DAY})))
@@ -304,7 +305,7 @@ def reconciled(view: RawView) -> Finding:
 
 
 def test_offsets_reconcile_finds_rows_that_were_deleted_by_hand_and_names_their_range(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 10))
     view = table.view()
     assert reconciled(view).passed
@@ -316,7 +317,7 @@ def test_offsets_reconcile_finds_rows_that_were_deleted_by_hand_and_names_their_
 
 
 def test_offsets_reconcile_finds_a_doubled_row(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 4))
     catalog.load_table(("asx", "raw_trades")).append(delivery(2, 3).rows)
     view = table.view()
@@ -325,7 +326,7 @@ def test_offsets_reconcile_finds_a_doubled_row(catalog: Catalog) -> None:
 
 
 def test_a_view_at_a_snapshot_has_the_rows_of_then_and_at_one_that_is_gone_those_of_now(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 4))
     then = table.view()
     table.commit(delivery(4, 10))
@@ -333,11 +334,11 @@ def test_a_view_at_a_snapshot_has_the_rows_of_then_and_at_one_that_is_gone_those
     assert then.snapshot_id != now.snapshot_id
     for view, rows in ((now.at(then.snapshot_id), 4), (now.at(12345), 10), (now.at(None), 10), (now, 10)):
         assert (view.rows, view.read_day(DAY).num_rows) == (rows, rows)
-    assert RawTable(catalog, "btc").view().at(then.snapshot_id).snapshot_id is None
+    assert RawTable(catalog, "btc", TRADES).view().at(then.snapshot_id).snapshot_id is None
 
 
 def test_a_day_is_read_from_its_own_files_alone(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     for n in range(5):
         table.commit(delivery(n, n + 1, day=date(2014, 3, 10 + n)))
     loaded = catalog.load_table(("asx", "raw_trades"))
@@ -347,7 +348,7 @@ def test_a_day_is_read_from_its_own_files_alone(catalog: Catalog) -> None:
 
 
 def test_a_conflict_is_a_refusal_and_not_an_unknown_outcome(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 1))
     stale = catalog.load_table(("asx", "raw_trades"))
     table.commit(delivery(1, 2))
@@ -365,11 +366,11 @@ def test_a_table_of_another_version_is_refused_by_its_column(catalog: Catalog) -
     )
     catalog.create_table(("asx", "raw_trades"), older)
     with pytest.raises(TableMismatch, match=r"asx\.raw_trades, column price: found decimal128\(18, 8\)"):
-        RawTable(catalog, "asx").commit(delivery(0, 3))
+        RawTable(catalog, "asx", TRADES).commit(delivery(0, 3))
 
 
 def test_a_table_that_was_dropped_between_write_and_commit_is_made_anew_with_the_rows(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 3))
     written = table.write(delivery(3, 6))
     catalog.drop_table(("asx", "raw_trades"))
@@ -381,7 +382,7 @@ def test_a_table_that_was_dropped_between_write_and_commit_is_made_anew_with_the
 def test_a_table_that_was_dropped_and_made_anew_by_another_between_write_and_commit_has_the_rows_of_both(
     catalog: Catalog,
 ) -> None:
-    table, other = RawTable(catalog, "asx"), RawTable(catalog, "asx")
+    table, other = RawTable(catalog, "asx", TRADES), RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 3))
     written = table.write(delivery(3, 6))
     catalog.drop_table(("asx", "raw_trades"))

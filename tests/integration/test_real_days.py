@@ -14,6 +14,7 @@ import pytest
 from repository import SHIPPED_FEEDS
 
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.loads.loads import LoadedBefore
 from k2_market.schemas.tables import BAR_INTERVALS
 from k2_market.sources.format import SourceFormat
@@ -48,7 +49,7 @@ class Platform:
 
     def catch_up(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> CaughtUp:
         with local_instance(self.settings) as instance:
-            return catch_up_feed(self.settings, self.feed, instance, now)
+            return catch_up_feed(self.settings, self.feed, TRADES, instance, now)
 
     def day(self, table: str, day: date) -> pa.Table:
         return DayTable(self.catalog, self.feed.name, table).read_day(day)
@@ -87,7 +88,7 @@ def asx(tmp_path_factory: pytest.TempPathFactory, kafka, registry, market_data: 
 
 
 def test_asx_every_message_is_a_row_and_the_ledger_reconciles(asx: Platform) -> None:
-    raw = RawTable(asx.catalog, "asx").view()
+    raw = RawTable(asx.catalog, "asx", TRADES).view()
     topic = KafkaTopics(asx.settings.bootstrap_servers).state(asx.feed.topics.trades)
     assert topic is not None
     assert raw.ledger.covered == topic.readable
@@ -124,7 +125,7 @@ def test_asx_loaded_again_raw_rows_double_and_trades_and_bars_stay_bit_for_bit(
         asx.load(trades, source_format=SourceFormat.ASX_TICKDATA)
     asx.load(trades, source_format=SourceFormat.ASX_TICKDATA, again=True)
     assert asx.catch_up().failed == 0
-    assert RawTable(asx.catalog, "asx").view().rows == 401_090
+    assert RawTable(asx.catalog, "asx", TRADES).view().rows == 401_090
     assert asx.digest() == before
     assert asx.files("ohlcv_1m") == files
 
@@ -146,7 +147,7 @@ def test_asx_late_trades_rebuild_their_day_and_touch_no_other_days_files(asx: Pl
         now = asx.files(table)
         changed = {day for day in ASX_DAYS if now[day] != files[table][day]}
         assert changed == {date(2014, 3, 11)}, table
-    assert RawTable(asx.catalog, "asx").ledger().late_rows >= 1_000
+    assert RawTable(asx.catalog, "asx", TRADES).ledger().late_rows >= 1_000
 
 
 def test_asx_with_nothing_pending_nothing_is_run(asx: Platform) -> None:

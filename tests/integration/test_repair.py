@@ -24,10 +24,12 @@ from typer.testing import CliRunner
 
 from k2_cli.main import app
 from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.messages.block_decoder import DayWindow, decode, schema_ids
 from k2_market.messages.framing import frame
 from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import TRADE, subject_of
+from k2_market.schemas.message_kinds import TRADE_MESSAGES
 from k2_market.schemas.tables import BAR_INTERVALS
 from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
 from k2_platform.producing import produce_simulated_day
@@ -91,7 +93,7 @@ def simulated(settings: Settings, feed: Feed) -> None:
 
 def catch_up(settings: Settings, feed: Feed) -> CaughtUp:
     with local_instance(settings) as instance:
-        return catch_up_feed(settings, feed, instance, lambda: datetime.now(UTC) + timedelta(minutes=5))
+        return catch_up_feed(settings, feed, TRADES_KIND, instance, lambda: datetime.now(UTC) + timedelta(minutes=5))
 
 
 def repair(settings: Settings, feed: Feed, *options: str) -> Result:
@@ -114,7 +116,7 @@ def told(answer: dict[str, Any], kind: str) -> dict[str, int]:
 
 
 def raw_table(settings: Settings, feed: Feed) -> RawTable:
-    return RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name)
+    return RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name, TRADES_KIND)
 
 
 def loaded(settings: Settings, feed: Feed) -> Any:
@@ -212,7 +214,7 @@ def test_a_day_that_its_check_has_blocked_may_be_built_after_the_repair(settings
     assert told(repaired(settings, feed, "--date", str(DAY)), "changes") == {"added": 10}
     with local_instance(settings) as instance:
         tables = IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
-        request = next_build(feed, tables, instance, datetime.now(UTC))
+        request = next_build(feed, TRADES_KIND, tables, instance, datetime.now(UTC))
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == str(DAY)
 
@@ -406,13 +408,13 @@ def trade(number: int, day: date = DAY, **said: Any) -> dict[str, Any]:
 
 def body(record: dict[str, Any]) -> bytes:
     written = io.BytesIO()
-    fastavro.schemaless_writer(written, fastavro.parse_schema(schema_of(MessageKind.TRADES)), record)
+    fastavro.schemaless_writer(written, fastavro.parse_schema(TRADE), record)
     return written.getvalue()
 
 
 def registered(settings: Settings, feed: Feed) -> int:
     registry = SchemaRegistry(settings.schema_registry_url)
-    return registry.register(subject_of(feed.topics.trades), schema_of(MessageKind.TRADES))
+    return registry.register(subject_of(feed.topics.trades), TRADE)
 
 
 def produce(settings: Settings, feed: Feed, values: list[bytes | None], **where: int) -> None:
@@ -439,7 +441,7 @@ def ingest(settings: Settings, feed: Feed, *, schemas_known: bool = True) -> Non
     pending = topic.readable - table.ledger().covered
     for read in TopicReader(settings.bootstrap_servers, topic.name, "test").read(pending):
         schemas = registry.writer_schemas(schema_ids(read.messages)) if schemas_known else {}
-        rows = decode(read.messages, MessageKind.TRADES, schemas, window)
+        rows = decode(read.messages, TRADE_MESSAGES, schemas, window)
         table.commit(Delivery(rows, read.covered, {topic.topic_id: topic.name}, "by-hand"))
 
 

@@ -11,8 +11,8 @@ from repository import SHIPPED_FEEDS
 
 from k2_market.feeds.feed import Feed, Topics, load_feeds
 from k2_market.feeds.trading_calendar import Session
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.outgoing import trade_messages
-from k2_market.schemas.avro import MessageKind
 from k2_market.simulation.market_simulator import simulate_day
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_creation import ensure_topic
@@ -54,7 +54,7 @@ def test_an_exchanges_thousand_symbols_go_through_and_are_all_confirmed(stack_se
     feed = own_feed(stack_settings)
     day = simulate_day(feed, SESSION, DAY, 60_000, seed=7, symbols=1_000)
     registry = SchemaRegistry(stack_settings.schema_registry_url)
-    producer = TradeProducer(stack_settings.bootstrap_servers, registry, feed, MessageKind.TRADES)
+    producer = TradeProducer(stack_settings.bootstrap_servers, registry, feed, TRADES)
 
     sent = producer.send_trades(day, "load-test")
 

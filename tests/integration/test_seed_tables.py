@@ -11,6 +11,7 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.transforms import IdentityTransform
 
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import BARS, RAW_TRADES
 from k2_resources.iceberg.catalog import find_table, open_catalog
@@ -65,7 +66,7 @@ def test_a_derived_day_is_one_file_however_often_it_was_built(catalog: Catalog) 
 
 
 def test_an_ingest_commit_adds_one_file_to_each_day_that_it_has_rows_for(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     for number in range(4):
         table.commit(delivery(number * 30, number * 30 + 30, DAYS[:2]))
     table.commit(delivery(120, 150, DAYS[2:]))
@@ -76,7 +77,7 @@ def test_an_ingest_commit_adds_one_file_to_each_day_that_it_has_rows_for(catalog
 
 
 def test_a_table_whose_partitions_change_is_read_and_written_on_without_a_rewrite(catalog: Catalog) -> None:
-    table = RawTable(catalog, "asx")
+    table = RawTable(catalog, "asx", TRADES)
     table.commit(delivery(0, 6, DAYS))
     before = {task.file.file_path for task in catalog.load_table("asx.raw_trades").scan().plan_files()}
 
@@ -92,7 +93,7 @@ def test_a_table_whose_partitions_change_is_read_and_written_on_without_a_rewrit
 
 
 def test_after_a_restore_from_backup_what_came_since_is_pending_and_is_ingested_once(tmp_path: Path) -> None:
-    table = RawTable(catalog_in(tmp_path), "asx")
+    table = RawTable(catalog_in(tmp_path), "asx", TRADES)
     table.commit(delivery(0, 6, DAYS))
     with (
         closing(sqlite3.connect(tmp_path / "catalog.db")) as live,
@@ -102,7 +103,7 @@ def test_after_a_restore_from_backup_what_came_since_is_pending_and_is_ingested_
     table.commit(delivery(6, 12, DAYS))
 
     shutil.copy(tmp_path / "backup.db", tmp_path / "catalog.db")
-    restored = RawTable(catalog_in(tmp_path), "asx")
+    restored = RawTable(catalog_in(tmp_path), "asx", TRADES)
 
     assert (restored.view().rows, len(restored.ledger().covered)) == (6, 6)
     restored.commit(delivery(0, 12, DAYS))

@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_market.kinds.trades import TRADES
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.dagster.kafka_resource import KafkaResource
 from k2_resources.dagster.registry_resource import SchemaRegistryResource
@@ -22,13 +24,13 @@ def resource(directory: Path) -> IcebergCatalogResource:
 
 def test_looking_at_ledgers_again_and_again_opens_no_more_files(tmp_path: Path) -> None:
     iceberg = resource(tmp_path)
-    ensure_table(iceberg.catalog(), "asx", "raw_trades")
+    ensure_table(iceberg.catalog(), "asx", "raw_trades", tables_of(KINDS)["raw_trades"])
     gc.disable()  # as it is while a run ingests
     try:
-        iceberg.raw_table("asx").ledger()
+        iceberg.raw_table("asx", TRADES).ledger()
         before = psutil.Process().num_fds()
         for _ in range(50):
-            resource(tmp_path).raw_table("asx").ledger()
+            resource(tmp_path).raw_table("asx", TRADES).ledger()
         assert psutil.Process().num_fds() == before
     finally:
         gc.enable()
@@ -47,9 +49,9 @@ def test_each_service_has_one_client_a_process() -> None:
 
 def test_a_catalog_whose_file_was_put_in_place_of_another_is_opened_anew(tmp_path: Path) -> None:
     iceberg = resource(tmp_path)
-    ensure_table(iceberg.catalog(), "asx", "raw_trades")
+    ensure_table(iceberg.catalog(), "asx", "raw_trades", tables_of(KINDS)["raw_trades"])
     shutil.copy(tmp_path / "catalog.db", tmp_path / "kept.db")
-    ensure_table(iceberg.catalog(), "asx", "trades")
+    ensure_table(iceberg.catalog(), "asx", "trades", tables_of(KINDS)["trades"])
     (tmp_path / "kept.db").replace(tmp_path / "catalog.db")
 
     assert find_table(iceberg.catalog(), "asx", "trades") is None

@@ -8,6 +8,7 @@ from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata
 from raw_deliveries import delivered
 
+from k2_market.kinds.shipped import KINDS, tables_of
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
 from k2_resources.iceberg.table_transaction import TableTransaction
@@ -26,7 +27,7 @@ def own_view(transaction: TableTransaction) -> TableMetadata:
 
 def test_after_each_change_it_shows_what_pyiceberg_works_out(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2_resources.iceberg.snapshot_expiry.KEPT_SNAPSHOTS", 2)
-    table = ensure_table(catalog, "asx", "raw_trades")
+    table = ensure_table(catalog, "asx", "raw_trades", tables_of(KINDS)["raw_trades"])
     for number in range(4):
         before = table.metadata.model_copy(deep=True)
         transaction = TableTransaction(table)
@@ -46,7 +47,7 @@ def test_after_each_change_it_shows_what_pyiceberg_works_out(catalog: Catalog, m
 
 
 def test_looking_again_works_nothing_out_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    transaction = TableTransaction(ensure_table(catalog, "asx", "raw_trades"))
+    transaction = TableTransaction(ensure_table(catalog, "asx", "raw_trades", tables_of(KINDS)["raw_trades"]))
     assert transaction.table_metadata is transaction.table_metadata
     transaction.set_properties({"said": "this"})
     assert transaction.table_metadata is transaction.table_metadata

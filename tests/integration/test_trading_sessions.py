@@ -22,8 +22,10 @@ from k2_cli.main import app
 from k2_market.feeds.day_window import DayWindow
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.framing import frame
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import TRADE, subject_of
 from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.kafka.schema_registry import SchemaRegistry
@@ -85,13 +87,15 @@ def load(settings: Settings, feed: Feed, directory: Path, *lines: str) -> None:
 
 def catch_up(settings: Settings, feed: Feed) -> CaughtUp:
     with local_instance(settings) as instance:
-        return catch_up_feed(settings, feed, instance, lambda: datetime.now(UTC))
+        return catch_up_feed(settings, feed, TRADES, instance, lambda: datetime.now(UTC))
 
 
 def asked(settings: Settings, feed: Feed, statement: str) -> list[tuple[Any, ...]]:
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     connection: duckdb.DuckDBPyConnection
-    with open_query_connection(catalog, [feed.name], spill_directory=settings.home / "spill") as connection:
+    with open_query_connection(
+        catalog, [feed.name], tables_of(KINDS), spill_directory=settings.home / "spill"
+    ) as connection:
         return connection.execute(statement).fetchall()
 
 
@@ -262,14 +266,14 @@ def trade(number: int, day: date, at: datetime, **changes: Any) -> bytes:
         **changes,
     }
     written = io.BytesIO()
-    fastavro.schemaless_writer(written, fastavro.parse_schema(schema_of(MessageKind.TRADES)), record)
+    fastavro.schemaless_writer(written, fastavro.parse_schema(TRADE), record)
     return written.getvalue()
 
 
 def produce(settings: Settings, feed: Feed, at: datetime, bodies: list[bytes]) -> None:
     ensure_topic(settings.bootstrap_servers, feed.topics.trades, feed.topics)
     registry = SchemaRegistry(settings.schema_registry_url)
-    number = registry.register(subject_of(feed.topics.trades), schema_of(MessageKind.TRADES))
+    number = registry.register(subject_of(feed.topics.trades), TRADE)
     producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
     for body in bodies:
         producer.produce(
@@ -296,7 +300,7 @@ def ingest(settings: Settings, feed: Feed, now: datetime) -> None:
 
 
 def raw_table(settings: Settings, feed: Feed) -> RawTable:
-    return RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name)
+    return RawTable(open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse), feed.name, TRADES)
 
 
 def test_dead_letters_whose_day_has_come_are_tried_again_by_catch_up_and_the_others_not_for_ever(

@@ -17,16 +17,17 @@ from free_ports import free_ports
 from repository import SHIPPED_FEEDS
 from typer.testing import CliRunner
 
-from k2_assets.checks import RAW_CHECKS, raw_findings
+from k2_assets.checks import raw_findings
 from k2_assets.ingestion import Ingestion
 from k2_cli.main import app
 from k2_market.feeds.day_window import DayWindow
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
 from k2_market.quality.finding import Finding
 from k2_market.quality.structure_rules import LEDGER_VERIFIED
-from k2_market.schemas.avro import MessageKind, schema_of, subject_of
+from k2_market.schemas.avro import TRADE, subject_of
 from k2_market.schemas.tables import RAW_TRADES
 from k2_market.simulation.market_simulator import simulate_day
 from k2_market.verification.invariants import Invariant
@@ -85,7 +86,7 @@ class Verified:
         ).run(state.readable - ledger.covered, state.removed - ledger.covered - ledger.lost)
 
     def raw(self) -> RawTable:
-        return RawTable(self.catalog(), self.feed.name)
+        return RawTable(self.catalog(), self.feed.name, TRADES)
 
     def table(self) -> Any:
         return self.catalog().load_table((self.feed.name, "raw_trades"))
@@ -126,7 +127,7 @@ def verified(tmp_path: Path, kafka: Any, registry: Any) -> Verified:
     )
     feed = load_feeds(settings.feed_directories)[name]
     ensure_topic(kafka.bootstrap_servers, feed.topics.trades, feed.topics)
-    schema_id = SchemaRegistry(registry.url).register(subject_of(feed.topics.trades), schema_of(MessageKind.TRADES))
+    schema_id = SchemaRegistry(registry.url).register(subject_of(feed.topics.trades), TRADE)
     return Verified(feed, settings, schema_id)
 
 
@@ -255,8 +256,10 @@ def test_progress_is_told_up_to_the_end(verified: Verified, monkeypatch: pytest.
     steps: list[tuple[int, int]] = []
     with closing(RetainedMessages(verified.settings.bootstrap_servers, verified.feed.topics.trades)) as messages:
         registry = SchemaRegistry(verified.settings.schema_registry_url)
-        reading = LogReading(verified.feed, messages, registry, None, lambda done, total: steps.append((done, total)))
-        assert prove_ledger(verified.table(), reading).holds
+        reading = LogReading(
+            verified.feed, TRADES, messages, registry, None, lambda done, total: steps.append((done, total))
+        )
+        assert prove_ledger(verified.table(), TRADES, reading).holds
     assert steps[-1] == (40, 40)
     assert len(steps) == 3
 
@@ -281,12 +284,12 @@ def two_commits(verified: Verified) -> Verified:
 
 def found_by_the_checks(verified: Verified) -> dict[str, Finding]:
     view = verified.raw().view()
-    return {each.check: each for each in raw_findings(verified.feed, view, view.reader([DAY]), DAY)}
+    return {each.check: each for each in raw_findings(verified.feed, TRADES, view, view.reader([DAY]), DAY)}
 
 
 def test_the_check_passes_a_table_as_it_should_be(two_commits: Verified) -> None:
     by_check = found_by_the_checks(two_commits)
-    assert list(by_check) == list(RAW_CHECKS)
+    assert list(by_check) == list(TRADES.checks)
     assert by_check[LEDGER_VERIFIED].passed
     assert by_check[LEDGER_VERIFIED].numbers["files_of_day"] == 2
 
@@ -295,7 +298,7 @@ def test_the_check_names_the_ranges_of_a_table_that_was_rolled_back(two_commits:
     table = two_commits.table()
     table.manage_snapshots().rollback_to_snapshot(table.history()[0].snapshot_id).commit()
     findings = found_by_the_checks(two_commits)
-    assert set(findings) == set(RAW_CHECKS)
+    assert set(findings) == set(TRADES.checks)
     assert not findings[LEDGER_VERIFIED].passed
     assert str(findings[LEDGER_VERIFIED].examples[0]["where"]).endswith("/0[10,20)")
     assert findings["dead_letters"].description.startswith("Not evaluated, see ledger_verified")
@@ -305,7 +308,7 @@ def test_the_check_names_a_file_that_was_deleted(two_commits: Verified) -> None:
     file = next(iter(two_commits.table().scan().plan_files())).file.file_path
     Path(file.removeprefix("file://")).unlink()
     findings = found_by_the_checks(two_commits)
-    assert set(findings) == set(RAW_CHECKS)
+    assert set(findings) == set(TRADES.checks)
     example = findings[LEDGER_VERIFIED].examples[0]
     assert (example["invariant"], f"{file} is not there" in str(example["where"])) == (Invariant.READABLE.value, True)
     assert not findings["offsets_reconcile"].passed

@@ -17,7 +17,8 @@ from k2_market.feeds.day_window import DayWindow
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.framing import frame
-from k2_market.schemas.avro import TRADE, MessageKind, schema_of
+from k2_market.schemas.avro import QUOTE, TRADE
+from k2_market.schemas.message_kinds import QUOTE_MESSAGES, TRADE_MESSAGES, MessageKind
 from k2_market.schemas.tables import RAW_QUOTES, RAW_TRADES
 
 TOPIC_ID = "b3e1c9f2-0000-4000-8000-0123456789ab"
@@ -26,7 +27,7 @@ SYDNEY = TradingCalendar(ZoneInfo("Australia/Sydney"), "24/7", date(2014, 3, 10)
 DAYS = DayWindow(SYDNEY, date(2014, 3, 10), date(2026, 11, 24))
 OPEN_US = int(datetime(2014, 3, 10, 23, tzinfo=UTC).timestamp()) * 1_000_000
 OPEN_MS = OPEN_US // 1000
-TABLES = {MessageKind.TRADES: RAW_TRADES, MessageKind.QUOTES: RAW_QUOTES}
+TABLES = {TRADE_MESSAGES: RAW_TRADES, QUOTE_MESSAGES: RAW_QUOTES}
 
 
 def trade(**changes: Any) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def trade(**changes: Any) -> dict[str, Any]:
 
 def quote(**changes: Any) -> dict[str, Any]:
     """A quote of BHP on 2014-03-11, as fastavro takes it."""
-    shared = {field["name"] for field in schema_of(MessageKind.QUOTES)["fields"]}
+    shared = {field["name"] for field in QUOTE["fields"]}
     prices = {"bid_price": "36.44", "bid_size": "10", "ask_price": "36.46", "ask_size": "20"}
     kept = {name: value for name, value in trade().items() if name in shared}
     return {**kept, **{name: Decimal(number) for name, number in prices.items()}, **changes}
@@ -115,10 +116,10 @@ def one_message(value: bytes | None, kind: MessageKind, writers: Mapping[int, An
     if stream.tell() != len(value) - 5:
         return None
     row: dict[str, Any] = dict.fromkeys(_message_columns(kind))
-    types = {field["name"]: field["type"] for field in schema_of(kind)["fields"]}
+    types = {field["name"]: field["type"] for field in kind.avro["fields"]}
     extra = {}
     try:
-        for field in schema_of(kind)["fields"]:
+        for field in kind.avro["fields"]:
             row[field["name"]] = copy.copy(field.get("default"))
         for field in writer["fields"]:
             found = _value(field["type"], raw[field["name"]])

@@ -11,6 +11,7 @@ import pytest
 from repository import REPOSITORY
 
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.trades import TRADES
 
 ROOT = REPOSITORY
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
@@ -171,12 +172,12 @@ def test_the_operating_manual_knows_every_setting():
 
 
 def test_the_operating_manual_says_what_to_do_for_every_check():
-    from k2_assets.checks import CURRENT_RULES, RAW_CHECKS, TRADE_CHECKS, bar_checks_of
+    from k2_assets.checks import CURRENT_RULES, TRADE_CHECKS, bar_checks_of
     from k2_market.schemas.tables import DAY
 
     manual = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     described = re.findall(r"^\*\*`(\w+)`\*\*", manual, re.MULTILINE)
-    assert described == [*RAW_CHECKS, *TRADE_CHECKS, CURRENT_RULES, *bar_checks_of(DAY)]
+    assert described == [*TRADES.checks, *TRADE_CHECKS, CURRENT_RULES, *bar_checks_of(DAY)]
 
 
 def test_the_page_on_feeds_knows_every_key_of_a_feeds_file():

@@ -7,8 +7,9 @@ import pytest
 from market_rows import batches, message, raw_table
 from repository import SHIPPED_FEEDS
 
-from k2_assets.checks import BLOCKING, RAW_CHECKS
+from k2_assets.checks import BLOCKING
 from k2_market.feeds.feed import SequenceScope, load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_market.quality.finding import Severity
 from k2_market.quality.raw_rules import sequence_gaps
 from k2_market.quality.sequences import SequenceTracker
@@ -43,7 +44,7 @@ def test_a_gap_in_sequence_numbers_warns_and_blocks_nothing():
     finding = sequence_gaps(batches(rows), SequenceScope.SYMBOL)
 
     assert not finding.passed
-    assert "sequence_gaps" in RAW_CHECKS
+    assert "sequence_gaps" in TRADES.checks
     assert "sequence_gaps" not in BLOCKING
     assert finding.severity is Severity.WARN
 

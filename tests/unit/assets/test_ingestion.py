@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from k2_assets import ingestion
 from k2_assets.ingestion import BATCHES_PER_COMMIT, Ingestion, IngestReport
 from k2_assets.setting_aside import set_aside
+from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.framing import frame
@@ -76,7 +77,7 @@ def of(start: int, end: int) -> RangeSet:
 
 
 def table_in(home: Path) -> RawTable:
-    return RawTable(open_catalog(f"sqlite:///{home}/catalog.db", f"file://{home}/warehouse"), "asx")
+    return RawTable(open_catalog(f"sqlite:///{home}/catalog.db", f"file://{home}/warehouse"), "asx", TRADES)
 
 
 def ingested(

@@ -40,7 +40,7 @@ def ledger(covered: RangeSet, *, batch: str = "b1", **more: Any) -> Ledger:
     )
 
 
-WELL = FeedFacts("asx", NAME, log((0, 10, 10)), ledger(ranges((0, 0, 10))))
+WELL = FeedFacts("asx", "asx", "asx/raw_trades", NAME, log((0, 10, 10)), ledger(ranges((0, 0, 10))))
 LATE = replace(WELL, topic=log((0, 15, 15)))
 """Five messages wait."""
 
@@ -354,7 +354,9 @@ class TestTopicDeleted:
         assert watch.titles(replace(WELL, topic=TestTopicRecreated.new)) == ["asx/raw_trades: topic recreated"]
 
     def test_a_topic_that_never_was_is_not_missed(self, watch: Watch) -> None:
-        assert watch.told_within(timedelta(hours=1), FeedFacts("asx", NAME, None, Ledger())) == []
+        assert (
+            watch.told_within(timedelta(hours=1), FeedFacts("asx", "asx", "asx/raw_trades", NAME, None, Ledger())) == []
+        )
 
 
 class TestOffsetsLost:
@@ -533,7 +535,7 @@ class TestDoors:
 class TestFailingSensors:
     def failing(self, watch: Watch, ticks: int, feed: str | None = "asx") -> tuple[FailingSensor, ...]:
         times = tuple(watch.now - n * timedelta(seconds=5) for n in range(ticks))
-        return (FailingSensor("asx_kafka_sensor", feed, times, "K2Error: no"),)
+        return (FailingSensor("asx_kafka_sensor", feed, feed, times, "K2Error: no"),)
 
     def test_three_failed_ticks_in_a_row_are_told_once_with_the_error(self, watch: Watch) -> None:
         watch.look()

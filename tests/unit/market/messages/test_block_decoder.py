@@ -31,11 +31,12 @@ from k2_market.messages.block_decoder import decode, offsets_with_schema, part_s
 from k2_market.messages.framing import frame
 from k2_market.messages.raw_rows import reason_text
 from k2_market.messages.writer_schemas import UnusableSchema
-from k2_market.schemas.avro import QUOTE, TRADE, MessageKind, schema_of
+from k2_market.schemas.avro import QUOTE, TRADE
+from k2_market.schemas.message_kinds import QUOTE_MESSAGES, TRADE_MESSAGES, MessageKind
 from k2_market.schemas.tables import PRICE, QUANTITY
 
 WRITERS = {SCHEMA_ID: TRADE}
-DECODED = TABLES[MessageKind.TRADES].names[: TABLES[MessageKind.TRADES].names.index("kafka_topic_id")]
+DECODED = TABLES[TRADE_MESSAGES].names[: TABLES[TRADE_MESSAGES].names.index("kafka_topic_id")]
 
 
 def nested_arrays(levels: int) -> Any:
@@ -49,7 +50,7 @@ IN_NANOSECONDS = (
 )
 
 
-def rows(values: list[bytes | None], writers: dict[int, Any] = WRITERS, kind: MessageKind = MessageKind.TRADES) -> Any:
+def rows(values: list[bytes | None], writers: dict[int, Any] = WRITERS, kind: MessageKind = TRADE_MESSAGES) -> Any:
     table = decode(batch(*values), kind, writers, DAYS)
     table.validate(full=True)
     assert table.schema.equals(TABLES[kind])
@@ -114,7 +115,7 @@ def test_a_trade_becomes_a_row_with_every_column():
 
 
 def test_a_quote_becomes_a_row_with_its_prices():
-    (row,) = rows([message(quote(), QUOTE)], {SCHEMA_ID: QUOTE}, MessageKind.QUOTES)
+    (row,) = rows([message(quote(), QUOTE)], {SCHEMA_ID: QUOTE}, QUOTE_MESSAGES)
 
     prices = [row[name] for name in ("bid_price", "bid_size", "ask_price", "ask_size")]
     assert prices == [Decimal("36.44"), Decimal(10), Decimal("36.46"), Decimal(20)]
@@ -258,14 +259,14 @@ def test_dead_letters_keep_the_schema_id_that_their_header_names():
     ],
 )
 def test_a_dead_letter_is_filed_under_its_record_timestamps_local_day(timestamp_ms, expected):
-    table = decode(batch(b"x", message(trade()), timestamp_ms=timestamp_ms), MessageKind.TRADES, WRITERS, DAYS)
+    table = decode(batch(b"x", message(trade()), timestamp_ms=timestamp_ms), TRADE_MESSAGES, WRITERS, DAYS)
 
     assert table["trade_date"].to_pylist() == [expected, date(2014, 3, 11)]
 
 
 def test_a_record_timestamp_that_no_clock_shows_is_null():
     for timestamp_ms in (-1, 2**63 - 1):
-        table = decode(batch(message(trade()), timestamp_ms=timestamp_ms), MessageKind.TRADES, WRITERS, DAYS)
+        table = decode(batch(message(trade()), timestamp_ms=timestamp_ms), TRADE_MESSAGES, WRITERS, DAYS)
         assert table["kafka_timestamp"].to_pylist() == [None]
 
 
@@ -400,7 +401,7 @@ EXTRA: list[tuple[Any, st.SearchStrategy[Any]]] = [
 @st.composite
 def evolved_schemas(draw: st.DrawFn, kind: MessageKind) -> tuple[dict[str, Any], dict[str, st.SearchStrategy[Any]]]:
     """An older or newer schema than ours, and what each of its fields may hold."""
-    schema = copy.deepcopy(schema_of(kind))
+    schema = copy.deepcopy(kind.avro)
     fields, values = [], {}
     for field in schema["fields"]:
         name = field["name"]
@@ -456,8 +457,8 @@ def corrupted(draw: st.DrawFn, value: bytes, other: bytes) -> bytes | None:
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[MessageKind, dict[int, Any], list[bytes | None]]:
     """Messages of our own schema and of an evolved one, some of them broken."""
-    kind = draw(st.sampled_from(MessageKind))
-    ours = schema_of(kind)
+    kind = draw(st.sampled_from((TRADE_MESSAGES, QUOTE_MESSAGES)))
+    ours = kind.avro
     evolved, evolved_values = draw(evolved_schemas(kind))
     writers = {SCHEMA_ID: ours, SCHEMA_ID + 1: evolved}
     parsed = {number: fastavro.parse_schema(copy.deepcopy(schema)) for number, schema in writers.items()}
@@ -560,16 +561,16 @@ def test_messages_that_become_much_larger_as_rows_are_decoded_a_few_at_a_time(mo
     extra = {f"a_new_field_{number}": True for number in range(100)}
     large, usual = message({**trade(), **extra}, schema, schema_id=8), message(trade())
     messages = batch(*[usual] * 10, *[large] * 9, None, b"junk", usual)
-    sizes = part_sizes(messages, MessageKind.TRADES, {SCHEMA_ID: TRADE, 8: schema})
+    sizes = part_sizes(messages, TRADE_MESSAGES, {SCHEMA_ID: TRADE, 8: schema})
     assert sum(sizes) == len(messages)
     assert sizes[0] >= 10
     assert all(1 <= size <= 4 for size in sizes[1:-1])
-    assert part_sizes(batch(*[usual] * 5_000), MessageKind.TRADES, WRITERS) == [5_000]
+    assert part_sizes(batch(*[usual] * 5_000), TRADE_MESSAGES, WRITERS) == [5_000]
     parts = [
-        decode(messages.part(start, start + size), MessageKind.TRADES, {SCHEMA_ID: TRADE, 8: schema}, DAYS)
+        decode(messages.part(start, start + size), TRADE_MESSAGES, {SCHEMA_ID: TRADE, 8: schema}, DAYS)
         for start, size in zip(accumulate([0, *sizes]), sizes, strict=False)
     ]
-    assert pa.concat_tables(parts).equals(decode(messages, MessageKind.TRADES, {SCHEMA_ID: TRADE, 8: schema}, DAYS))
+    assert pa.concat_tables(parts).equals(decode(messages, TRADE_MESSAGES, {SCHEMA_ID: TRADE, 8: schema}, DAYS))
 
 
 def test_a_part_of_a_batch_is_that_part_of_each_column():

@@ -12,13 +12,14 @@ from k2_market.messages.block_reader import BlockReader, wire_schema
 from k2_market.messages.framing import frame
 from k2_market.messages.joined_values import JoinedValues
 from k2_market.messages.schema_resolution import ReadingPlan, reading_plan
-from k2_market.schemas.avro import TRADE, MessageKind
+from k2_market.schemas.avro import TRADE
+from k2_market.schemas.message_kinds import TRADE_MESSAGES
 
 GOOD = message(trade())
 
 
 def plan(schema: dict[str, Any] = TRADE) -> ReadingPlan:
-    found = reading_plan(SCHEMA_ID, copy.deepcopy(schema), MessageKind.TRADES)
+    found = reading_plan(SCHEMA_ID, copy.deepcopy(schema), TRADE_MESSAGES)
     assert isinstance(found, ReadingPlan)
     return found
 

@@ -12,7 +12,8 @@ from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.messages import block_decoder
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.log_comparison import ComparedOffsets, compared
-from k2_market.schemas.avro import TRADE, MessageKind
+from k2_market.schemas.avro import TRADE
+from k2_market.schemas.message_kinds import TRADE_MESSAGES
 
 GOOD = message(trade())
 NO_AVRO = b"no avro"
@@ -37,7 +38,7 @@ def log(messages: dict[int, dict[str, Any]]) -> MessageBatch:
 
 
 def decoded(messages: dict[int, dict[str, Any]], *schemas: int) -> pa.Table:
-    return block_decoder.decode(log(messages), MessageKind.TRADES, dict.fromkeys(schemas, TRADE), DAYS)
+    return block_decoder.decode(log(messages), TRADE_MESSAGES, dict.fromkeys(schemas, TRADE), DAYS)
 
 
 def offsets(*found: int) -> RangeSet:

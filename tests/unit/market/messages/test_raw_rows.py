@@ -6,14 +6,13 @@ import pyarrow as pa
 from avro_messages import DAYS, OPEN_MS, TABLES, batch
 
 from k2_market.messages.raw_rows import DecodedRows, raw_table
-from k2_market.messages.row_resolution import message_fields
-from k2_market.schemas.avro import MessageKind
+from k2_market.schemas.message_kinds import QUOTE_MESSAGES
 
 
 def decoded(*positions: int) -> DecodedRows:
     """Rows that hold nothing but their place, as symbol, and a day."""
     count = len(positions)
-    columns = {field.name: pa.nulls(count, field.type) for field in message_fields(MessageKind.QUOTES)}
+    columns = {field.name: pa.nulls(count, field.type) for field in QUOTE_MESSAGES.message_fields}
     columns["symbol"] = pa.array([str(position) for position in positions], pa.string())
     columns["trade_date"] = pa.array([date(2014, 3, 12)] * count, pa.date32())
     return DecodedRows(np.array(positions, np.int64), columns)
@@ -21,9 +20,9 @@ def decoded(*positions: int) -> DecodedRows:
 
 def table(count: int, parts: list[DecodedRows], dead: dict[int, str], **batch_changes: Any) -> pa.Table:
     messages = batch(*(f"value {place}".encode() for place in range(count)), **batch_changes)
-    found = raw_table(messages, MessageKind.QUOTES, parts, dead, pa.array([7] * count, pa.int32()), DAYS)
+    found = raw_table(messages, QUOTE_MESSAGES, parts, dead, pa.array([7] * count, pa.int32()), DAYS)
     found.validate(full=True)
-    assert found.schema.equals(TABLES[MessageKind.QUOTES])
+    assert found.schema.equals(TABLES[QUOTE_MESSAGES])
     return found
 
 

@@ -7,11 +7,12 @@ from avro_messages import OPEN_US, SCHEMA_ID, altered, message, trade
 
 from k2_market.messages.reference_decoder import RefusedMessage, reference_decoder
 from k2_market.messages.schema_resolution import ReadingPlan, reading_plan
-from k2_market.schemas.avro import TRADE, MessageKind
+from k2_market.schemas.avro import TRADE
+from k2_market.schemas.message_kinds import TRADE_MESSAGES
 
 
 def decoded(value: bytes, schema: dict[str, Any] = TRADE) -> dict[str, Any]:
-    plan = reading_plan(SCHEMA_ID, copy.deepcopy(schema), MessageKind.TRADES)
+    plan = reading_plan(SCHEMA_ID, copy.deepcopy(schema), TRADE_MESSAGES)
     assert isinstance(plan, ReadingPlan)
     row = reference_decoder(plan)(value)
     return {each.name: row[each.key] for each in plan.fields}

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2_market.messages.block_reader import wire_schema
-from k2_market.messages.row_resolution import ResolvedRows, decimal_fault, message_fields, resolve
+from k2_market.messages.row_resolution import ResolvedRows, decimal_fault, resolve
 from k2_market.messages.schema_resolution import ReadingPlan, reading_plan
-from k2_market.schemas.avro import TRADE, MessageKind
+from k2_market.schemas.avro import TRADE
+from k2_market.schemas.message_kinds import TRADE_MESSAGES
 from k2_market.schemas.tables import PRICE
 
 USUAL = {
@@ -36,7 +37,7 @@ USUAL = {
 
 def resolved(rows: list[dict[str, Any]], **types: Any) -> ResolvedRows:
     """Rows of wire values, by the writer's field names, of our schema with some types altered."""
-    plan = reading_plan(SCHEMA_ID, altered(TRADE, **types), MessageKind.TRADES)
+    plan = reading_plan(SCHEMA_ID, altered(TRADE, **types), TRADE_MESSAGES)
     assert isinstance(plan, ReadingPlan), plan
     named = [{each.key: {**USUAL, **row}.get(each.name) for each in plan.fields} for row in rows]
     return resolve(pa.RecordBatch.from_pylist(named, wire_schema(plan)), plan)
@@ -50,8 +51,8 @@ def attributes(found: ResolvedRows) -> list[Any]:
 def test_columns_are_those_of_the_table_with_times_as_numbers():
     found = resolved([{}])
 
-    assert list(found.columns) == [field.name for field in message_fields(MessageKind.TRADES)]
-    for field in message_fields(MessageKind.TRADES):
+    assert list(found.columns) == [field.name for field in TRADE_MESSAGES.message_fields]
+    for field in TRADE_MESSAGES.message_fields:
         number = field.name in ("trade_date", "exchange_timestamp", "received_timestamp")
         assert found.columns[field.name].type == (pa.int64() if number else field.type)
 
@@ -112,9 +113,12 @@ def test_numbers_about_the_machines_word_are_not_mixed_up(unscaled):
 
 
 def test_digits_are_counted_at_our_scale():
-    assert decimal_fault("price", 10**17, PRICE.scale - 2) == "price of 20 digits, at most 18"
-    assert decimal_fault("price", 10**38, PRICE.scale) == "price of more than 38 digits, at most 18"
-    assert decimal_fault("price", -(10**100_000), PRICE.scale) == "price of more than 38 digits, at most 18"
+    assert decimal_fault(pa.field("price", PRICE), 10**17, PRICE.scale - 2) == "price of 20 digits, at most 18"
+    assert decimal_fault(pa.field("price", PRICE), 10**38, PRICE.scale) == "price of more than 38 digits, at most 18"
+    assert (
+        decimal_fault(pa.field("price", PRICE), -(10**100_000), PRICE.scale)
+        == "price of more than 38 digits, at most 18"
+    )
 
 
 def test_fields_that_we_do_not_know_become_attributes_as_text():
@@ -201,7 +205,7 @@ def test_a_key_that_comes_twice_keeps_its_last_value(keys):
 
 def test_what_the_writer_lacks_is_our_default_in_every_row():
     schema = {**TRADE, "fields": [f for f in TRADE["fields"] if f["name"] not in ("side", "conditions", "attributes")]}
-    plan = reading_plan(SCHEMA_ID, schema, MessageKind.TRADES)
+    plan = reading_plan(SCHEMA_ID, schema, TRADE_MESSAGES)
     assert isinstance(plan, ReadingPlan)
     wire = pa.RecordBatch.from_pylist([{each.key: USUAL[each.name] for each in plan.fields}] * 2, wire_schema(plan))
 

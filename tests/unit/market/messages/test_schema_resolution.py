@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 from k2_market.messages import schema_resolution
 from k2_market.messages.schema_resolution import Form, ReadingPlan, UnreadableSchema, reading_plan
 from k2_market.messages.writer_schemas import ReferringSchema, UnusableSchema
-from k2_market.schemas.avro import QUOTE, TRADE, MessageKind
+from k2_market.schemas.avro import QUOTE, TRADE
+from k2_market.schemas.message_kinds import QUOTE_MESSAGES, TRADE_MESSAGES
 from k2_market.schemas.tables import PRICE
 
 
 def plan(schema: Any) -> ReadingPlan:
-    found = reading_plan(7, schema, MessageKind.TRADES)
+    found = reading_plan(7, schema, TRADE_MESSAGES)
     assert isinstance(found, ReadingPlan), found
     return found
 
 
 def reason(schema: Any) -> str:
-    found = reading_plan(7, schema, MessageKind.TRADES)
+    found = reading_plan(7, schema, TRADE_MESSAGES)
     assert isinstance(found, UnreadableSchema)
     return found.reason
 
@@ -34,7 +35,7 @@ def decimal(precision: int, scale: int) -> dict[str, Any]:
 
 
 def test_our_own_schemas_are_read_in_blocks_and_nothing_is_extra():
-    for kind, schema in ((MessageKind.TRADES, TRADE), (MessageKind.QUOTES, QUOTE)):
+    for kind, schema in ((TRADE_MESSAGES, TRADE), (QUOTE_MESSAGES, QUOTE)):
         found = reading_plan(7, schema, kind)
         assert isinstance(found, ReadingPlan)
         assert found.in_blocks
@@ -331,5 +332,5 @@ def test_no_schema_whatever_it_is_makes_planning_raise(avro_type: Any, reference
         altered(TRADE, price=avro_type),
         ReferringSchema(altered(TRADE, new=avro_type), tuple(references)),
     ):
-        found = reading_plan(7, schema, MessageKind.TRADES)
+        found = reading_plan(7, schema, TRADE_MESSAGES)
         assert isinstance(found, ReadingPlan | UnreadableSchema)

@@ -15,7 +15,7 @@ from k2_market.ledger.row_offsets import OFFSET_COLUMNS
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.block_decoder import decode
 from k2_market.repair.dead_letter_repair import Revival, dead_letters_of, kept_messages, revival, tried_letters
-from k2_market.schemas.avro import MessageKind
+from k2_market.schemas.message_kinds import TRADE_MESSAGES
 
 NEXT_DAY = date(2026, 3, 11)
 NEW_YORK = TradingCalendar(ZoneInfo("America/New_York"), "24/7", date(2020, 1, 1))
@@ -45,7 +45,7 @@ def test_the_messages_of_dead_letters_are_those_that_were_read(said: list[dict])
         values=[each["value"] for each in said],
         correlation_ids=[each["correlation_id"] for each in said],
     )
-    rows = decode(batch, MessageKind.TRADES, {}, WINDOW)
+    rows = decode(batch, TRADE_MESSAGES, {}, WINDOW)
     assert kept_messages(rows) == [batch]
 
 

@@ -10,18 +10,19 @@ from avro_messages import DAYS, SCHEMA_ID, altered, batch, message, trade
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.block_decoder import decode
 from k2_market.messages.writer_schemas import ReferringSchema, UnusableSchema, WriterSchema
-from k2_market.schemas.avro import TRADE, MessageKind
-from k2_market.verification.message_comparison import Comparison, schema_ids, trading_days
+from k2_market.schemas.avro import TRADE
+from k2_market.schemas.message_kinds import TRADE_MESSAGES
+from k2_market.verification.message_comparison import ComparedColumns, Comparison, schema_ids, trading_days
 
 SCHEMAS: dict[int, WriterSchema] = {SCHEMA_ID: TRADE}
 
 
 def rows_of(messages: MessageBatch, schemas: dict[int, WriterSchema] = SCHEMAS) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(decode(messages, MessageKind.TRADES, schemas, DAYS)))
+    return pl.DataFrame(pl.from_arrow(decode(messages, TRADE_MESSAGES, schemas, DAYS)))
 
 
 def compared(messages: MessageBatch, rows: pl.DataFrame, schemas: dict[int, WriterSchema] = SCHEMAS) -> Comparison:
-    found = Comparison()
+    found = Comparison(ComparedColumns.of(TRADE_MESSAGES))
     found.add(messages, rows, schemas)
     return found
 
@@ -98,7 +99,7 @@ def test_a_row_decoded_from_what_fastavro_can_not_decode_is_named() -> None:
         (message(trade(), schema_id=9), "its message has no known schema: 0000000009"),
         (b"\x01" + good[1:], "its message has no known schema: 0100000007"),
     ):
-        found = Comparison()
+        found = Comparison(ComparedColumns.of(TRADE_MESSAGES))
         found.add_content([3], [100], [value], row, SCHEMAS)
         assert found.differing == 1
         assert reason in examples(found)[0]

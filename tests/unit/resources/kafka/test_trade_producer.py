@@ -1,6 +1,7 @@
 """Without a broker: settings, and that a sending that can't succeed ends in time and says so."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any, cast
 
@@ -10,7 +11,10 @@ from repository import SHIPPED_FEEDS
 
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.feeds.trading_calendar import Session
-from k2_market.schemas.avro import QUOTE, TRADE, MessageKind
+from k2_market.kinds.raw_kind import RawKind
+from k2_market.kinds.trades import TRADES
+from k2_market.schemas.avro import QUOTE, TRADE
+from k2_market.schemas.message_kinds import QUOTE_MESSAGES
 from k2_market.simulation.market_simulator import simulate_day
 from k2_resources.kafka import topic_creation as kafka_topic_creation
 from k2_resources.kafka.schema_registry import SchemaRegistry
@@ -31,13 +35,16 @@ class RegistryFake:
         return 7
 
 
+QUOTES = replace(TRADES, name="quotes", topic_of=lambda topics: topics.quotes, messages=QUOTE_MESSAGES)
+
+
 @pytest.fixture
 def nowhere() -> str:
     """Bootstrap servers where nothing listens."""
     return f"127.0.0.1:{free_ports(1)[0]}"
 
 
-def producer(bootstrap: str, feed: Feed = FEEDS["sim"], kind: MessageKind = MessageKind.TRADES) -> TradeProducer:
+def producer(bootstrap: str, feed: Feed = FEEDS["sim"], kind: RawKind = TRADES) -> TradeProducer:
     registry = cast(SchemaRegistry, RegistryFake())
     return TradeProducer(bootstrap, registry, feed, kind, delivery_timeout_seconds=1)
 
@@ -66,21 +73,19 @@ def test_topics_are_kept_by_size_and_never_by_time():
     assert (settings["retention.ms"], settings["retention.bytes"]) == ("-1", "1000000000")
 
 
-@pytest.mark.parametrize(
-    ("kind", "schema"), [(MessageKind.TRADES, TRADE), (MessageKind.QUOTES, QUOTE)], ids=["trades", "quotes"]
-)
+@pytest.mark.parametrize(("kind", "schema"), [(TRADES, TRADE), (QUOTES, QUOTE)], ids=["trades", "quotes"])
 def test_the_schema_of_the_kind_is_registered_under_the_topics_subject(nowhere, kind, schema):
     registry = RegistryFake()
 
     made = TradeProducer(nowhere, cast(SchemaRegistry, registry), FEEDS["asx"], kind)
 
-    assert registry.registered == [(f"market.equities.{kind}.asx-value", schema)]
-    assert (made.topic, made.schema_id) == (f"market.equities.{kind}.asx", 7)
+    assert registry.registered == [(f"market.equities.{kind.name}.asx-value", schema)]
+    assert (made.topic, made.schema_id) == (f"market.equities.{kind.name}.asx", 7)
 
 
 def test_a_feed_without_a_topic_for_a_kind_is_refused(nowhere):
     with pytest.raises(ProduceError, match="feed hitbtc has no topic for quotes"):
-        producer(nowhere, FEEDS["hitbtc"], MessageKind.QUOTES)
+        producer(nowhere, FEEDS["hitbtc"], QUOTES)
 
 
 def test_with_no_broker_every_message_is_counted_as_unsent_within_the_delivery_timeout(nowhere):

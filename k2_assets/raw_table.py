@@ -1,4 +1,4 @@
-"""Defines the ``raw_trades`` asset: every message of the feed's topic as one row."""
+"""Defines the asset of a raw table: every message of the topic of a feed's kind as one row."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,7 +10,7 @@ import dagster as dg
 
 from k2_assets.dead_letter_retry import retry_dead_letters
 from k2_assets.ingestion import Ingestion, IngestReport
-from k2_assets.names import RAW_TRADES
+from k2_assets.names import family_name
 from k2_assets.records.ingest_config import IngestConfig, claims_of
 from k2_assets.records.ingest_runs import failed_ingests
 from k2_assets.records.partitions import day_of
@@ -21,6 +21,7 @@ from k2_assets.setting_aside import set_aside
 from k2_market.alerting.silence import longest_pause
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.day_report import NOTHING
 from k2_market.ledger.ledger import Ledger, spans_to_json
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
@@ -40,20 +41,20 @@ from k2_resources.raw.view import RawView
 from k2_resources.runtime import crash_points
 
 
-def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The feed's ``raw_trades`` asset."""
-    key = dg.AssetKey([feed.name, RAW_TRADES])
+def raw_table_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Make the asset of a feed's raw table of a kind."""
+    key, topic = dg.AssetKey([feed.name, kind.raw_table]), kind.topic(feed)
 
     @dg.asset(
         key=key,
         partitions_def=days,
-        pool=f"{feed.name}_raw",
+        pool=f"{family_name(feed.name, kind)}_raw",
         group_name=feed.name,
         kinds={"kafka", "iceberg"},
         freshness_policy=_freshness(feed),
-        description=f"Every message of {feed.topics.trades} as a row, decoded or with its bytes and why not.",
+        description=f"Every message of {topic} as a row, decoded or with its bytes and why not.",
     )
-    def raw_trades(
+    def raw_table(
         context: dg.AssetExecutionContext,
         config: IngestConfig,
         kafka: KafkaResource,
@@ -65,31 +66,31 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         if config.dead_letters_of:
             window, days = DayWindow.of(feed, datetime.now(UTC)), map(day_of, config.dead_letters_of)
             with correlation(context.run.run_id):
-                gained = retry_dead_letters(iceberg, feed.name, registry.registry(), window, days)
-            yield from materialized(context, key, gained, _data_versions(iceberg.raw_table(feed.name).view()))
+                gained = retry_dead_letters(iceberg, feed.name, kind, registry.registry(), window, days)
+            yield from materialized(context, key, gained, _data_versions(iceberg.raw_table(feed.name, kind).view()))
             return
-        group = f"k2-{feed.name}-raw-trades"
-        table = iceberg.raw_table(feed.name, RAW_TRADES)
+        group = f"k2-{feed.name}-{kind.raw_table.replace('_', '-')}"
+        table = iceberg.raw_table(feed.name, kind)
         calendar = TradingCalendar.of(feed)
         topics = kafka.topics()
         now = datetime.now(UTC)
         ingestion = Ingestion(
             feed=feed.name,
-            topic=feed.topics.trades,
-            reader=kafka.reader(feed.topics.trades, group),
+            topic=topic,
+            reader=kafka.reader(topic, group),
             registry=registry.registry(),
             table=table,
             window=DayWindow.of(feed, now),
-            published_days=closed_published_days(iceberg, feed, calendar, now),
+            published_days=closed_published_days(iceberg, feed, kind, calendar, now),
             run_id=context.run.run_id,
         )
         with correlation(context.run.run_id):
             claims = claims_of(config)
             if claims.topic_id:
-                failed = partial(failed_ingests, context.instance, feed.name, now)
+                failed = partial(failed_ingests, context.instance, feed.name, kind, now)
                 claims = looked_up(claims, ingestion.reader, ingestion.registry, table, calendar, failed)
             else:
-                ranges = pending_of_day(feed, calendar, topics, table.ledger(), own_day)
+                ranges = pending_of_day(topic, calendar, topics, table.ledger(), own_day)
                 claims = IngestClaims("", ranges)
             with failure_noted(context):
                 report = carry_out(ingestion, claims, config.careful)
@@ -97,9 +98,9 @@ def raw_trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asset
         view = table.view()
         yield from materialized(context, key, _metadata_by_day(report, own_day, view), _data_versions(view))
         crash_points.reached("after_event")
-        topics.mirror(feed.topics.trades, group, table.ledger().settled)
+        topics.mirror(topic, group, table.ledger().settled)
 
-    return raw_trades
+    return raw_table
 
 
 def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
@@ -126,13 +127,15 @@ def carry_out(ingestion: Ingestion, claims: IngestClaims, careful: bool) -> Inge
     return set_aside(ingestion, claims.ranges, claims.handling, claims.failed_attempts, claims.lost)
 
 
-def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date) -> RangeSet:
-    """What the topic holds of a trading day, by record time, and the ledger lacks: a run's own plan.
+def pending_of_day(
+    topic_name: str, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date
+) -> RangeSet:
+    """Find what a topic holds of a trading day, by record time, and the ledger lacks: a run's own plan.
 
     Raises:
         OffsetsGone: The topic is halted, since its log was cut short.
     """
-    topic = topics.state(feed.topics.trades)
+    topic = topics.state(topic_name)
     if topic is None:
         return RangeSet()
     cut = ledger.truncated.of_topic(topic.topic_id)
@@ -148,10 +151,12 @@ def pending_of_day(feed: Feed, calendar: TradingCalendar, topics: KafkaTopics, l
 
 
 def closed_published_days(
-    iceberg: IcebergCatalogResource, feed: Feed, calendar: TradingCalendar, now: datetime
+    iceberg: IcebergCatalogResource, feed: Feed, kind: RawKind, calendar: TradingCalendar, now: datetime
 ) -> frozenset[date]:
-    """List the days that have closed and whose trades have been published: rows that still come for them are late."""
-    published = iceberg.day_table(feed.name, "trades").builds()
+    """List the days that have closed and that were published: rows that still come for them are late."""
+    if kind.cleaned_table is None:
+        return frozenset()
+    published = iceberg.day_table(feed.name, kind.cleaned_table).builds()
     return frozenset(day for day in published if not is_open(day, calendar, now))
 
 
