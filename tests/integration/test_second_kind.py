@@ -41,6 +41,8 @@ from k2_resources.proofs.retained_messages import RetainedMessages
 from k2_resources.query.views import open_query_connection
 from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
+from k2_sensors.ingest_alarms import Doors, FeedKind, look
+from k2_sensors.unchecked_day_sensor import next_check
 
 NOT_A_MARK = b"\x00\x00"
 VALUES = ["1.250", "-0.005", "99999999.999", "0"]
@@ -112,13 +114,15 @@ def marked(tmp_path_factory: pytest.TempPathFactory, kafka: Any, registry: Any) 
     own = own_feed(tmp_path_factory.mktemp("marked"), kafka.bootstrap_servers, registry.url, partitions=1)
     with local_instance(own.settings) as instance:
         created = look_by_sensor(own, instance)
-        assert isinstance(created, dg.SkipReason) and str(created.skip_message).endswith("was created")
+        assert isinstance(created, dg.SkipReason)
+        assert str(created.skip_message).endswith("was created")
     wait_until_known(kafka.bootstrap_servers, MARKS.topic(own.feed))
     schema_id = SchemaRegistry(registry.url).register(subject_of(MARKS.topic(own.feed)), MARK)
     send(own, [*marks(own.feed, schema_id, VALUES), NOT_A_MARK], 0)
     with local_instance(own.settings) as instance:
         asked = look_by_sensor(own, instance)
-        assert isinstance(asked, dg.RunRequest) and asked.partition_key == DAY.isoformat()
+        assert isinstance(asked, dg.RunRequest)
+        assert asked.partition_key == DAY.isoformat()
     own.producer().send(own.trades(50))
     first = catch_up(own, MARKS)
     trades = catch_up(own, TRADES)
@@ -206,11 +210,26 @@ def test_the_exporter_speaks_of_a_second_kinds_topic_and_tables(marked: Marked) 
     assert value("k2_ledger_unaccounted_rows") == 0
 
 
+def test_the_alarm_sensor_looks_at_a_second_kind_and_no_check_of_it_is_left(marked: Marked) -> None:
+    clients, now = doors(marked.settings), datetime.now(UTC)
+    watched = [FeedKind(marked.feed, kind) for kind in (TRADES, MARKS)]
+    with local_instance(marked.settings) as instance:
+        asked = look(watched, clients["kafka"], clients["iceberg"], clients["registry"], instance, now, Doors())
+        left = next_check(marked.feed, MARKS, instance, now)
+    assert [each.table for each in asked.feeds] == [
+        f"{marked.feed.name}/{name}" for name in ("raw_trades", "raw_marks")
+    ]
+    assert [each.ledger for each in asked.feeds] == [marked.ledger(TRADES), marked.ledger(MARKS)]
+    assert all(each.is_fine for each in asked.feeds)
+    assert isinstance(left, dg.SkipReason)
+
+
 def test_repair_and_maintenance_work_on_a_second_kind(marked: Marked) -> None:
     repairs = Repairs(marked.settings, marked.feed, MARKS, dry_run=True)
     assert not repairs.day(DAY).changes
     ((day, revival),) = list(repairs.dead_letters(None))
-    assert day == DAY and not revival.changes
+    assert day == DAY
+    assert not revival.changes
     before = RawTable(marked.catalog, marked.feed.name, MARKS).view().rows
     done = FeedMaintenance(marked.catalog, marked.feed, MARKS, lambda: datetime.now(UTC)).carry_out(DAY)
     assert set(done.swept) == {"raw_marks"}
