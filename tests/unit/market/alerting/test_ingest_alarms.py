@@ -501,7 +501,7 @@ class TestDoors:
     away = replace(WELL, topic=NoAnswer("Kafka at 127.0.0.1:9092: timed out"))
 
     def test_kafka_away_is_told_once_for_all_feeds_and_so_is_its_return(self, watch: Watch) -> None:
-        sim = replace(self.away, feed="sim")
+        sim = replace(self.away, feed="sim", family="sim", table="sim/raw_trades")
         told = watch.told_within(AWAY_FOR + 2 * LOOK, self.away, sim)
         assert told == ["Kafka: does not answer"]
         assert watch.told_within(timedelta(hours=1), self.away, sim) == []
@@ -523,7 +523,9 @@ class TestDoors:
         assert sorted(told) == ["Iceberg catalog: does not answer", "schema registry: does not answer"]
 
     def test_one_feed_that_cannot_be_looked_at_is_told_by_its_name(self, watch: Watch) -> None:
-        sim = replace(WELL, feed="sim", ledger=NoAnswer("FileNotFoundError: metadata.json"))
+        sim = replace(
+            WELL, feed="sim", family="sim", table="sim/raw_trades", ledger=NoAnswer("FileNotFoundError: metadata.json")
+        )
         assert watch.told_within(timedelta(minutes=10), WELL, sim) == ["sim/raw_trades: can't be looked at"]
 
     def test_a_return_that_could_not_be_sent_is_sent_later(self, watch: Watch) -> None:
@@ -566,7 +568,13 @@ def test_what_could_not_be_sent_is_due_again(watch: Watch) -> None:
 
 def test_errors_come_before_warnings(watch: Watch) -> None:
     watch.look()
-    lost = replace(WELL, feed="sim", ledger=ledger(ranges((0, 0, 10)), lost=ranges((1, 0, 1))))
+    lost = replace(
+        WELL,
+        feed="sim",
+        family="sim",
+        table="sim/raw_trades",
+        ledger=ledger(ranges((0, 0, 10)), lost=ranges((1, 0, 1))),
+    )
     severities = [alert.severity for alert in watch.look(replace(WELL, topic=TestTopicRecreated.new), lost)]
     assert severities == [Severity.ERROR, Severity.WARN]
 
