@@ -528,6 +528,13 @@ class TestDoors:
         )
         assert watch.told_within(timedelta(minutes=10), WELL, sim) == ["sim/raw_trades: can't be looked at"]
 
+    def test_what_is_known_of_one_kind_of_a_feed_is_not_taken_for_that_of_another(self, watch: Watch) -> None:
+        other = {"family": "asx__marks", "table": "asx/raw_marks", "topic": log((0, 3, 3), topic_id="M1")}
+        marks = replace(WELL, **other, ledger=ledger(ranges((0, 0, 3), topic_id="M1")))
+        assert watch.told_within(timedelta(minutes=10), WELL, marks) == []
+        gone = replace(marks, topic=None)
+        assert watch.told_within(timedelta(minutes=10), WELL, gone) == ["asx/raw_marks: topic deleted"]
+
     def test_a_return_that_could_not_be_sent_is_sent_later(self, watch: Watch) -> None:
         watch.told_within(timedelta(minutes=10), self.away)
         assert len(watch.look(taken=False)) == 1
