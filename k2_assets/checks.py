@@ -26,8 +26,9 @@ from k2_market.plans.day_builds import DayBuild
 from k2_market.quality.bar_rules import COMPARED_TRADES, bar_invariants, bars_complete, roll_up_identity
 from k2_market.quality.doubtful_trades import PRICE_JUMPS, price_band_rule, repeated_content_rule
 from k2_market.quality.finding import Finding, Severity
-from k2_market.quality.ledger_rules import OFFSETS_RECONCILE, offsets_reconcile
-from k2_market.quality.structure_rules import LEDGER_VERIFIED, ledger_verified
+from k2_market.quality.ledger_checks import LEDGER_VERIFIED, OFFSETS_RECONCILE
+from k2_market.quality.ledger_rules import offsets_reconcile
+from k2_market.quality.structure_rules import ledger_verified
 from k2_market.quality.trade_rules import (
     COLUMNS_JUDGED,
     COMPLETE_AGAINST_RAW,

@@ -18,9 +18,10 @@ from k2_assets.records.run_scope import VERSION_TAG, days_tag, tagged_days
 from k2_assets.schedules import builds_of_last
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
-from k2_market.kinds.raw_kind import LEDGER_CHECKS, RawKind
+from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import BuildFacts, BuildPlan, plan_builds
 from k2_market.plans.day_builds import stale_days
+from k2_market.quality.ledger_checks import LEDGER_CHECKS
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 
 INTERVAL_SECONDS = 15

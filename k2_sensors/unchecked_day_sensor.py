@@ -21,7 +21,7 @@ from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import is_open
 from k2_market.plans.check_pacing import rest_of
-from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
+from k2_market.quality.ledger_checks import OFFSETS_RECONCILE
 
 INTERVAL_SECONDS = 30
 CHECK_TAG = "k2/check"

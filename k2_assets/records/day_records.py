@@ -7,7 +7,7 @@ from dagster._core.event_api import PartitionKeyFilter
 
 from k2_assets.records.partitions import day_of
 from k2_assets.records.run_scope import latest_record, said_in
-from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
+from k2_market.quality.ledger_checks import OFFSETS_RECONCILE
 
 
 def rows_reported(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> int:

@@ -1,22 +1,22 @@
 """Declares a kind of raw table: its topic, messages, tables and rules, which code for all kinds takes as a value."""
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
+from k2_market.quality.ledger_checks import LEDGER_CHECKS
 
-from k2_market.feeds.feed import Feed, Topics
-from k2_market.frames.day_batches import DayBatches
-from k2_market.quality.finding import Finding
-from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
-from k2_market.quality.structure_rules import LEDGER_VERIFIED
-from k2_market.schemas.message_kinds import MessageKind
+# Commands that only read must not wait for what these import.
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
-LEDGER_CHECKS = {
-    LEDGER_VERIFIED: "Snapshots and ledger fit together, and every file of the day is there.",
-    OFFSETS_RECONCILE: "Every offset in the ledger is a row exactly once, and every row's offset is in the ledger.",
-}
-"""The checks that every raw table has, and what each states: both block the tables that are made of it."""
+    import pyarrow as pa
+
+    from k2_market.feeds.feed import Feed, Topics
+    from k2_market.frames.day_batches import DayBatches
+    from k2_market.quality.finding import Finding
+    from k2_market.schemas.message_kinds import MessageKind
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offsets_of, within
 from k2_market.quality.finding import Finding, Severity
+from k2_market.quality.ledger_checks import OFFSETS_RECONCILE
 from k2_market.verification.offset_accounts import difference, intersection, offsets_in, ranges
-
-OFFSETS_RECONCILE = "offsets_reconcile"
 
 _LOG = ["kafka_topic_id", "kafka_partition"]
 _NONE = pl.DataFrame(schema={"kafka_topic_id": pl.String, "kafka_partition": pl.Int32, "kafka_offset": pl.Int64})

@@ -5,12 +5,11 @@ from datetime import date
 
 from k2_market.errors import LedgerError
 from k2_market.quality.finding import MAX_EXAMPLES, Finding, Severity
+from k2_market.quality.ledger_checks import LEDGER_VERIFIED
 from k2_market.verification.file_verification import FileKind, FoundFile, file_violations
 from k2_market.verification.invariants import Invariant, Violation, violation
 from k2_market.verification.ledger_claims import ledger_claims
 from k2_market.verification.snapshot_verification import TableHistory, history_violations
-
-LEDGER_VERIFIED = "ledger_verified"
 
 
 def ledger_verified(day: date, history: TableHistory, files: Sequence[FoundFile]) -> Finding:

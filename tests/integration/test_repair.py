@@ -27,7 +27,7 @@ from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.messages.block_decoder import DayWindow, decode, schema_ids
 from k2_market.messages.framing import frame
-from k2_market.quality.ledger_rules import OFFSETS_RECONCILE
+from k2_market.quality.ledger_checks import OFFSETS_RECONCILE
 from k2_market.schemas.avro import TRADE, subject_of
 from k2_market.schemas.message_kinds import TRADE_MESSAGES
 from k2_market.schemas.tables import BAR_INTERVALS

@@ -26,7 +26,7 @@ from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.trades import TRADES
 from k2_market.messages.outgoing import OutgoingMessages, trade_messages
 from k2_market.quality.finding import Finding
-from k2_market.quality.structure_rules import LEDGER_VERIFIED
+from k2_market.quality.ledger_checks import LEDGER_VERIFIED
 from k2_market.schemas.avro import TRADE, subject_of
 from k2_market.schemas.tables import RAW_TRADES
 from k2_market.simulation.market_simulator import simulate_day
