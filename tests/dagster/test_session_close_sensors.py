@@ -53,7 +53,7 @@ def ticks(
     """What a sensor requests from one moment to another, and when."""
     requested = []
     while start < end:
-        result = after(of, iceberg, start, cursor)
+        result = after(of, TRADES, iceberg, start, cursor)
         cursor = result.cursor
         requested += [(start, request) for request in result.run_requests or ()]
         start += STEP
@@ -116,7 +116,7 @@ def test_where_nothing_has_closed_no_table_is_looked_at() -> None:
     noon = TradingCalendar.of(of).session(date(2013, 12, 27)).open + timedelta(hours=2)
     no_tables: Any = None
     for after in (build_after_close, maintain_after_close):
-        result = after(of, no_tables, noon, "2013-12-24")
+        result = after(of, TRADES, no_tables, noon, "2013-12-24")
         assert (result.run_requests, result.cursor) == ([], "2013-12-24")
 
 
@@ -125,15 +125,15 @@ def test_a_daemon_that_was_off_acts_on_the_latest_session_that_has_closed(iceber
     has_rows(iceberg, of.start_date, date(2026, 12, 2))
     morning = datetime(2026, 12, 3, 12, tzinfo=UTC)
     for after in (build_after_close, maintain_after_close):
-        result = after(of, iceberg, morning, "2026-11-24")
+        result = after(of, TRADES, iceberg, morning, "2026-11-24")
         assert [request.partition_key for request in result.run_requests or ()] == ["2026-12-02"]
-        assert not after(of, iceberg, morning, result.cursor).run_requests
+        assert not after(of, TRADES, iceberg, morning, result.cursor).run_requests
 
 
 def test_a_feed_without_rows_is_neither_built_nor_maintained(iceberg: IcebergCatalogResource) -> None:
     of = CALENDARS[2]
     for after in (build_after_close, maintain_after_close):
-        result = after(of, iceberg, datetime(2026, 12, 3, 12, tzinfo=UTC), None)
+        result = after(of, TRADES, iceberg, datetime(2026, 12, 3, 12, tzinfo=UTC), None)
         assert (result.run_requests, result.cursor) == ([], "2026-12-02")
 
 
