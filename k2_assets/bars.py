@@ -9,7 +9,8 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
+from k2_assets.asset_facts import table_facts
+from k2_assets.day_build import BACKFILL, BuiltDay, Extent, Gate, data_versions
 from k2_assets.day_chart import day_chart_markdown
 from k2_assets.records.run_process import sign
 from k2_assets.records.run_scope import days_of_run, materialized
@@ -20,7 +21,7 @@ from k2_market.kinds.trades import CLEAN_TRADES
 from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import Builds
 from k2_market.quality.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
-from k2_market.schemas.tables import DAY, MINUTE, ROLLED_UP, BarInterval
+from k2_market.schemas.tables import BARS, DAY, MINUTE, ROLLED_UP, BarInterval
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.staged_day import StagedDay
@@ -40,18 +41,23 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
         key=key,
         deps=[dg.AssetKey([feed.name, CLEAN_TRADES])],
         partitions_def=days,
+        backfill_policy=BACKFILL,
+        code_version=BuildRules.of(feed).fingerprint,
+        **table_facts(feed, MINUTE.table, BARS, "bars"),
         pool=f"{feed.name}_build",
         group_name=feed.name,
         kinds={"polars", "iceberg"},
-        description="One-minute bars of eligible trades; no bar for a minute without one.",
+        description="One-minute bars: open, high, low, close, volume and average price of eligible trades. "
+        "A minute without such a trade has no bar.",
     )
     def ohlcv_1m(
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
-        run_days = days_of_run(context)
+        calendar = TradingCalendar.of(feed)
+        run_days = days_of_run(context, calendar, iceberg.day_table(feed.name, CLEAN_TRADES).builds())
         source = BarsSource.of(feed, iceberg, CLEAN_TRADES, run_days)
-        gate = Gate(context, key, iceberg.day_table(feed.name, MINUTE.table))
+        gate = Gate(context, key, iceberg.day_table(feed.name, MINUTE.table), calendar)
         with correlation(context.run.run_id):
             made = gate.publish(run_days, partial(build_minute_bars, source))
         yield from materialized(context, key, {day: each.metadata for day, each in made.items()}, data_versions(made))
@@ -74,24 +80,30 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
                 partitions_def=days,
                 group_name=feed.name,
                 kinds={"polars", "iceberg"},
-                description=f"Bars of {interval.name}, rolled up from {MINUTE.table}.",
+                description=f"Bars of {interval.name}: open, high, low, close, volume and average price, made from "
+                f"the one-minute bars of {MINUTE.table}. An interval without a trade has no bar.",
+                code_version=BuildRules.of(feed).fingerprint,
+                **table_facts(feed, interval.table, BARS, "bars"),
             )
             for interval, key in keys.items()
         ],
         pool=f"{feed.name}_build",
+        backfill_policy=BACKFILL,
+        description="Rolls one-minute bars up to the wider ones.",
         can_subset=True,
     )
     def ohlcv_rolled_up(
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
-        run_days = days_of_run(context)
+        calendar = TradingCalendar.of(feed)
+        run_days = days_of_run(context, calendar, iceberg.day_table(feed.name, MINUTE.table).builds())
         source = BarsSource.of(feed, iceberg, MINUTE.table, run_days)
         trades = iceberg.day_table(feed.name, CLEAN_TRADES).reader(run_days)
         for interval, key in keys.items():
             if key not in context.selected_asset_keys:
                 continue
-            gate = Gate(context, key, iceberg.day_table(feed.name, interval.table))
+            gate = Gate(context, key, iceberg.day_table(feed.name, interval.table), calendar)
             with correlation(context.run.run_id):
                 made = gate.publish(run_days, partial(build_rolled_up, source, trades, interval))
             metadata = {day: each.metadata for day, each in made.items()}
@@ -163,13 +175,16 @@ def build_rolled_up(
 def _described(
     source: BarsSource, interval: BarInterval, bars: pa.Table, day: date, kept_back: Sequence[BarOverflowError]
 ) -> dict[str, Any]:
-    metadata: dict[str, Any] = {**Extent.of(bars, "bar_start").metadata}
-    for each in kept_back:
-        _log.warning(str(each), feed=source.feed.name, trade_date=day.isoformat(), symbol=each.symbol)
-    if kept_back:
-        metadata["symbols_kept_back"] = dg.MetadataValue.json([each.symbol for each in kept_back])
+    chart: dict[str, Any] = {}
     if source.charted:
         feed = source.feed_of(day)
-        chart = day_chart_markdown(bars, f"{feed.exchange} {day:%a %d %b %Y}, {interval.name}", feed.zone)
-        metadata["chart"] = dg.MetadataValue.md(chart)
-    return metadata
+        title = f"{feed.exchange} {day:%a %d %b %Y}, {interval.name}"
+        chart = {"chart": dg.MetadataValue.md(day_chart_markdown(bars, title, feed.zone))}
+    for each in kept_back:
+        _log.warning(str(each), feed=source.feed.name, trade_date=day.isoformat(), symbol=each.symbol)
+    symbols = [each.symbol for each in kept_back]
+    return {
+        **chart,
+        **Extent.of(bars, "bar_start").metadata,
+        **({"symbols_kept_back": dg.MetadataValue.json(symbols)} if symbols else {}),
+    }

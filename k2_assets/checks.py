@@ -14,7 +14,7 @@ import dagster as dg
 import pyarrow as pa
 
 from k2_assets.records.check_history import figures_of_other_days
-from k2_assets.records.run_scope import checked, days_materialized, finding_metadata, said_of_days, severity_of
+from k2_assets.records.run_scope import checked, days_to_check, finding_metadata, said_of_days, severity_of
 from k2_assets.trades import RAW_SNAPSHOT
 from k2_market.errors import CalendarError, K2Error
 from k2_market.feeds.feed import Feed
@@ -25,7 +25,7 @@ from k2_market.plans.build_rules import BuildRules, rules_of_days
 from k2_market.plans.day_builds import DayBuild
 from k2_market.quality.bar_rules import COMPARED_TRADES, bar_invariants, bars_complete, roll_up_identity
 from k2_market.quality.doubtful_trades import PRICE_JUMPS, price_band_rule, repeated_content_rule
-from k2_market.quality.finding import Finding, Severity
+from k2_market.quality.finding import Finding, Severity, findings_of_session
 from k2_market.quality.ledger_checks import LEDGER_VERIFIED, OFFSETS_RECONCILE
 from k2_market.quality.ledger_rules import offsets_reconcile
 from k2_market.quality.structure_rules import ledger_verified
@@ -106,15 +106,19 @@ def raw_checks(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinition) ->
     """Make the checks of a feed's raw table of a kind."""
     asset = dg.AssetKey([feed.name, kind.raw_table])
 
-    @dg.multi_asset_check(name=f"{feed.name}__{kind.raw_table}_checks", specs=_specs(asset, kind.checks, days))
+    @dg.multi_asset_check(
+        name=f"{feed.name}__{kind.raw_table}_checks",
+        description=f"Checks what {asset.to_user_string()} holds of a session against its ledger and its messages.",
+        specs=_specs(asset, kind.checks, days),
+        can_subset=True,
+    )
     def raw_table_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         view = iceberg.raw_table(feed.name, kind).view()
         with arrow_from_system():
-            run_days = days_materialized(context, asset)
-            rows = view.reader(run_days)
-            findings = {day: raw_findings(feed, kind, view, rows, day) for day in run_days}
+            sessions = days_to_check(context, asset, TradingCalendar.of(feed), view.day_versions)
+            findings = raw_findings_of_sessions(feed, kind, view, sessions)
         yield from checked(context, asset, findings, BLOCKING)
 
     return raw_table_checks
@@ -124,14 +128,21 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
     """The checks of ``trades``."""
     asset = dg.AssetKey([feed.name, CLEAN_TRADES])
 
-    @dg.multi_asset_check(name=f"{feed.name}__trades_checks", specs=_specs(asset, TRADE_CHECKS, days))
+    @dg.multi_asset_check(
+        name=f"{feed.name}__trades_checks",
+        description=f"Checks the trades of a session in {asset.to_user_string()}, against its raw rows and the market.",
+        specs=_specs(asset, TRADE_CHECKS, days),
+        can_subset=True,
+    )
     def trades_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
-        run_days = days_materialized(context, asset)
-        made_from = said_of_days(context, asset, run_days, RAW_SNAPSHOT)
-        raw = _raw_days(iceberg.raw_table(feed.name, TRADES).view(), made_from)
         table = iceberg.day_table(feed.name, CLEAN_TRADES)
+        sessions = days_to_check(context, asset, TradingCalendar.of(feed), table.builds())
+        run_days = [day for days in sessions.values() for day in days]
+        raw = _raw_days(
+            iceberg.raw_table(feed.name, TRADES).view(), said_of_days(context, asset, sessions, RAW_SNAPSHOT)
+        )
         trades, builds = table.reader_and_builds(run_days)
         rules = table.rules()
         daily = iceberg.day_table(feed.name, DAY.table)
@@ -143,7 +154,7 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
             )
             findings[day] = trade_findings(feed_of_build(feed, of_day.build, rules), of_day, day)
             shares[day] = _share(findings[day])
-        yield from checked(context, asset, findings, BLOCKING)
+        yield from checked(context, asset, _of_sessions(sessions, findings), BLOCKING)
 
     return trades_checks
 
@@ -206,17 +217,47 @@ def _bar_checks_of(feed: Feed, days: dg.DailyPartitionsDefinition, interval: Bar
     asset = dg.AssetKey([feed.name, interval.table])
 
     @dg.multi_asset_check(
-        name=f"{feed.name}__{interval.table}_checks", specs=_specs(asset, bar_checks_of(interval), days)
+        name=f"{feed.name}__{interval.table}_checks",
+        description=f"Checks the bars of a session in {asset.to_user_string()}, each by itself and against its trades.",
+        specs=_specs(asset, bar_checks_of(interval), days),
+        can_subset=True,
     )
     def bars_checks(
         context: dg.AssetCheckExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
-        run_days = days_materialized(context, asset)
-        bars, trades = (iceberg.day_table(feed.name, name).reader(run_days) for name in (interval.table, CLEAN_TRADES))
+        table = iceberg.day_table(feed.name, interval.table)
+        sessions = days_to_check(context, asset, TradingCalendar.of(feed), table.builds())
+        run_days = [day for days in sessions.values() for day in days]
+        bars, trades = table.reader(run_days), iceberg.day_table(feed.name, CLEAN_TRADES).reader(run_days)
         findings = {day: bar_findings(feed, interval, bars, trades, day) for day in run_days}
-        yield from checked(context, asset, findings, BLOCKING)
+        yield from checked(context, asset, _of_sessions(sessions, findings), BLOCKING)
 
     return bars_checks
+
+
+def _of_sessions(
+    sessions: Mapping[date, Iterable[date]], findings: Mapping[date, Sequence[Finding]]
+) -> dict[date, tuple[Finding, ...]]:
+    """Join the findings of each session's dates."""
+    return {
+        session: findings_of_session(session, {day: findings[day] for day in of}) for session, of in sessions.items()
+    }
+
+
+def raw_findings_of_sessions(
+    feed: Feed, kind: RawKind, view: RawView, sessions: Mapping[date, Sequence[date]]
+) -> dict[date, tuple[Finding, ...]]:
+    """Apply the rules to the raw rows of some sessions; arguments as for ``raw_findings``.
+
+    Args:
+        feed: The feed.
+        kind: The kind of its rows.
+        view: The raw table.
+        sessions: The dates to look at of each session.
+    """
+    days = [day for of_session in sessions.values() for day in of_session]
+    reader = view.reader(days)
+    return _of_sessions(sessions, {day: raw_findings(feed, kind, view, reader, day) for day in days})
 
 
 def raw_findings(feed: Feed, kind: RawKind, view: RawView, reader: DayReader, day: date) -> tuple[Finding, ...]:

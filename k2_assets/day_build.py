@@ -11,10 +11,13 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2_assets.records.partitions import by_session, rows_metadata, seconds
 from k2_assets.records.run_scope import evaluations
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.plans.build_plan import MAX_DAYS_PER_RUN
 from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import DayBuild
-from k2_market.quality.finding import Finding, Severity
+from k2_market.quality.finding import Finding, Severity, findings_of_session
 from k2_resources.iceberg.day_planning import DayFiles
 from k2_resources.iceberg.day_table import DayTable, Published
 from k2_resources.iceberg.staged_day import StagedDay
@@ -22,6 +25,9 @@ from k2_resources.logs.structured_logging import get_logger
 
 ROWS_A_COMMIT = 2_000_000
 """Days are published together up to so many rows: a large day by itself, a history in few commits."""
+
+BACKFILL = dg.BackfillPolicy.multi_run(MAX_DAYS_PER_RUN)
+"""A backfill of many sessions from the UI makes as many of them a run as the stale-day sensor asks for."""
 
 _SUPERSEDED = "Not published: a build of newer raw rows was published meanwhile, and stays."
 
@@ -55,6 +61,7 @@ class Gate:
         context: dg.AssetExecutionContext,
         asset: dg.AssetKey,
         table: DayTable,
+        calendar: TradingCalendar,
         rules: Mapping[str, BuildRules] | None = None,
     ) -> None:
         """Stand before a table.
@@ -63,16 +70,22 @@ class Gate:
             context: The run's.
             asset: Whose table it is.
             table: The table.
+            calendar: The feed's: says with which session a day is reported.
             rules: Rules by fingerprint, where the table is to keep those that its days were built under.
         """
         self._context = context
         self._asset = asset
         self._table = table
+        self._calendar = calendar
         self._rules = rules
         self._refused: list[str] = []
 
     def publish(self, days: Sequence[date], build: Build) -> dict[date, "MadeDay"]:
-        """Build days and publish those whose findings allow, many in one commit; gives those that were."""
+        """Build days and publish those whose findings allow, many in one commit; gives the sessions that were made."""
+        made = self._publish_days(days, build)
+        return {session: _of_session(session, of) for session, of in by_session(self._calendar, made).items()}
+
+    def _publish_days(self, days: Sequence[date], build: Build) -> dict[date, "MadeDay"]:
         made: dict[date, MadeDay] = {}
         with self._table.stager(days) as stager, ExitStack() as stack:
             ready: list[_Ready] = []
@@ -100,6 +113,7 @@ class Gate:
             self._log_published(each, published[each.staged.day])
         return {
             each.staged.day: MadeDay(
+                files[each.staged.day].rows if published[each.staged.day].superseded else each.staged.rows,
                 _described(each, published[each.staged.day], files[each.staged.day]),
                 None if published[each.staged.day].superseded else each.built.made_from,
             )
@@ -124,7 +138,9 @@ class Gate:
     def _let_through(self, day: date, findings: Iterable[Finding]) -> bool:
         blockers = [each for each in findings if blocks(each)]
         names = frozenset(each.check for each in blockers)
-        for event in evaluations(self._context, self._asset, day, blockers, names):
+        session = self._calendar.reporting_session(day)
+        of_session = findings_of_session(session, {day: blockers})
+        for event in evaluations(self._context, self._asset, session, of_session, names):
             self._context.log_event(event)
         self._refused += [f"{day}: {each.check}: {each.description}" for each in blockers]
         return not blockers
@@ -144,13 +160,21 @@ class Gate:
 
 @dataclass(frozen=True)
 class MadeDay:
-    """Describes a day that a run made: the metadata of its materialization, and what it was made from.
+    """Describes a day that a run made: its rows, the metadata of its materialization, and what it was made from.
 
-    Where a build of newer rows stayed published, both are about that one: nothing is known of what it was made from.
+    Where a build of newer rows stayed published, all are about that one: nothing is known of what it was made from.
     """
 
+    rows: int
     metadata: Mapping[str, Any]
     made_from: DayBuild | None
+
+
+def _of_session(session: date, made: Mapping[date, MadeDay]) -> MadeDay:
+    """Describe a session's dates as one: metadata of the last one, rows of all."""
+    last = made[max(made)]
+    rows = {day: each.rows for day, each in made.items()}
+    return MadeDay(sum(rows.values()), {**rows_metadata(session, rows), **last.metadata}, last.made_from)
 
 
 def data_versions(made: Mapping[date, MadeDay]) -> dict[date, str]:
@@ -174,16 +198,15 @@ class _Ready:
 def _described(ready: _Ready, published: Published, files: DayFiles) -> dict[str, Any]:
     of_this_build = {} if published.superseded else ready.built.metadata
     return {
-        "dagster/row_count": files.rows if published.superseded else ready.staged.rows,
+        **({"note": _SUPERSEDED} if published.superseded else {}),
+        **of_this_build,
         "bytes": files.bytes,
         "files": files.files,
-        "snapshot_id": str(published.snapshot_id),
         "changed": published.changed,
-        "write_seconds": published.write_seconds,
-        "commit_seconds": published.commit_seconds,
-        "build_seconds": ready.build_seconds,
-        **of_this_build,
-        **({"note": _SUPERSEDED} if published.superseded else {}),
+        "snapshot_id": str(published.snapshot_id),
+        "build_seconds": seconds(ready.build_seconds),
+        "write_seconds": seconds(published.write_seconds),
+        "commit_seconds": seconds(published.commit_seconds),
     }
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
+from k2_assets.records.partitions import by_session
+from k2_assets.records.raw_files import files_metadata
 from k2_market.feeds.day_window import DayWindow
 from k2_market.kinds.raw_kind import RawKind
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
-from k2_resources.iceberg.day_planning import files_by_day
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.raw.repair import DeadLetterRepair
 from k2_resources.raw.reread_messages import Decoder
@@ -33,7 +34,7 @@ def retry_dead_letters(
         filed_under: The days to look at.
 
     Returns:
-        For each day that was looked at or got rows the metadata of its materialization.
+        For each session that was looked at or got rows the metadata of its materialization.
     """
     rewriter, decoder = RawRewriter(iceberg.catalog(), feed, kind), Decoder(registry, kind.messages, window)
     gained: dict[date, int] = {}
@@ -44,16 +45,14 @@ def retry_dead_letters(
         gained.setdefault(day, 0)
         for own_day, rows in repair.found.decoded.items():
             gained[own_day] = gained.get(own_day, 0) + rows
-    view = rewriter.view()
-    files = files_by_day(view.table, list(gained))
+    view, calendar = rewriter.view(), window.calendar
+    sessions = by_session(calendar, gained)
     return {
-        day: {
-            "dagster/row_count": files[day].rows,
-            "bytes": files[day].bytes,
-            "files": files[day].files,
-            "rows_added": rows,
-            "snapshot_id": str(view.snapshot_id),
+        session: {
+            **files,
+            "rows_added": sum(sessions[session].values()),
             "note": "Dead letters were decoded again, since the trading day that they name has come.",
+            "snapshot_id": str(view.snapshot_id),
         }
-        for day, rows in sorted(gained.items())
+        for session, files in files_metadata(view, calendar, sessions).items()
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from k2_assets.asset_facts import owners_of
 from k2_assets.bars import minute_bars_asset, rolled_up_bars_asset
 from k2_assets.checks import bar_checks, raw_checks, rules_check, trade_checks
 from k2_assets.maintenance import maintenance_asset
@@ -17,7 +18,9 @@ from k2_assets.names import (
     maintenance_job_name,
 )
 from k2_assets.raw_table import raw_table_asset
-from k2_assets.records.partitions import trading_days
+from k2_assets.records.partitions import Closures, trading_days
+from k2_assets.records.run_tags import FEED_TAG
+from k2_assets.topic import topic_asset
 from k2_assets.trades import trades_asset
 from k2_market.feeds.feed import Feed
 from k2_market.kinds.raw_kind import RawKind
@@ -34,6 +37,7 @@ class FeedFamily:
 
     feed: Feed
     kind: RawKind
+    topic: dg.AssetSpec
     assets: Sequence[dg.AssetsDefinition]
     checks: Sequence[dg.AssetChecksDefinition]
     ingest_job: UnresolvedAssetJobDefinition
@@ -59,21 +63,27 @@ class DerivedAssets:
     checks: Sequence[dg.AssetChecksDefinition] = ()
 
 
-def feed_family(feed: Feed, kind: RawKind) -> FeedFamily:
+def feed_family(feed: Feed, kind: RawKind, closures: Closures | None = None) -> FeedFamily:
     """Make a feed's family of a kind; its kind and what is derived of it are all that tells one from another.
+
+    Args:
+        feed: The feed.
+        kind: The kind of its messages.
+        closures: Its closed dates; looked up unless they are given.
 
     Raises:
         ValueError: The kind has derived tables that nothing here makes.
     """
     if kind.derived and kind not in _DERIVED:
         raise ValueError(f"kind {kind.name}: nothing makes its derived tables {', '.join(kind.derived)}")
-    days = trading_days(feed)
+    days = trading_days(feed, closures)
     derived = _DERIVED[kind](feed, days) if kind.derived else DerivedAssets()
     built = [dg.AssetKey([feed.name, name]) for name in kind.derived]
     maintenance = dg.AssetKey([feed.name, maintenance_asset_name(kind)])
     return FeedFamily(
         feed=feed,
         kind=kind,
+        topic=topic_asset(feed, kind),
         assets=[raw_table_asset(feed, kind, days), *derived.assets, maintenance_asset(feed, kind, days)],
         checks=[raw_checks(feed, kind, days), *derived.checks],
         ingest_job=_job(ingest_job_name(feed.name, kind), feed, [dg.AssetKey([feed.name, kind.raw_table])]),
@@ -99,6 +109,8 @@ def _job(name: str, feed: Feed, keys: Sequence[dg.AssetKey]) -> UnresolvedAssetJ
         name,
         selection=selection | dg.AssetSelection.checks_for_assets(*keys),
         executor_def=IN_PROCESS,
-        tags={"k2/feed": feed.name, "dagster/max_runtime": str(MAX_RUNTIME_SECONDS)},
-        description=f"Makes {', '.join(key.to_user_string() for key in keys)}, and checks it.",
+        owners=owners_of(feed),
+        tags={FEED_TAG: feed.name, "dagster/max_runtime": str(MAX_RUNTIME_SECONDS)},
+        description=f"Makes {', '.join(key.to_user_string() for key in keys)}, and checks what it made. "
+        "Sensors start it; it may be started by hand at any time.",
     )

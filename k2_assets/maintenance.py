@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from k2_assets.asset_facts import feed_tags, owners_of
 from k2_assets.checks import check_keys
 from k2_assets.names import family_name, maintenance_asset_name
 from k2_assets.records.partitions import day_of
@@ -26,10 +27,13 @@ def maintenance_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinit
     @dg.asset(
         key=dg.AssetKey([feed.name, maintenance_asset_name(kind)]),
         partitions_def=days,
+        owners=owners_of(feed),
+        tags=feed_tags(feed),
         pool=f"{family_name(feed.name, kind)}_maintenance",
         group_name=f"{family_name(feed.name, kind)}_maintenance",
         kinds={"iceberg"},
-        description="Small files put together, the day's end tagged, unreferenced files and old runs' records removed.",
+        description="Upkeep of the feed's tables after a session's close: small files are put together, the state is "
+        "tagged with the session, files that no table refers to and records of old runs are removed.",
     )
     def maintenance(context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource) -> dg.MaterializeResult[None]:
         sign(context)

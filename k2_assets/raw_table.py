@@ -1,23 +1,27 @@
 """Defines the asset of a raw table: every message of the topic of a feed's kind as one row."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import dagster as dg
 
+from k2_assets.asset_facts import table_facts
 from k2_assets.dead_letter_retry import retry_dead_letters
 from k2_assets.ingestion import Ingestion, IngestReport
 from k2_assets.names import family_name
 from k2_assets.records.ingest_config import IngestConfig, claims_of
 from k2_assets.records.ingest_runs import failed_ingests
-from k2_assets.records.partitions import day_of
+from k2_assets.records.partitions import by_session, day_of, latest_of_session, seconds
+from k2_assets.records.raw_files import files_metadata
 from k2_assets.records.run_failure import failure_noted
 from k2_assets.records.run_process import sign
 from k2_assets.records.run_scope import materialized
 from k2_assets.setting_aside import set_aside
+from k2_assets.topic import topic_key
 from k2_market.alerting.silence import longest_pause
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
@@ -32,7 +36,6 @@ from k2_market.plans.ingest_claims import IngestClaims, halted
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.dagster.kafka_resource import KafkaResource
 from k2_resources.dagster.registry_resource import SchemaRegistryResource
-from k2_resources.iceberg.day_planning import files_by_day
 from k2_resources.kafka.topic_reader import OffsetsGone
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.logs.structured_logging import correlation
@@ -47,12 +50,15 @@ def raw_table_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinitio
 
     @dg.asset(
         key=key,
+        deps=[topic_key(feed.name, kind)],
         partitions_def=days,
+        **table_facts(feed, kind.raw_table, kind.messages.rows, "raw"),
         pool=f"{family_name(feed.name, kind)}_raw",
         group_name=feed.name,
         kinds={"kafka", "iceberg"},
         freshness_policy=_freshness(feed),
-        description=f"Every message of {topic} as a row, decoded or with its bytes and why not.",
+        description=f"Every message of the Kafka topic {topic} as one row: its values or, where it does not decode, "
+        "its bytes and the reason. Other tables are made from it.",
     )
     def raw_table(
         context: dg.AssetExecutionContext,
@@ -63,15 +69,16 @@ def raw_table_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinitio
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
         own_day = day_of(context.partition_key)
+        calendar = TradingCalendar.of(feed)
         if config.dead_letters_of:
             window, days = DayWindow.of(feed, datetime.now(UTC)), map(day_of, config.dead_letters_of)
             with correlation(context.run.run_id):
                 gained = retry_dead_letters(iceberg, feed.name, kind, registry.registry(), window, days)
-            yield from materialized(context, key, gained, _data_versions(iceberg.raw_table(feed.name, kind).view()))
+            view = iceberg.raw_table(feed.name, kind).view()
+            yield from materialized(context, key, gained, _data_versions(view, calendar))
             return
         group = f"k2-{feed.name}-{kind.raw_table.replace('_', '-')}"
         table = iceberg.raw_table(feed.name, kind)
-        calendar = TradingCalendar.of(feed)
         topics = kafka.topics()
         now = datetime.now(UTC)
         ingestion = Ingestion(
@@ -96,7 +103,8 @@ def raw_table_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinitio
                 report = carry_out(ingestion, claims, config.careful)
         crash_points.reached("after_commit")
         view = table.view()
-        yield from materialized(context, key, _metadata_by_day(report, own_day, view), _data_versions(view))
+        metadata = _metadata_by_session(report, own_day, view, calendar)
+        yield from materialized(context, key, metadata, _data_versions(view, calendar))
         crash_points.reached("after_event")
         topics.mirror(topic, group, table.ledger().settled)
 
@@ -108,8 +116,8 @@ def _freshness(feed: Feed) -> dg.FreshnessPolicy | None:
     return None if pause is None else dg.FreshnessPolicy.time_window(fail_window=pause)
 
 
-def _data_versions(view: RawView) -> dict[date, str]:
-    return {day: str(version) for day, version in view.day_versions.items()}
+def _data_versions(view: RawView, calendar: TradingCalendar) -> dict[date, str]:
+    return {day: str(version) for day, version in latest_of_session(calendar, view.day_versions).items()}
 
 
 def carry_out(ingestion: Ingestion, claims: IngestClaims, careful: bool) -> IngestReport:
@@ -130,7 +138,9 @@ def carry_out(ingestion: Ingestion, claims: IngestClaims, careful: bool) -> Inge
 def pending_of_day(
     topic_name: str, calendar: TradingCalendar, topics: KafkaTopics, ledger: Ledger, day: date
 ) -> RangeSet:
-    """Find what a topic holds of a trading day, by record time, and the ledger lacks: a run's own plan.
+    """Find what a topic holds of a session, by record time, and the ledger lacks: a run's own plan.
+
+    The closed dates before the session are part of it.
 
     Raises:
         OffsetsGone: The topic is halted, since its log was cut short.
@@ -141,7 +151,8 @@ def pending_of_day(
     cut = ledger.truncated.of_topic(topic.topic_id)
     if cut:
         raise OffsetsGone(halted(topic.name, cut))
-    starts, ends = (topics.offsets_at(topic, instant) for instant in calendar.instants_of(day))
+    first = calendar.dates_reported_with(day)[0]
+    starts, ends = (topics.offsets_at(topic, at) for at in (calendar.day_start(first), calendar.day_end(day)))
     window = RangeSet.of(
         OffsetRange(topic.topic_id, partition, starts[partition], ends[partition])
         for partition in starts
@@ -160,36 +171,36 @@ def closed_published_days(
     return frozenset(day for day in published if not is_open(day, calendar, now))
 
 
-def _metadata_by_day(report: IngestReport, own_day: date, view: RawView) -> dict[date, dict[str, Any]]:
-    ranges: Iterable[OffsetRange] = report.committed
+def _metadata_by_session(
+    report: IngestReport, own_day: date, view: RawView, calendar: TradingCalendar
+) -> dict[date, dict[str, Any]]:
+    offsets = {each.topic_id: spans_to_json(report.committed.of_topic(each.topic_id)) for each in report.committed}
     of_run: dict[str, Any] = {
-        "offset_ranges": dg.MetadataValue.json(
-            {topic_id: spans_to_json(report.committed.of_topic(topic_id)) for topic_id in {r.topic_id for r in ranges}}
-        ),
-        "snapshot_id": str(report.snapshot_id),
-        "messages_of_run": len(report.committed),
         "late_rows": report.late_rows,
-        "read_seconds": report.read_seconds,
-        "decode_seconds": report.decode_seconds,
-        "write_seconds": report.write_seconds,
-        "commit_seconds": report.commit_seconds,
+        "messages_of_run": len(report.committed),
+        "snapshot_id": str(report.snapshot_id),
+        "read_seconds": seconds(report.read_seconds),
+        "decode_seconds": seconds(report.decode_seconds),
+        "write_seconds": seconds(report.write_seconds),
+        "commit_seconds": seconds(report.commit_seconds),
+        "offset_ranges": dg.MetadataValue.json(offsets),
     }
-    days = {own_day: NOTHING, **report.by_day}
-    files = files_by_day(view.table, list(days))
+    reports = {
+        session: reduce(add, by_date.values())
+        for session, by_date in by_session(calendar, {own_day: NOTHING, **report.by_day}).items()
+    }
     return {
-        day: {
-            "dagster/row_count": files[day].rows,
-            "bytes": files[day].bytes,
-            "files": files[day].files,
-            "rows_added": each.rows,
-            "dead_letters": each.dead_letters,
-            "symbols": len(each.symbols),
-            "first_timestamp": "" if each.first is None else each.first.isoformat(),
-            "last_timestamp": "" if each.last is None else each.last.isoformat(),
+        session: {
+            **files,
+            "rows_added": reports[session].rows,
+            "dead_letters": reports[session].dead_letters,
+            "symbols": len(reports[session].symbols),
+            "first_timestamp": "" if (first := reports[session].first) is None else first.isoformat(),
+            "last_timestamp": "" if (last := reports[session].last) is None else last.isoformat(),
+            **({} if reports[session].rows else {"note": _nothing_added(report)}),
             **of_run,
-            **({} if each.rows else {"note": _nothing_added(report)}),
         }
-        for day, each in sorted(days.items())
+        for session, files in files_metadata(view, calendar, reports).items()
     }
 
 

@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.records.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG
+from k2_assets.records.partitions import latest_of_session, sessions_of
+from k2_assets.records.run_tags import ATTEMPT_TAG, FEED_TAG, VERSION_TAG
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.raw_kind import RawKind
@@ -30,7 +31,8 @@ def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:
         cron_schedule=f"*/{TODAY_MINUTES} * * * *",
         execution_timezone=feed.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Bars of open trading days every {TODAY_MINUTES} minutes, if trades came in since.",
+        description=f"Builds trades and bars of the session that is open every {TODAY_MINUTES} minutes, if trades came "
+        "in since: bars of today are never much older than that.",
     )
     def schedule(
         context: dg.ScheduleEvaluationContext, iceberg: IcebergCatalogResource
@@ -48,7 +50,8 @@ def open_day_builds(feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource, 
     """
     versions, stale = _versions(feed, kind, iceberg)
     calendar = TradingCalendar.of(feed)
-    return [_request(feed, day, versions, "today") for day in stale if is_open(day, calendar, now)]
+    sessions = sessions_of(calendar, (day for day in stale if is_open(day, calendar, now)))
+    return [_request(feed, session, versions, "today") for session in sessions]
 
 
 def build_if_stale(
@@ -56,9 +59,10 @@ def build_if_stale(
 ) -> dg.RunRequest | dg.SkipReason:
     """Request the run that makes a day that has just closed, if trades came in since it was made."""
     versions, stale = _versions(feed, kind, iceberg)
-    if day not in versions:
+    dates = TradingCalendar.of(feed).dates_reported_with(day)
+    if not versions.keys() & {*dates}:
         return dg.SkipReason(f"no raw rows for {day}")
-    if day not in stale:
+    if not {*stale} & {*dates}:
         return dg.SkipReason(f"{day} is built from its latest raw rows")
     return _request(feed, day, versions, "close")
 
@@ -75,7 +79,8 @@ def _versions(feed: Feed, kind: RawKind, iceberg: IcebergCatalogResource) -> tup
 
 
 def _request(feed: Feed, day: date, versions: Versions, why: str) -> dg.RunRequest:
-    version = str(versions[day])
+    """Request the build of a session, of which some date has raw rows."""
+    version = str(latest_of_session(TradingCalendar.of(feed), versions)[day])
     return dg.RunRequest(
         run_key=f"{why}-{day}-{version}",
         partition_key=day.isoformat(),

@@ -9,10 +9,12 @@ from operator import add
 
 import dagster as dg
 
-from k2_assets.day_build import BuiltDay, Extent, Gate, data_versions
+from k2_assets.asset_facts import table_facts
+from k2_assets.day_build import BACKFILL, BuiltDay, Extent, Gate, data_versions
 from k2_assets.records.run_process import sign
 from k2_assets.records.run_scope import adopts, days_of_run, materialized
 from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.trades import CLEAN_TRADES, TRADES
 from k2_market.plans.build_rules import BuildRules, rules_of_build
 from k2_market.plans.day_builds import DayBuild, Versions, days_naming
@@ -23,6 +25,7 @@ from k2_market.quality.trade_rules import (
     Judgement,
     prices_positive_rule,
 )
+from k2_market.schemas.tables import TRADES as TRADES_SCHEMA
 from k2_market.trades.cleaning import clean_day
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.iceberg.day_reader import DayReader
@@ -44,19 +47,24 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
         key=key,
         deps=[dg.AssetKey([feed.name, TRADES.raw_table])],
         partitions_def=days,
+        backfill_policy=BACKFILL,
+        code_version=BuildRules.of(feed).fingerprint,
+        **table_facts(feed, CLEAN_TRADES, TRADES_SCHEMA, "clean"),
         pool=f"{feed.name}_build",
         group_name=feed.name,
         kinds={"polars", "iceberg"},
-        description="Each trade once, cancels and corrections applied, eligibility marked, sorted by symbol and time.",
+        description="Each trade of a session once: cancels and corrections are applied, trades that set no price or "
+        "count for no volume are marked, rows are sorted by symbol and time. A wrong session is not published.",
     )
     def trades(
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         sign(context)
         table = iceberg.day_table(feed.name, CLEAN_TRADES)
-        run_days = days_of_run(context)
-        source = TradesSource.of(feed, iceberg.raw_table(feed.name, TRADES).view(), table, run_days, adopts(context))
-        gate = Gate(context, key, table, {each.fingerprint: each for each in source.rules.values()})
+        raw, calendar = iceberg.raw_table(feed.name, TRADES).view(), TradingCalendar.of(feed)
+        run_days = days_of_run(context, calendar, raw.day_versions)
+        source = TradesSource.of(feed, raw, table, run_days, adopts(context))
+        gate = Gate(context, key, table, calendar, {each.fingerprint: each for each in source.rules.values()})
         with correlation(context.run.run_id):
             made = gate.publish(run_days, partial(build_trades, source))
         made_from = {} if source.raw.snapshot_id is None else {RAW_SNAPSHOT: str(source.raw.snapshot_id)}

@@ -14,12 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from k2_assets.names import build_job_name, ingest_job_name
-from k2_assets.records.run_process import PROCESS_TAG, RunProcess
+from k2_assets.records.run_process import RunProcess
 from k2_assets.records.run_records import ingests_in_flight, plan_tags
-from k2_assets.records.run_scope import REBUILD_TAG, days_tag
+from k2_assets.records.run_scope import days_tag
+from k2_assets.records.run_tags import PROCESS_TAG, REBUILD_TAG
 from k2_assets.schedules import open_day_builds
 from k2_market.errors import K2Error
 from k2_market.feeds.feed import Feed, feed_named, load_feeds
+from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.kinds.shipped import KINDS, kinds_of
 from k2_market.kinds.trades import TRADES
@@ -203,7 +205,7 @@ def rebuild_feed(
     while groups:
         group = groups.pop(0)
         request = dg.RunRequest(
-            partition_key=group[0].isoformat(),
+            partition_key=TradingCalendar.of(feed).reporting_session(group[0]).isoformat(),
             tags={**plan_tags(feed, 1), **days_tag(group), REBUILD_TAG: clock().isoformat()},
         )
         if _carry_out(defs, build_job_name(feed.name, TRADES), request, instance):

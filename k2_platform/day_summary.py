@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from k2_assets.checks import check_keys
+from k2_assets.records.check_history import latest_of_sessions
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.trades import CLEAN_TRADES, TRADES
@@ -79,7 +80,7 @@ class DayStates:
 
     Attributes:
         days: Days with raw rows, oldest first.
-        checked: How many checks have a result, by day.
+        checked: How many checks have a result, by session; a closed date's are those of the next session.
         failed: How many of them did not pass, by day.
         stale: Days to build.
         outdated: Days that were built under other rules.
@@ -106,16 +107,15 @@ def day_states(catalog: Catalog, feed: Feed, instance: dg.DagsterInstance | None
     builds = {} if built is None else builds_of(built)
     checked: Counter[date] = Counter()
     failed: Counter[date] = Counter()
-    for info in (
+    infos = (
         ()
         if instance is None
         else instance.event_log_storage.get_asset_check_partition_info(check_keys(feed.name, [TRADES]))
-    ):
-        status = info.latest_execution_status
-        if info.partition_key is not None and status in _RESULTS:
-            day = date.fromisoformat(info.partition_key)
-            checked[day] += 1
-            failed[day] += status is AssetCheckExecutionRecordStatus.FAILED
+    )
+    for (_, session), info in latest_of_sessions(infos, TradingCalendar.of(feed)).items():
+        if info.latest_execution_status in _RESULTS:
+            checked[session] += 1
+            failed[session] += info.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
     return DayStates(
         days=tuple(sorted(versions)),
         checked=checked,
@@ -138,12 +138,13 @@ def summaries(
         files_by_day(find_table(catalog, feed.name, name), days)
         for name in (TRADES.raw_table, CLEAN_TRADES, MINUTE.table)
     )
-    messages = _messages_by_day(settings, feed, days)
+    messages, calendar = _messages_by_day(settings, feed, days), TradingCalendar.of(feed)
     found = []
     for day in days:
-        bad = _failed_checks(feed, day, instance) if instance is not None and day in states.failed else ()
+        session = calendar.reporting_session(day)
+        bad = _failed_checks(feed, session, instance) if instance is not None and session in states.failed else ()
         checks = Counter(each.severity for each in bad)
-        checks["passed"] = states.checked.get(day, 0) - states.failed.get(day, 0)
+        checks["passed"] = states.checked.get(session, 0) - states.failed.get(session, 0)
         found.append(
             DaySummary(
                 feed=feed.name,

@@ -11,10 +11,13 @@ from typing import Any
 
 import dagster as dg
 
-# Partitioned checks are a preview, pinned with Dagster's exact version.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+# Partitioned checks are a preview, owners of jobs and backfill policies in beta, pinned with Dagster's exact version.
+for _stage in (dg.PreviewWarning, dg.BetaWarning):
+    warnings.filterwarnings("ignore", category=_stage)
 
+from k2_assets.asset_facts import placed  # noqa: E402
 from k2_assets.feed_family import IN_PROCESS, FeedFamily, feed_family  # noqa: E402
+from k2_assets.records.partitions import Closures  # noqa: E402
 from k2_assets.schedules import today_schedule  # noqa: E402
 from k2_market.feeds.feed import Feed, RefusedFile, load_feeds  # noqa: E402
 from k2_market.feeds.trading_calendar import with_calendars  # noqa: E402
@@ -51,6 +54,7 @@ def build_defs(
     refused: Sequence[RefusedFile] = (),
     resources: Mapping[str, dg.ConfigurableResource[Any]] | None = None,
     automated: bool = True,
+    closures: Mapping[str, Closures] | None = None,
 ) -> dg.Definitions:
     """Everything K2 gives to Dagster.
 
@@ -61,16 +65,24 @@ def build_defs(
         refused: Files that were refused when ``feeds`` were read; they harm none of these, and people are told.
         resources: Doors to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``,
             ``alert_sink``.
+        closures: Closed dates of feeds, by name; those of others are looked up.
         automated: Whether there are sensors and schedules; without them runs are started by hand alone.
     """
     settings = settings or Settings.load()
     if feeds is None:
         feeds = declared = with_calendars(load_feeds(settings.feed_directories))
         refused = declared.refused
-    families = [feed_family(feed, kind) for feed in feeds.values() for kind in kinds_of(feed, kinds)]
+    families = [
+        feed_family(feed, kind, (closures or {}).get(name))
+        for name, feed in feeds.items()
+        for kind in kinds_of(feed, kinds)
+    ]
     sensors = _sensors(settings, families, feeds, kinds, refused) if automated else []
     return dg.Definitions(
-        assets=[asset for family in families for asset in family.assets],
+        assets=[
+            *(family.topic for family in families),
+            *placed((asset for family in families for asset in family.assets), settings.iceberg_warehouse),
+        ],
         asset_checks=[check for family in families for check in family.checks],
         jobs=[job for family in families for job in family.jobs],
         schedules=[today_schedule(family) for family in families if family.build_job] if automated else [],

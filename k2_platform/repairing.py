@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from itertools import chain
 
-import dagster as dg
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
@@ -163,5 +162,5 @@ class Repairs:
         view = self._rewriter.view()
         with local_instance(self.settings) as instance:
             report_unreported(self.feed, self.kind, view, instance)
-            blocked = blocked_days(instance, dg.AssetKey([self.feed.name, self.kind.raw_table]))
+            blocked = blocked_days(instance, self.feed, self.kind)
             recheck(self.feed, self.kind, view, instance, sorted({*written, *blocked}))

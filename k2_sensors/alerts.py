@@ -18,7 +18,8 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
 from k2_assets.records.ingest_runs import attempt_of, carried_in_all
-from k2_assets.records.run_scope import FEED_TAG, tagged_days
+from k2_assets.records.run_scope import tagged_days
+from k2_assets.records.run_tags import FEED_TAG
 from k2_market.alerting.alerts import (
     Alert,
     Evaluation,
@@ -255,7 +256,9 @@ def _fingerprint(recorded: dg.AssetCheckEvaluation) -> str:
 
 
 def _examples(value: Any) -> Iterator[dict[str, str | int]]:
-    for each in value if isinstance(value, list) else []:
+    """Read a finding's examples: a table, or a list of rows as earlier versions of K2 recorded them."""
+    rows = [record.data for record in value.records] if isinstance(value, dg.TableMetadataValue) else value
+    for each in rows if isinstance(rows, list) else []:
         if isinstance(each, dict):
             yield {str(name): cell if isinstance(cell, int) else str(cell) for name, cell in each.items()}
 

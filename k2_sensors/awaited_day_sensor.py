@@ -20,7 +20,7 @@ from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.raw.repair import days_to_try_again
 
 INTERVAL_SECONDS = 60
-RETRY_TAG = "k2/dead_letters"
+RETRY_TAG = ".dagster/k2_dead_letters"
 MOST_ATTEMPTS = 3
 """Runs a session; alerts have told of those that failed, and ``k2 repair --dead-letters`` does the same by hand."""
 
@@ -34,7 +34,8 @@ def awaited_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
         job=family.ingest_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Has dead letters decoded again that came before their trading day, when it has come.",
+        description="Looks once a session for messages that were put aside since their trading day had not begun, and "
+        "starts the run that decodes them again.",
     )
     def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.SensorResult:
         return next_retry(feed, kind, iceberg, context.instance, datetime.now(UTC), context.cursor)
@@ -77,7 +78,7 @@ def next_retry(
     request = dg.RunRequest(
         run_key=f"dead-letters-{name}-{len(attempts) + 1}",
         run_config={"ops": {ingest_op_name(feed.name, kind): {"config": config}}},
-        partition_key=days[0].isoformat(),
+        partition_key=window.calendar.reporting_session(days[0]).isoformat(),
         tags={**plan_tags(feed, len(attempts) + 1), RETRY_TAG: name},
     )
     return dg.SensorResult(run_requests=[request], cursor=cursor)

@@ -5,10 +5,10 @@ What was told stands in its cursor, which never moves past an alert that was not
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
 from k2_assets.names import family_name
 from k2_assets.records.run_records import carried, failed_ingests, ingests_in_flight
+from k2_assets.topic import topic_observation
 from k2_market.alerting.alarm_facts import AlarmFacts, FailingSensor, FeedFacts, NoAnswer, Untrusted
 from k2_market.alerting.alarm_memory import AlarmMemory, AlarmMemoryError, Notice
 from k2_market.alerting.ingest_alarms import FAILED_TICKS
@@ -45,6 +46,9 @@ INTERVAL_SECONDS = 30
 CATALOG_SECONDS = 10.0
 KAFKA_SECONDS = 15.0
 SENDING_SECONDS = 10.0
+
+OBSERVED_EVERY = timedelta(minutes=10)
+"""Time between two observations of a topic: they stay in Dagster's records for ever, 150 a day at the most."""
 
 _SENSORS_OF_FEED = (
     "kafka_sensor",
@@ -86,12 +90,14 @@ def build_ingest_alarm_sensor(
     watched = [FeedKind(feed, kind) for feed in feeds for kind in kinds_of(feed, kinds)]
     doors = Doors()
     at_start = contents_of(feed_directories)
+    observed = ObservedTopics()
 
     @dg.sensor(
         name="ingest_alarm_sensor",
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=default_status,
-        description="Sends an alert for what is lost, what stands still and what does not answer.",
+        description="Looks at every feed's topic, ledger, runs and sensors, and alerts people of what is lost, what "
+        "stands still and what does not answer. Observes the topics' ends and lag.",
     )
     def ingest_alarm_sensor(
         context: dg.SensorEvaluationContext,
@@ -107,7 +113,9 @@ def build_ingest_alarm_sensor(
             disks=disks_of(data_paths),
         )
         memory, notices = _memory(context.cursor).after(facts)
-        return _tell(memory, notices, alert_sink.sink())
+        return _tell(
+            memory, notices, alert_sink.sink(), observed.news(facts, {each.family: each.kind for each in watched})
+        )
 
     return ingest_alarm_sensor
 
@@ -119,6 +127,32 @@ class Doors:
     catalog: Door = field(default_factory=lambda: Door("the catalog", CATALOG_SECONDS))
     kafka: Door = field(default_factory=lambda: Door("Kafka", KAFKA_SECONDS))
     registry: Door = field(default_factory=lambda: Door("the schema registry", KAFKA_SECONDS))
+
+
+@dataclass
+class ObservedTopics:
+    """Remembers which topics were observed when and how, so that an observation is made of what changed, not often."""
+
+    _seen: dict[str, tuple[datetime, TopicState, int]] = field(default_factory=dict)
+
+    def news(self, facts: AlarmFacts, kinds: Mapping[str, RawKind]) -> list[dg.AssetObservation]:
+        """Observe the topics whose end or lag is another than when they were last observed, some minutes ago.
+
+        Args:
+            facts: What was found of each topic.
+            kinds: For each family the kind that it is of.
+        """
+        found = []
+        for feed in facts.feeds:
+            topic, ledger = feed.topic, feed.ledger
+            if not isinstance(topic, TopicState) or not isinstance(ledger, Ledger):
+                continue
+            lag = len(topic.readable - ledger.settled)
+            known = self._seen.get(feed.family)
+            if known is None or (facts.now - known[0] >= OBSERVED_EVERY and known[1:] != (topic, lag)):
+                self._seen[feed.family] = (facts.now, topic, lag)
+                found.append(topic_observation(feed.feed, kinds[feed.family], topic, ledger.settled))
+        return found
 
 
 @dataclass(frozen=True)
@@ -300,7 +334,9 @@ def _memory(cursor: str | None) -> AlarmMemory:
         return AlarmMemory()
 
 
-def _tell(memory: AlarmMemory, notices: Sequence[Notice], sink: AlertSink) -> dg.SensorResult:
+def _tell(
+    memory: AlarmMemory, notices: Sequence[Notice], sink: AlertSink, observations: Sequence[dg.AssetObservation] = ()
+) -> dg.SensorResult:
     """Send what is due; what was not taken stays due, and keeps nothing else from being sent.
 
     Raises:
@@ -324,7 +360,7 @@ def _tell(memory: AlarmMemory, notices: Sequence[Notice], sink: AlertSink) -> dg
     if refused is not None and not sent:
         raise refused
     text = f"Alerts sent: {len(sent)} of {len(notices)}." if notices else "Nothing to tell."
-    return dg.SensorResult(skip_reason=text, cursor=memory.to_json())
+    return dg.SensorResult(skip_reason=text, cursor=memory.to_json(), asset_events=[*observations])
 
 
 def _log_ranges(notice: Notice) -> None:

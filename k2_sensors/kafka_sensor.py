@@ -52,7 +52,8 @@ def kafka_sensor(family: FeedFamily) -> dg.SensorDefinition:
         job=family.ingest_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Requests a run for what {kind.topic(feed)} holds and the ledger lacks.",
+        description=f"Looks every {INTERVAL_SECONDS} s for messages in {kind.topic(feed)} that no row has been made of "
+        "yet, and starts the run that makes them.",
     )
     def sensor(
         context: dg.SensorEvaluationContext,
@@ -112,7 +113,8 @@ def next_ingest(
         facts = replace(facts, topic=topics.state(kind.topic(feed)) or topic)
     record = recording(facts)
     if record is not None:
-        return _request(feed, kind, record, topic.topic_id, calendar.trading_day_of(now).isoformat(), instance)
+        session = calendar.reporting_session(calendar.trading_day_of(now))
+        return _request(feed, kind, record, topic.topic_id, session, instance)
     ready = pending_or_waiting(facts)
     if isinstance(ready, Waiting):
         return dg.SkipReason(ready.reason)
@@ -125,8 +127,9 @@ def next_ingest(
         else None
     )
     wanted = plan(facts, ready, day_ends)
-    with_checks = _with_checks(feed, kind, raw, day, len(wanted.ranges), instance, now)
-    return _request(feed, kind, wanted, topic.topic_id, day.isoformat(), instance, with_checks)
+    session = calendar.reporting_session(day)
+    with_checks = _with_checks(feed, kind, raw, session, len(wanted.ranges), instance, now)
+    return _request(feed, kind, wanted, topic.topic_id, session, instance, with_checks)
 
 
 def _days(instants: Iterable[datetime], feed: Feed, calendar: TradingCalendar, now: datetime) -> Iterator[date]:
@@ -149,7 +152,7 @@ def _request(
     kind: RawKind,
     wanted: IngestPlan,
     topic_id: str,
-    partition_key: str,
+    session: date,
     instance: dg.DagsterInstance,
     with_checks: bool = True,
 ) -> dg.RunRequest | dg.SkipReason:
@@ -169,7 +172,7 @@ def _request(
     return dg.RunRequest(
         run_key=planned.run_key,
         run_config={"ops": {ingest_op_name(feed.name, kind): {"config": config}}},
-        partition_key=partition_key,
+        partition_key=session.isoformat(),
         tags=plan_tags(feed, planned.attempt, planned.max_seconds),
         asset_selection=None if with_checks else [dg.AssetKey([feed.name, kind.raw_table])],
         asset_check_keys=None if with_checks else [],

@@ -12,7 +12,8 @@ import dagster as dg
 import psutil
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from k2_assets.records.run_process import PROCESS_TAG, RunProcess
+from k2_assets.records.run_process import RunProcess
+from k2_assets.records.run_tags import PROCESS_TAG, value_of
 
 INTERVAL_SECONDS = 15
 
@@ -85,11 +86,11 @@ def _why_dead(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime)
 
 def _signature(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     """The process that a run has signed with; a run that is carried out again begins with its parent's, copied."""
-    tag = run.tags.get(PROCESS_TAG)
+    tag = value_of(run.tags, PROCESS_TAG)
     if tag is None or not _names_a_process(tag):
         return None
     parent = None if run.parent_run_id is None else instance.get_run_by_id(run.parent_run_id)
-    return None if parent is not None and parent.tags.get(PROCESS_TAG) == tag else tag
+    return None if parent is not None and value_of(parent.tags, PROCESS_TAG) == tag else tag
 
 
 def _names_a_process(tag: str) -> bool:

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.records.run_scope import FEED_TAG
+from k2_assets.records.run_tags import FEED_TAG
 from k2_assets.schedules import build_if_stale
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
@@ -33,7 +33,8 @@ def closed_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
         job=family.build_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Bars of a session, {GRACE.seconds // 60} minutes after the close by calendar {feed.calendar}.",
+        description=f"Starts the build of a session's trades and bars {GRACE.seconds // 60} minutes after its close "
+        f"by calendar {feed.calendar}, when its last trades have had time to arrive.",
     )
     def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.SensorResult:
         return build_after_close(feed, kind, iceberg, datetime.now(UTC), context.cursor)

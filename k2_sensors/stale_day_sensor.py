@@ -4,7 +4,7 @@ Late trades come in by the Kafka sensor like any others; the version of their da
 that its bars were made from, and this sensor requests that day again. What it goes by stands in the tables.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -12,9 +12,11 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from k2_assets.feed_family import FeedFamily
-from k2_assets.records.partitions import day_of
+from k2_assets.records.check_history import latest_of_sessions
+from k2_assets.records.partitions import sessions_of
 from k2_assets.records.run_records import builds_in_flight, failed_builds, ingests_in_flight, not_run_yet, plan_tags
-from k2_assets.records.run_scope import VERSION_TAG, days_tag, tagged_days
+from k2_assets.records.run_scope import days_tag, tagged_days
+from k2_assets.records.run_tags import VERSION_TAG
 from k2_assets.schedules import builds_of_last
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
@@ -37,7 +39,8 @@ def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
         job=family.build_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Requests trades and bars of closed days whose raw rows are newer: backlogs and late trades.",
+        description="Starts builds of trades and bars for closed sessions whose raw rows are newer than their bars: "
+        "after a backlog was loaded, or when trades came late.",
     )
     def sensor(context: dg.SensorEvaluationContext, iceberg: IcebergCatalogResource) -> dg.RunRequest | dg.SkipReason:
         return next_build(family.feed, family.kind, iceberg, context.instance, datetime.now(UTC))
@@ -61,7 +64,7 @@ def build_request(feed: Feed, planned: BuildPlan) -> dg.RunRequest:
     """The run that carries out a build plan."""
     return dg.RunRequest(
         run_key=planned.run_key,
-        partition_key=planned.days[0].isoformat(),
+        partition_key=TradingCalendar.of(feed).reporting_session(planned.days[0]).isoformat(),
         tags={**plan_tags(feed, planned.attempt), **days_tag(planned.days), VERSION_TAG: str(planned.version)},
     )
 
@@ -86,7 +89,7 @@ def build_facts(
     return BuildFacts(
         versions=versions,
         builds=builds,
-        blocked=blocked_days(instance, dg.AssetKey([feed.name, kind.raw_table]), stale_days(versions, builds)),
+        blocked=blocked_days(instance, feed, kind, stale_days(versions, builds)),
         building=building,
         ingesting_from=min(ingesting, default=None),
         failed=failed_builds(instance, feed, kind, now),
@@ -95,25 +98,35 @@ def build_facts(
 
 
 def blocked_days(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, among: Collection[date] | None = None
+    instance: dg.DagsterInstance, feed: Feed, kind: RawKind, among: Collection[date] | None = None
 ) -> frozenset[date]:
-    """Days whose latest result of a blocking check is a failure, and not merely a warning.
+    """Days of whose session the latest result of a blocking check is a failure, and not merely a warning.
 
     Args:
         instance: Dagster's records.
-        asset: Whose checks.
-        among: The days that are asked about; all unless given. Few are answered sooner than all.
+        feed: Whose raw rows were checked.
+        kind: The kind of those rows.
+        among: The days that are asked about; all days of blocked sessions unless given. Few are answered sooner.
     """
     if among is not None and not among:
         return frozenset()
+    asset, calendar = dg.AssetKey([feed.name, kind.raw_table]), TradingCalendar.of(feed)
     keys = [dg.AssetCheckKey(asset, name) for name in LEDGER_CHECKS]
-    few = None if among is None or len(among) > _FEW_DAYS else [day.isoformat() for day in among]
-    not_passed = {
-        (info.check_key, info.partition_key)
-        for info in instance.event_log_storage.get_asset_check_partition_info(keys, partition_keys=few)
-        if info.partition_key is not None and info.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
+    asked = None if among is None else _dates_of_sessions(calendar, among)
+    few = None if asked is None or len(asked) > _FEW_DAYS else [day.isoformat() for day in asked]
+    infos = instance.event_log_storage.get_asset_check_partition_info(keys, partition_keys=few)
+    sessions = {
+        session
+        for (check, session), info in latest_of_sessions(infos, calendar).items()
+        if info.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
+        and _is_error(instance, check, str(info.partition_key))
     }
-    return frozenset(day_of(day) for key, day in not_passed if _is_error(instance, key, day))
+    days = _dates_of_sessions(calendar, sessions) if among is None else among
+    return frozenset(day for day in days if calendar.reporting_session(day) in sessions)
+
+
+def _dates_of_sessions(calendar: TradingCalendar, days: Iterable[date]) -> list[date]:
+    return [day for session in sessions_of(calendar, days) for day in calendar.dates_reported_with(session)]
 
 
 def _is_error(instance: dg.DagsterInstance, key: dg.AssetCheckKey, day: str) -> bool:

@@ -13,7 +13,7 @@ import dagster as dg
 from k2_assets.feed_family import FeedFamily
 from k2_assets.names import family_name
 from k2_assets.records.day_records import last_checked, report_numbers, rows_reported
-from k2_assets.records.partitions import day_of
+from k2_assets.records.partitions import day_of, latest_of_session
 from k2_assets.records.run_records import IN_FLIGHT, plan_tags
 from k2_assets.records.run_scope import latest_record
 from k2_market.feeds.feed import Feed
@@ -24,7 +24,7 @@ from k2_market.plans.check_pacing import rest_of
 from k2_market.quality.ledger_checks import OFFSETS_RECONCILE
 
 INTERVAL_SECONDS = 30
-CHECK_TAG = "k2/check"
+CHECK_TAG = ".dagster/k2_check"
 MOST_ATTEMPTS = 3
 """Checks that could not be carried out so often will not be by themselves; the run's alert has told of it."""
 
@@ -37,7 +37,7 @@ def unchecked_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
         job=family.ingest_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Requests the raw checks of a day whose rows are newer than its last ones: those of killed runs.",
+        description="Starts the checks of raw rows that no check has seen yet, as when their run was killed.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         return next_check(family.feed, family.kind, context.instance, datetime.now(UTC))
@@ -48,8 +48,8 @@ def unchecked_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
 def next_check(feed: Feed, kind: RawKind, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """The run of raw checks to request now, or why none; one day a run, so that no day waits for another's rows."""
     raw, calendar = dg.AssetKey([feed.name, kind.raw_table]), TradingCalendar.of(feed)
-    versions = report_numbers(instance, raw)
-    for day in unchecked_days(versions, _checked_versions(instance, raw)):
+    versions = latest_of_session(calendar, report_numbers(instance, raw))
+    for day in unchecked_days(versions, latest_of_session(calendar, _checked_versions(instance, raw))):
         name = f"{family_name(feed.name, kind)}/{day}/{versions[day]}"
         attempts = instance.get_runs(dg.RunsFilter(tags={CHECK_TAG: name}))
         if any(run.status in IN_FLIGHT for run in attempts):

@@ -1,11 +1,16 @@
 """Reads what a feed's check counted on earlier days, for rules that compare a day with what is usual."""
 
+from collections.abc import Iterable
 from datetime import date
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus,
+    AssetCheckPartitionInfo,
+)
 
 from k2_assets.records.partitions import day_of
+from k2_market.feeds.trading_calendar import TradingCalendar
 
 _EXECUTIONS = 100
 """Latest executions of the check that are looked through."""
@@ -36,3 +41,19 @@ def figures_of_other_days(
         if of_day < day:
             found.setdefault(of_day, float(value.value))
     return {each: found[each] for each in sorted(found)[-most:]}
+
+
+def latest_of_sessions(
+    infos: Iterable[AssetCheckPartitionInfo], calendar: TradingCalendar
+) -> dict[tuple[dg.AssetCheckKey, date], AssetCheckPartitionInfo]:
+    """Find the latest outcome of each check for each session; a date that once was a partition counts for its session.
+
+    Args:
+        infos: Outcomes by partition, in any order.
+        calendar: The feed's.
+    """
+    latest: dict[tuple[dg.AssetCheckKey, date], AssetCheckPartitionInfo] = {}
+    for info in sorted(infos, key=lambda each: each.latest_check_event_storage_id):
+        if info.partition_key is not None:
+            latest[info.check_key, calendar.reporting_session(day_of(info.partition_key))] = info
+    return latest

@@ -5,18 +5,22 @@ from datetime import UTC, date, datetime
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 
-from k2_assets.records.partitions import day_of
+from k2_assets.records.partitions import PARTITION_ROWS, day_of
 from k2_assets.records.run_scope import latest_record, said_in
 from k2_market.quality.ledger_checks import OFFSETS_RECONCILE
 
+_ROWS_BEFORE = "dagster/row_count"
+"""The name under which earlier versions of K2 reported a day's rows."""
+
 
 def rows_reported(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> int:
-    """How many rows a day had by its latest report; none where nothing says."""
-    return int(said_in(latest_record(instance, raw, day), "dagster/row_count") or 0)
+    """Read how many rows a session had by its latest report; none where nothing says."""
+    latest = latest_record(instance, raw, day)
+    return int(said_in(latest, PARTITION_ROWS) or said_in(latest, _ROWS_BEFORE) or 0)
 
 
 def report_numbers(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[date, int]:
-    """Read for each day the number of the event that reported its latest rows."""
+    """Read for each partition that was ever reported the number of the event that reported its latest rows."""
     latest = instance.event_log_storage.get_latest_storage_id_by_partition(
         raw, dg.DagsterEventType.ASSET_MATERIALIZATION
     )

@@ -10,7 +10,7 @@ import dagster as dg
 from k2_assets.names import ingest_job_name, ingest_op_name
 from k2_assets.records.ingest_config import IngestConfig, claims_of
 from k2_assets.records.run_failure import cause_of
-from k2_assets.records.run_scope import ATTEMPT_TAG
+from k2_assets.records.run_tags import ATTEMPT_TAG, value_of
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.plans.failed_runs import FailedRun
@@ -88,5 +88,5 @@ def attempt_of(run: dg.DagsterRun) -> int:
 
 def number_in(run: dg.DagsterRun, tag: str) -> int | None:
     """Give the whole number that a run's tag holds; None where it holds none: whoever starts a run may write it."""
-    text = run.tags.get(tag, "")
+    text = value_of(run.tags, tag) or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else None

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from k2_assets.records.run_tags import FAILURE_TAG, value_of
 from k2_market.errors import K2Error
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.plans.failed_runs import Cause, OffsetsAtFault
-
-FAILURE_TAG = "k2/failure"
 
 MAX_RANGES_NAMED = 200
 """Ranges of offsets that a tag names; a run with more of them is halved like any other."""
@@ -52,7 +51,7 @@ def failure_tags(run_id: str, error: Exception) -> dict[str, str]:
 
 def cause_of(run: dg.DagsterRun) -> tuple[Cause, RangeSet]:
     """Read from a run's tags why it failed, and the offsets that it named as being at fault."""
-    run_id, _, noted = run.tags.get(FAILURE_TAG, "").partition(" ")
+    run_id, _, noted = (value_of(run.tags, FAILURE_TAG) or "").partition(" ")
     cause, _, named = noted.partition(" ")
     if run_id != run.run_id or run.status is dg.DagsterRunStatus.CANCELED or cause == Cause.OUTSIDE:
         return Cause.OUTSIDE, RangeSet()

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
-PROCESS_TAG = "k2/process"
+from k2_assets.records.run_tags import PROCESS_TAG
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -11,8 +11,11 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, RUN_KEY_TAG
 from k2_assets.names import build_job_name, ingest_job_name, ingest_op_name
 from k2_assets.records import ingest_runs
 from k2_assets.records.ingest_runs import attempt_of, carried_by, ended, latest_failed, number_in
-from k2_assets.records.run_scope import ATTEMPT_TAG, FEED_TAG, VERSION_TAG, tagged_days
+from k2_assets.records.partitions import sessions_of
+from k2_assets.records.run_scope import tagged_days
+from k2_assets.records.run_tags import ATTEMPT_TAG, FEED_TAG, VERSION_TAG
 from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.plans.build_plan import BuildPlan, FailedBuild
@@ -48,9 +51,14 @@ def carried(run: dg.DagsterRun, feed: Feed, kind: RawKind) -> RangeSet:
 
 
 def builds_in_flight(instance: dg.DagsterInstance, feed: Feed, kind: RawKind) -> frozenset[date]:
-    """Days that queued or running runs will make to the last table: build runs of a feed, backfills from the UI."""
+    """Days that queued or running runs will make to the last table: build runs of a feed, backfills from the UI.
+
+    A run makes whole sessions, whatever days of theirs it names.
+    """
+    calendar = TradingCalendar.of(feed)
     runs = instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
-    return frozenset(day for run in runs if _builds_all_of(feed, kind, run) for day in tagged_days(run.tags))
+    named = (day for run in runs if _builds_all_of(feed, kind, run) for day in tagged_days(run.tags))
+    return frozenset(day for each in sessions_of(calendar, named) for day in calendar.dates_reported_with(each))
 
 
 def failed_builds(instance: dg.DagsterInstance, feed: Feed, kind: RawKind, now: datetime) -> tuple[FailedBuild, ...]:

@@ -5,24 +5,24 @@ days costs one run. Their materializations and check results are logged as event
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 
-from k2_assets.records.partitions import day_of
+from k2_assets.records.partitions import CLOSED_DATES, dates_of_session, day_of, sessions_of
+from k2_assets.records.run_tags import DAYS_TAG, REBUILD_TAG, VERSION_TAG, value_of
 from k2_market.errors import K2Error
-from k2_market.quality.finding import Finding, Severity
-
-DAYS_TAG = "k2/days"
-ATTEMPT_TAG = "k2/attempt"
-FEED_TAG = "k2/feed"
-VERSION_TAG = "k2/raw_version"
-REBUILD_TAG = "k2/rebuild"
-"""Marks a run that was asked for so that its days adopt the feed's current rules."""
+from k2_market.feeds.trading_calendar import TradingCalendar
+from k2_market.quality.finding import Example, Finding, Severity
 
 _Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -37,7 +37,7 @@ class WrongTag(K2Error):
 
 
 def tagged_days(tags: Mapping[str, str]) -> tuple[date, ...]:
-    """The days that a run's tags name: its ``k2/days``, or else its partition; none, where these name no days.
+    """The days that a run's tags name: those of its own tag, or else its partitions; none, where these name no days.
 
     For whoever looks at runs of all kinds: one that was started with tags that say nothing must not keep a sensor from
     looking at the others.
@@ -48,41 +48,86 @@ def tagged_days(tags: Mapping[str, str]) -> tuple[date, ...]:
         return ()
 
 
-def days_of_run(context: _Context) -> tuple[date, ...]:
-    """The days that an asset of this run makes: those of the run's tag, or its partition alone.
+def sessions_of_run(context: _Context, calendar: TradingCalendar) -> tuple[date, ...]:
+    """List the sessions that this run is about: those of the days in its tag, or its partitions.
 
     Raises:
         WrongTag: The tag names no days.
     """
-    return _named_days(context.run.tags) or (day_of(context.partition_key),)
+    tagged = value_of(context.run.tags, DAYS_TAG) is not None
+    named = _named_days(context.run.tags) if tagged else map(day_of, context.partition_keys)
+    return sessions_of(calendar, named)
+
+
+def days_of_run(context: _Context, calendar: TradingCalendar, filled: Collection[date]) -> tuple[date, ...]:
+    """List the days that an asset of this run makes: its sessions, each with the closed dates before it.
+
+    Args:
+        context: The run's.
+        calendar: The feed's.
+        filled: Days that the asset's source has rows of.
+
+    Raises:
+        WrongTag: The run's tag names no days.
+    """
+    sessions = sessions_of_run(context, calendar)
+    return tuple(day for session in sessions for day in dates_of_session(calendar, session, filled))
 
 
 def _named_days(tags: Mapping[str, str]) -> tuple[date, ...]:
-    partition = tags.get("dagster/partition")
+    days, partition = value_of(tags, DAYS_TAG), tags.get(PARTITION_NAME_TAG)
+    first = tags.get(ASSET_PARTITION_RANGE_START_TAG, partition)
+    last = tags.get(ASSET_PARTITION_RANGE_END_TAG, partition)
     try:
-        if DAYS_TAG in tags:
-            return tuple(day_of(key) for key in json.loads(tags[DAYS_TAG]))
-        return () if partition is None else (day_of(partition),)
+        if days is not None:
+            return tuple(day_of(key) for key in json.loads(days))
+        if first is None or last is None:
+            return ()
+        return tuple(day_of(first) + timedelta(n) for n in range((day_of(last) - day_of(first)).days + 1))
     except (ValueError, TypeError) as error:
-        found = f"{DAYS_TAG} {tags[DAYS_TAG]!r}" if DAYS_TAG in tags else f"partition {partition!r}"
+        found = f"{DAYS_TAG} {days!r}" if days is not None else f"partition {partition or first!r}"
         raise WrongTag(f"run tag: found {found}, expected trading days as YYYY-MM-DD, in a JSON list") from error
 
 
 def adopts(context: _Context) -> bool:
     """Tell whether a run's days adopt the feed's current rules: it was asked for by a person, not by new raw rows."""
-    return REBUILD_TAG in context.run.tags or VERSION_TAG not in context.run.tags
+    return REBUILD_TAG in context.run.tags or value_of(context.run.tags, VERSION_TAG) is None
 
 
-def days_materialized(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> tuple[date, ...]:
-    """The days of an asset that this run has materialized; its own partition when it only checks."""
-    return tuple(sorted(_materializations_of_run(context, asset))) or days_of_run(context)
+def days_to_check(
+    context: dg.AssetCheckExecutionContext, asset: dg.AssetKey, calendar: TradingCalendar, filled: Collection[date]
+) -> dict[date, tuple[date, ...]]:
+    """List the days to check of each session that this run has materialized; of its own, when it only checks.
+
+    Args:
+        context: The run's.
+        asset: The asset.
+        calendar: The feed's.
+        filled: Days that the asset has rows of.
+    """
+    sessions = sorted(_materializations_of_run(context, asset)) or sessions_of_run(context, calendar)
+    return {session: dates_of_session(calendar, session, filled) for session in sessions}
 
 
-def said_of_days(context: _Context, asset: dg.AssetKey, days: Iterable[date], name: str) -> dict[date, str | None]:
-    """What the latest materialization of each of some days, this run's if there is one, has under a metadata name."""
+def said_of_days(
+    context: _Context, asset: dg.AssetKey, sessions: Mapping[date, Iterable[date]], name: str
+) -> dict[date, str | None]:
+    """Read for each day what its session's latest materialization, this run's if there is one, has under a name."""
     of_run = _records_of_run(context, asset)
-    records = {day: of_run.get(day) or latest_record(context.instance, asset, day) for day in days}
-    return {day: said_in(record, name) for day, record in records.items()}
+    found = {}
+    for session, days in sessions.items():
+        record = of_run.get(session) or latest_record(context.instance, asset, session)
+        for day in days:
+            # A closed date that was a partition of its own when it was made has its own record.
+            own = None if day == session or says(record, CLOSED_DATES) else latest_record(context.instance, asset, day)
+            found[day] = said_in(own or record, name)
+    return found
+
+
+def says(record: dg.EventLogRecord | None, name: str) -> bool:
+    """Say whether a materialization, if there is one, has a metadata name."""
+    made = None if record is None else record.asset_materialization
+    return made is not None and name in made.metadata
 
 
 def said_in(record: dg.EventLogRecord | None, name: str) -> str | None:
@@ -121,14 +166,17 @@ def materialized(
     by_day: Mapping[date, Mapping[str, Any]],
     versions: Mapping[date, str],
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Report what was made of each day: the run's own partition as its result, the others as events.
+    """Report what was made of each session: the run's own partitions as its result, the others as events.
 
     Args:
         context: The run's.
         asset: What was made.
-        by_day: Metadata of each day made.
-        versions: Each day's data version, where there is one.
+        by_day: Metadata of each session made.
+        versions: Each session's data version, where there is one.
     """
+    if context.has_partition_key_range:
+        yield from _materialized_in_range(context, asset, by_day)
+        return
     own = day_of(context.partition_key)
     for day, metadata in by_day.items():
         tags = {DATA_VERSION_TAG: versions[day]} if day in versions else None
@@ -137,6 +185,19 @@ def materialized(
         else:
             version = dg.DataVersion(versions[day]) if day in versions else None
             yield dg.MaterializeResult(asset_key=asset, metadata=metadata, data_version=version)
+
+
+def _materialized_in_range(
+    context: dg.AssetExecutionContext, asset: dg.AssetKey, by_day: Mapping[date, Mapping[str, Any]]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Report the sessions of a backfill's run, whose one result stands for all of them: none unless all were made."""
+    if {day.isoformat() for day in by_day} >= set(context.partition_keys):
+        for day, metadata in by_day.items():
+            context.add_asset_metadata(metadata, asset_key=asset, partition_key=day.isoformat())
+        yield dg.MaterializeResult(asset_key=asset)
+        return
+    for day, metadata in by_day.items():
+        context.log_event(dg.AssetMaterialization(asset, partition=day.isoformat(), metadata=metadata))
 
 
 def reported_versions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[date, str]:
@@ -153,10 +214,16 @@ def checked(
     by_day: Mapping[date, Iterable[Finding]],
     blocking: frozenset[str],
 ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
-    """Report each day's findings: the run's own partition as results, the others as evaluations of their day."""
-    own = day_of(context.partition_key)
+    """Report each session's findings: the run's own partition as results, others as evaluations of their session.
+
+    Findings of checks that the run was not asked for are left out. A backfill's run of many partitions has evaluations
+    alone: Dagster takes a result of such a run for none of them.
+    """
+    own = None if context.has_partition_key_range else day_of(context.partition_key)
     made = _materializations_of_run(context, asset)
-    for day, findings in by_day.items():
+    wanted = {key.name for key in context.selected_asset_check_keys}
+    for day, found in by_day.items():
+        findings = [each for each in found if each.check in wanted]
         if day == own:
             yield from (dg.AssetCheckResult(asset_key=asset, **_said(finding)) for finding in findings)
         else:
@@ -167,7 +234,7 @@ def checked(
 def evaluations(
     context: _Context, asset: dg.AssetKey, day: date, findings: Iterable[Finding], blocking: frozenset[str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Findings as events of their day, tied to the materialization that they judge."""
+    """Findings as events of their session, tied to the materialization that they judge."""
     judged = _latest_materialization(context, asset, day)
     return (_evaluation(asset, day, finding, finding.check in blocking, judged) for finding in findings)
 
@@ -208,8 +275,20 @@ def finding_metadata(finding: Finding) -> dict[str, Any]:
     """A finding's numbers, examples and fingerprint as check metadata."""
     metadata: dict[str, Any] = dict(finding.numbers)
     if finding.examples:
-        metadata["examples"] = dg.MetadataValue.json([dict(example) for example in finding.examples])
+        metadata["examples"] = _table_of(finding.examples)
     return {**metadata, "severity": finding.severity.value, "fingerprint": finding.fingerprint}
+
+
+def _table_of(examples: Sequence[Example]) -> dg.TableMetadataValue:
+    """Make the table of a finding's examples; a column holds whole numbers if all its cells do, texts if not."""
+    names = list(dict.fromkeys(name for example in examples for name in example))
+    whole = {name: all(isinstance(example.get(name, 0), int) for example in examples) for name in names}
+    columns = [dg.TableColumn(name, "int" if whole[name] else "string") for name in names]
+    cells = [
+        {name: example.get(name, 0) if whole[name] else str(example.get(name, "")) for name in names}
+        for example in examples
+    ]
+    return dg.MetadataValue.table([dg.TableRecord(each) for each in cells], dg.TableSchema(columns))
 
 
 def _latest_materialization(

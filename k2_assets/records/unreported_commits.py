@@ -11,11 +11,13 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from k2_assets.records.partitions import latest_of_session
+from k2_assets.records.raw_files import files_metadata
 from k2_assets.records.run_records import IN_FLIGHT
 from k2_assets.records.run_scope import reported_versions
 from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.raw_kind import RawKind
-from k2_resources.iceberg.day_planning import files_by_day
 from k2_resources.raw.view import RawView
 
 MOST_REPORTS = 500
@@ -61,38 +63,38 @@ def report_unreported(
         reported: What is known from earlier calls, for the same feed and records.
 
     Returns:
-        The days reported.
+        The sessions reported.
     """
     memory = reported or ReportedDays()
     newer = memory.newer(raw, datetime.now(UTC))
     if not newer:
         return []
-    asset = dg.AssetKey([feed.name, kind.raw_table])
-    known = reported_versions(instance, asset)
-    behind = {day: version for day, version in sorted(newer.items()) if version > _number(known.get(day))}
+    asset, calendar = dg.AssetKey([feed.name, kind.raw_table]), TradingCalendar.of(feed)
+    # What was reported for a date that was a partition of its own then counts for its session.
+    known = latest_of_session(
+        calendar, {day: _number(version) for day, version in reported_versions(instance, asset).items()}
+    )
+    newest = latest_of_session(calendar, newer)
+    behind = {session: version for session, version in newest.items() if version > known.get(session, 0)}
     waiting = _of_runs_in_flight(raw, behind, instance)
-    due = [day for day in behind if day not in waiting][:MOST_REPORTS]
-    files = files_by_day(raw.table, due)
-    for day in due:
+    due = [session for session in behind if session not in waiting][:MOST_REPORTS]
+    for session, files in files_metadata(raw, calendar, due).items():
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 asset,
-                partition=day.isoformat(),
-                metadata={
-                    "dagster/row_count": files[day].rows,
-                    "note": "Rows of a run that ended before its report, or of a repair.",
-                },
-                tags={DATA_VERSION_TAG: str(behind[day])},
+                partition=session.isoformat(),
+                metadata={**files, "note": "Rows of a run that ended before its report, or of a repair."},
+                tags={DATA_VERSION_TAG: str(behind[session])},
             )
         )
-    left = [behind[day] for day in behind if day not in due]
+    left = [behind[session] for session in behind if session not in due]
     memory.remember(min(left) - 1 if left else raw.sequence_number)
     return due
 
 
-def _number(version: str | None) -> int:
-    """Read a reported version; 0 where nothing was reported, or by something else than K2."""
-    return int(version) if version is not None and version.isdecimal() else 0
+def _number(version: str) -> int:
+    """Read a reported version; 0 where something else than K2 reported it."""
+    return int(version) if version.isdecimal() else 0
 
 
 def _of_runs_in_flight(raw: RawView, versions: Mapping[date, int], instance: dg.DagsterInstance) -> frozenset[date]:

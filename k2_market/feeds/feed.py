@@ -77,6 +77,12 @@ def _one_code(code: str) -> str:
     return code
 
 
+def _owner(found: str) -> str:
+    if re.fullmatch(r"team:[A-Za-z0-9][A-Za-z0-9_.-]*|[A-Za-z0-9._%+-]+@([A-Za-z0-9-]+\.)+[A-Za-z]{2,}", found):
+        return found
+    raise ValueError(f"found {found!r}; expected {EXPECTED['owner']}")
+
+
 _Code = Annotated[str, AfterValidator(_one_code)]
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$"), AfterValidator(_not_reserved)]
 _Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -181,6 +187,8 @@ class Feed(BaseModel):
     calendar: Annotated[str, AfterValidator(_calendar_known)]
     start_date: date
     currency: Annotated[str, Field(min_length=1, max_length=12)]
+    owner: Annotated[str, AfterValidator(_owner)] | None = None
+    """Who answers for the feed: a team, as ``team:market-data``, or an e-mail address."""
     topics: Topics
     sequence: Sequence = Sequence()
     conditions: Conditions = Conditions()

@@ -15,6 +15,7 @@ EXPECTED = {
     "calendar": "24/7, 24/5 or a name of exchange_calendars, as XASX",
     "start_date": "a date, as 2026-01-02, without quotes or time",
     "currency": "what prices are in, 1 to 12 characters, as AUD",
+    "owner": "a team, as team:market-data, or an e-mail address",
     "topics": "a table, as [topics] on a line of its own",
     "topics.trades": "a Kafka topic's name, as market.equities.trades.asx (letters, digits, dot, _ and -, at most 249)",
     "topics.quotes": "a Kafka topic's name, as market.equities.quotes.asx (letters, digits, dot, _ and -, at most 249)",

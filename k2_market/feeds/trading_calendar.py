@@ -175,6 +175,30 @@ class TradingCalendar:
         """Give the last trading day before a day."""
         return self._nearest(day, -_DAY)
 
+    def reporting_session(self, day: date) -> date:
+        """Give the trading day with which a date is reported: itself, or the next one if the exchange is closed."""
+        return day if self.is_trading_day(day) else self.next_trading_day(day)
+
+    def dates_reported_with(self, session: date) -> tuple[date, ...]:
+        """List the dates that are reported with a trading day: the closed ones since the session before, and itself.
+
+        Example:
+            With a Monday of XNYS are reported Saturday, Sunday and Monday; with a Tuesday, Tuesday alone.
+        """
+        first = self.previous_trading_day(session) + _DAY
+        return tuple(first + n * _DAY for n in range((session - first).days + 1))
+
+    def closed_dates(self) -> tuple[date, ...]:
+        """List the dates without a session, from the first day up to the last session that the calendar knows."""
+        if self.always_open:
+            return ()
+        dates = (self.first_day + n * _DAY for n in range((self._table.last - self.first_day).days))
+        return tuple(day for day in dates if not self.is_trading_day(day))
+
+    def session_weekdays(self) -> frozenset[int]:
+        """List the weekdays, Monday being 0, on which there are sessions."""
+        return frozenset(range(7) if self.always_open else {day.weekday() for day in self._table.sessions})
+
     def longest_closure(self) -> timedelta:
         """Give the longest time from a close to the next open, over all sessions that are known."""
         if self.calendar_name == ALWAYS_OPEN:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from enum import StrEnum
 
 MAX_EXAMPLES = 20
@@ -56,3 +57,37 @@ class Finding:
         content = [self.check, numbers, [dict(example) for example in self.examples]]
         text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def findings_of_session(session: date, by_date: Mapping[date, Sequence[Finding]]) -> tuple[Finding, ...]:
+    """Join what the same rules found on the dates of one session into one finding a rule.
+
+    Numbers that are whole add up, others are those of the last date; examples and failures name their date.
+
+    Args:
+        session: The trading day.
+        by_date: For each of its dates, in order, the findings of the same rules in the same order.
+    """
+    if list(by_date) == [session]:
+        return tuple(by_date[session])
+    return tuple(_joined(dict(zip(by_date, of_rule, strict=True))) for of_rule in zip(*by_date.values(), strict=True))
+
+
+def _joined(by_date: Mapping[date, Finding]) -> Finding:
+    last = list(by_date.values())[-1]
+    failed = {day: each for day, each in by_date.items() if not each.passed}
+    numbers = dict(last.numbers)
+    for name in numbers:
+        values = [each.numbers.get(name, 0) for each in by_date.values()]
+        if all(isinstance(value, int) for value in values):
+            numbers[name] = sum(int(value) for value in values)
+    examples = tuple({"trade_date": str(day), **row} for day, each in by_date.items() for row in each.examples)
+    worst = Severity.ERROR if any(each.severity is Severity.ERROR for each in failed.values()) else Severity.WARN
+    return replace(
+        last,
+        passed=not failed,
+        severity=worst if failed else last.severity,
+        description=" ".join(f"{day}: {each.description}" for day, each in (failed or by_date).items()),
+        numbers=numbers,
+        examples=examples[:MAX_EXAMPLES],
+    )

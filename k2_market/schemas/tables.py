@@ -131,6 +131,57 @@ BARS = pa.schema(
 """
 
 
+COLUMN_DESCRIPTIONS = {
+    "trade_date": "The exchange's own trading day (FIX tag 75), evening session included; the partition key.",
+    "symbol": "The instrument, as the exchange names it.",
+    "exchange_timestamp": "When the exchange says that it happened, UTC, microseconds.",
+    "trade_id": "The exchange's name of the trade; what it is unique within is set in the feed's file.",
+    "price": "Price of one unit, in the currency of the row.",
+    "quantity": "How many units were traded.",
+    "side": "The aggressor's side: BUY, SELL, SELL_SHORT or UNKNOWN.",
+    "conditions": "Codes of the trade's conditions (FIX tag 277), as the exchange writes them.",
+    "action": "NEW for a trade; CORRECT or CANCEL for a message about an earlier one.",
+    "corrects_trade_id": "The trade that a correction or cancel is about, where it names one.",
+    "bid_price": "The best price that someone buys at.",
+    "bid_size": "Units that are sought at the best bid.",
+    "ask_price": "The best price that someone sells at.",
+    "ask_size": "Units that are offered at the best ask.",
+    "sequence_number": "The exchange's number of the message; shows gaps and orders trades of one instant.",
+    "message_id": "The producer's name of the message.",
+    "exchange": "The exchange or venue that the message names.",
+    "asset_class": "What the instrument is: equities, crypto, futures or options.",
+    "currency": "What the price is in.",
+    "received_timestamp": "When the producer received the message, UTC.",
+    "attributes": "Further values that the producer sent, by name.",
+    "kafka_topic_id": "Kafka's own id of the topic that the message came from.",
+    "kafka_partition": "The topic's partition that the message came from.",
+    "kafka_offset": "The message's offset in its partition: with topic id and partition it names the message.",
+    "kafka_timestamp": "The Kafka record's timestamp, UTC.",
+    "schema_id": "The schema registry's id of the schema that the message was written with.",
+    "correlation_id": "The producer's id of the load that the message belongs to, from a header.",
+    "reject_reason": "Why the message would not decode; empty for a decoded one.",
+    "payload": "The bytes of a message that would not decode; empty for a decoded one.",
+    "kafka_key": "The Kafka key of a message that would not decode; empty for a decoded one.",
+    "trade_order": "The trade's place among its symbol's trades of the day, from 1; decides open and close.",
+    "price_eligible": "Says whether the trade may set prices of bars, by its conditions.",
+    "volume_eligible": "Says whether the trade counts for the volume of bars, by its conditions.",
+    "corrected": "Says whether a later message has corrected the trade; its values are the corrected ones.",
+    "bar_start": "When the bar begins, UTC; it names the bar.",
+    "bar_end": "When the bar ends, UTC; trades of that instant belong to the next bar.",
+    "open": "Price of the first price-eligible trade.",
+    "high": "Highest price of a price-eligible trade.",
+    "low": "Lowest price of a price-eligible trade.",
+    "close": "Price of the last price-eligible trade.",
+    "volume": "Sum of quantities of volume-eligible trades.",
+    "vwap": "Volume-weighted average price: notional divided by priced_volume, rounded half up.",
+    "notional": "Sum of price times quantity of price-eligible trades.",
+    "priced_volume": "Sum of quantities of price-eligible trades.",
+    "trade_count": "How many volume-eligible trades there are.",
+    "priced_count": "How many price-eligible trades there are.",
+}
+"""What each column holds, by its name: a name means the same in every table."""
+
+
 @dataclass(frozen=True)
 class BarInterval:
     """A bar width; ``table`` is the name of its table within a feed's namespace."""

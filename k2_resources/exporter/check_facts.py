@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import (
@@ -16,6 +17,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from k2_market.feeds.feed import Feed
+from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_resources.exporter.materialization_facts import asset_figures
 from k2_resources.metrics.figures import Figures
 from k2_resources.metrics.registry import Source
@@ -71,13 +73,15 @@ class CheckFacts:
         """Fill in the figures; a check that was never evaluated has none."""
         instance = self._instance()
         for check, history in self._histories.items():
-            _read_on(instance, check, history)
+            feed = self._feeds[check.asset_key.path[0]]
+            _read_on(instance, check, history, TradingCalendar.of(feed))
             if history.days:
-                feed = self._feeds[check.asset_key.path[0]]
                 _report(asset_figures(figures, feed, check.asset_key), check, history)
 
 
-def _read_on(instance: dg.DagsterInstance, check: dg.AssetCheckKey, history: _CheckHistory) -> None:
+def _read_on(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, history: _CheckHistory, calendar: TradingCalendar
+) -> None:
     waited_for_since = time.time() - _PLANNED_FOR_SECONDS
     newest, oldest_waiting = history.settled, sys.maxsize
     for record in _newer_than(instance, check, history.settled):
@@ -86,7 +90,7 @@ def _read_on(instance: dg.DagsterInstance, check: dg.AssetCheckKey, history: _Ch
             if record.create_timestamp > waited_for_since:
                 oldest_waiting = min(oldest_waiting, record.id)
         elif record.id not in history.counted:
-            _count(record, history)
+            _count(record, history, calendar)
     history.settled = min(newest, oldest_waiting - 1)
     history.counted = {each for each in history.counted if each > history.settled}
 
@@ -107,7 +111,7 @@ def _newer_than(
         limit, cursor = _NEXT_PAGES, page[-1].id
 
 
-def _count(record: AssetCheckExecutionRecord, history: _CheckHistory) -> None:
+def _count(record: AssetCheckExecutionRecord, history: _CheckHistory, calendar: TradingCalendar) -> None:
     event = None if record.event is None else record.event.dagster_event
     if record.event is None or event is None:
         return
@@ -116,11 +120,14 @@ def _count(record: AssetCheckExecutionRecord, history: _CheckHistory) -> None:
     history.counted.add(record.id)
     history.evaluations[status] += 1
     history.last = max(history.last, record.event.timestamp)
-    latest = history.days.get(evaluation.partition)
+    day = evaluation.partition
+    # A closed date was a partition of its own once: it counts for its session, which what is found now is about.
+    session = None if day is None else calendar.reporting_session(date.fromisoformat(day)).isoformat()
+    latest = history.days.get(session)
     if latest is None or latest.id < record.id:
         values = {name: each.value for name, each in evaluation.metadata.items()}
         numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-        history.days[evaluation.partition] = _Latest(record.id, status, numbers)
+        history.days[session] = _Latest(record.id, status, numbers)
 
 
 def _status(evaluation: dg.AssetCheckEvaluation) -> str:

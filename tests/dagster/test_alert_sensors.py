@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from webhook import Webhook, running_webhook
 
-from k2_assets.records.run_scope import ATTEMPT_TAG, FEED_TAG
+from k2_assets.records.run_tags import ATTEMPT_TAG, FEED_TAG
 from k2_market.quality.finding import Finding, Severity
 from k2_resources.alerts.sink import AlertNotSent, AlertSinkResource
 from k2_sensors.alerts import build_alert_sensors

@@ -73,7 +73,7 @@ class Market:
         ):
             days = tagged_days(request.tags)
             result = self._job.execute_in_process(
-                instance=self._instance, partition_key=days[0].isoformat(), tags={**request.tags, **days_tag(days)}
+                instance=self._instance, partition_key=request.partition_key, tags={**request.tags, **days_tag(days)}
             )
             assert result.success
             built.append(days)

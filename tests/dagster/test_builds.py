@@ -18,6 +18,7 @@ from k2_assets import trades
 from k2_assets.names import build_job_name
 from k2_assets.raw_table import closed_published_days
 from k2_assets.records import ingest_runs
+from k2_assets.records.partitions import sessions_of
 from k2_assets.records.run_scope import days_tag, tagged_days
 from k2_assets.records.unreported_commits import ReportedDays, report_unreported
 from k2_assets.schedules import open_day_builds
@@ -272,7 +273,8 @@ def test_days_of_more_commits_than_snapshots_are_kept_are_all_reported_and_built
     for n, day in enumerate(days):
         commit_raw(settings, day, n, 1, run_id=f"repair-{n}")
 
-    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance) == days
+    sessions = sessions_of(TradingCalendar.of(feed), days)
+    assert report_unreported(feed, TRADES, raw_table(settings).view(), instance) == [*sessions]
     request = next_build(feed, TRADES, iceberg(settings), instance, LONG_AFTER + timedelta(days=90))
     assert isinstance(request, dg.RunRequest)
     assert list(tagged_days(request.tags)) == days

@@ -108,6 +108,7 @@ def load():
     print("exchange_calendars" in sys.modules)
 
 if __name__ == "__main__":
+    import k2_platform.code_location  # the server
     process = get_context("spawn").Process(target=load)
     process.start()
     process.join()

@@ -12,9 +12,8 @@ from repository import SHIPPED_FEEDS
 from k2_assets.names import build_job_name, ingest_job_name, ingest_op_name
 from k2_assets.records import ingest_runs
 from k2_assets.records.run_failure import MAX_RANGES_NAMED, begun_tags, failure_tags
-from k2_assets.records.run_process import PROCESS_TAG
 from k2_assets.records.run_records import builds_in_flight, carried, failed_builds, failed_ingests, ingests_in_flight
-from k2_assets.records.run_scope import ATTEMPT_TAG, DAYS_TAG, VERSION_TAG
+from k2_assets.records.run_tags import ATTEMPT_TAG, DAYS_TAG, PROCESS_TAG, VERSION_TAG
 from k2_market.errors import K2Error, LedgerError
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.kinds.trades import TRADES

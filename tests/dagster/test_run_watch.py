@@ -27,9 +27,9 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from repository import REPOSITORY
 
 from k2_assets.names import ingest_job_name
-from k2_assets.records.run_process import PROCESS_TAG, RunProcess
+from k2_assets.records.run_process import RunProcess
 from k2_assets.records.run_records import ingests_in_flight
-from k2_assets.records.run_scope import ATTEMPT_TAG
+from k2_assets.records.run_tags import ATTEMPT_TAG, PROCESS_TAG
 from k2_market.feeds.feed import Feed, load_feeds
 from k2_market.kinds.trades import TRADES
 from k2_market.ledger.topic_state import PartitionState, TopicState

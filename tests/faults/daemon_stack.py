@@ -18,7 +18,8 @@ from faulted_feed import NAME, FaultedFeed
 from free_ports import free_ports
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from k2_assets.records.run_process import PROCESS_TAG, RunProcess
+from k2_assets.records.run_process import RunProcess
+from k2_assets.records.run_tags import PROCESS_TAG
 from k2_cli.stack.java_artifacts import JavaArtifacts
 from k2_cli.stack.kafka_process import LocalKafka
 from k2_cli.stack.local_stack import LocalStack

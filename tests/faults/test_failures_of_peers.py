@@ -141,7 +141,7 @@ def test_iceberg_15878_commits_that_fail_are_said_to_fail_and_made_later(scene: 
         scene.catalog.down_until = scene.turns.now + 120
         scene.turns.finish(process)
         assert scene.dagster.runs[-1].status is dg.DagsterRunStatus.FAILURE
-        assert scene.dagster.runs[-1].tags["k2/attempt"] == str(attempt)
+        assert scene.dagster.runs[-1].tags[".dagster/k2_attempt"] == str(attempt)
         scene.turns.now += 300
     assert [isinstance(error, K2Error) for _, error in scene.ingest.ends] == [True] * attempts
     scene.ingest.ends.clear()

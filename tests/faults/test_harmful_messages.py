@@ -33,7 +33,7 @@ from wire_records import ProduceRefused, WireRecord, crc32c, produce
 
 from k2_assets.names import ingest_job_name
 from k2_assets.records.run_failure import begun_tags
-from k2_assets.records.run_scope import ATTEMPT_TAG
+from k2_assets.records.run_tags import ATTEMPT_TAG
 from k2_cli.commands.verify import verify_ledger
 from k2_cli.stack.java_artifacts import JavaArtifacts
 from k2_market.kinds.trades import TRADES
