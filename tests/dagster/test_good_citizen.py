@@ -77,7 +77,9 @@ def test_rows_of_a_closed_date_are_kept_under_it_and_reported_with_the_next_sess
     assert report_unreported(feed, kinds.TRADES, raw_table(settings).view(), instance) == []
     assert metadata_of(instance, RAW, "2014-03-17")["dagster/partition_row_count"] == 7
 
-    result = carry_out(settings, feed, instance, next_build(feed, iceberg(settings), instance, LONG_AFTER))
+    result = carry_out(
+        settings, feed, instance, next_build(feed, kinds.TRADES, iceberg(settings), instance, LONG_AFTER)
+    )
 
     assert result.success
     assert [published(settings, "trades", day) for day in (FRIDAY, SATURDAY, MONDAY)] == [2, 3, 4]
@@ -90,14 +92,14 @@ def test_rows_of_a_closed_date_are_kept_under_it_and_reported_with_the_next_sess
     assert {partition for _, check, partition in found if check != CURRENT_RULES} == {"2014-03-14", "2014-03-17"}
     assert found["asx/trades", "complete_against_raw", "2014-03-17"]
     assert not found["asx/trades", "inside_session", "2014-03-17"], "rows on a closed date are a finding"
-    assert isinstance(next_build(feed, iceberg(settings), instance, LONG_AFTER), dg.SkipReason)
+    assert isinstance(next_build(feed, kinds.TRADES, iceberg(settings), instance, LONG_AFTER), dg.SkipReason)
 
 
 def test_a_closed_date_alone_makes_its_session_be_built_and_no_empty_day(
     settings: Settings, feed: Feed, instance: DagsterInstance
 ) -> None:
     commit_raw(settings, SATURDAY, 0, 3)
-    request = build_if_stale(feed, iceberg(settings), MONDAY)
+    request = build_if_stale(feed, kinds.TRADES, iceberg(settings), MONDAY)
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2014-03-17"
     assert carry_out(settings, feed, instance, request).success
@@ -112,7 +114,7 @@ def test_records_of_a_weekend_that_was_a_partition_once_count_for_its_session(
     tags = {"dagster/data_version": str(version)}
     instance.report_runless_asset_event(dg.AssetMaterialization(RAW, partition="2014-03-15", tags=tags))
     assert report_unreported(feed, kinds.TRADES, raw_table(settings).view(), instance) == []
-    check = next_check(feed, instance, LONG_AFTER)
+    check = next_check(feed, kinds.TRADES, instance, LONG_AFTER)
     assert isinstance(check, dg.RunRequest)
     assert check.partition_key == "2014-03-17", "no request for a partition that is none"
 
@@ -242,18 +244,28 @@ def test_tags_that_only_plans_read_are_not_listed_and_old_names_are_still_read()
 def observed(end: int, settled: int, minutes: int) -> AlarmFacts:
     topic = TopicState("t", "T1", (PartitionState(0, 0, end, end),))
     ledger = Ledger(covered=RangeSet.of([OffsetRange("T1", 0, 0, settled)]))
-    return AlarmFacts((FeedFacts("asx", "t", topic, ledger),), None, (), LONG_AFTER + timedelta(minutes=minutes))
+    return AlarmFacts(
+        (FeedFacts("asx", "asx", "asx/raw_trades", "t", topic, ledger),),
+        None,
+        (),
+        LONG_AFTER + timedelta(minutes=minutes),
+    )
 
 
 def test_a_topics_end_and_lag_are_observed_when_they_change_and_not_often() -> None:
     topics = ObservedTopics()
-    (first,) = topics.news(observed(end=9, settled=4, minutes=0))
+    (first,) = topics.news(observed(end=9, settled=4, minutes=0), {"asx": kinds.TRADES})
     assert first.asset_key == dg.AssetKey(["asx", "trades_topic"])
     assert first.metadata["lag"].value == 5
     assert first.metadata["end_offsets"].value == {"0": 9}
-    assert topics.news(observed(end=12, settled=9, minutes=9)) == [], "the last was made less than ten minutes ago"
-    assert [each.metadata["lag"].value for each in topics.news(observed(end=12, settled=12, minutes=11))] == [0]
-    assert topics.news(observed(end=12, settled=12, minutes=300)) == [], "nothing has changed"
+    assert topics.news(observed(end=12, settled=9, minutes=9), {"asx": kinds.TRADES}) == [], (
+        "the last was made less than ten minutes ago"
+    )
+    assert [
+        each.metadata["lag"].value
+        for each in topics.news(observed(end=12, settled=12, minutes=11), {"asx": kinds.TRADES})
+    ] == [0]
+    assert topics.news(observed(end=12, settled=12, minutes=300), {"asx": kinds.TRADES}) == [], "nothing has changed"
 
 
 def test_examples_of_a_finding_are_a_table() -> None:
