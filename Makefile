@@ -91,7 +91,7 @@ status: setup ## Show which parts of the local stack run
 	@$(BIN)/k2 status
 
 lock: ## Pin the Python packages anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra platform --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --output-file requirements.lock
 
 lock-java: setup ## Pin the Java archives anew

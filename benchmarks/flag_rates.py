@@ -29,6 +29,7 @@ from k2_market.sources.trade import in_time_order
 from k2_market.trades.cleaning import clean_day
 from k2_platform.producing import read_file
 from k2_resources.files.source_files import find_source_files
+from k2_resources.settings import SHIPPED_FEEDS
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGGED = {
@@ -44,7 +45,7 @@ FLAGGED = {
 
 def main() -> None:
     data = Path(os.environ.get("K2_TEST_DATA", ROOT.parent / "shared" / "data"))
-    feeds = load_feeds([ROOT / "feeds"])
+    feeds = load_feeds([SHIPPED_FEEDS])
     asx, every = feeds["asx"], feeds["asx"].model_copy(update={"conditions": Conditions()})
     trades = _read(asx, SourceFormat.ASX_TICKDATA, data / "asx-2014-03" / "trades")
     candles = _read(feeds["hitbtc"], SourceFormat.HITBTC, data / "hitbtc-2021" / "trades.csv")

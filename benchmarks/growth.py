@@ -48,7 +48,7 @@ from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.maintenance.feed_maintenance import FeedMaintenance
 from k2_resources.raw.delivery import Delivery
 from k2_resources.raw.table import RawTable
-from k2_resources.settings import Settings
+from k2_resources.settings import SHIPPED_FEEDS, Settings
 from k2_sensors.kafka_sensor import next_ingest
 from k2_sensors.stale_day_sensor import next_build
 
@@ -128,7 +128,7 @@ class GrowingFeed:
     _run_id: str = ""
 
     def __post_init__(self) -> None:
-        self.feed: Feed = load_feeds([Path(__file__).resolve().parents[1] / "feeds"])["sim"]
+        self.feed: Feed = load_feeds([SHIPPED_FEEDS])["sim"]
         self.calendar = TradingCalendar.of(self.feed)
         self.day = self.calendar.next_trading_day(self.feed.start_date + timedelta(days=1))
         self.iceberg = IcebergCatalogResource(

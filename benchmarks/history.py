@@ -35,7 +35,7 @@ from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_creation import ensure_topic
 from k2_resources.kafka.trade_producer import producer_settings
 from k2_resources.raw.table import RawTable
-from k2_resources.settings import Settings
+from k2_resources.settings import SHIPPED_FEEDS, Settings
 
 LAST_DAY = date(2026, 11, 20)
 _SYMBOLS = 100
@@ -63,7 +63,7 @@ def main() -> None:
 
 def _declare(directory: Path, count: int) -> list[date]:
     """Write the feed's file; its trading days, oldest first."""
-    shipped = (Path(__file__).resolve().parents[1] / "feeds" / "sim.toml").read_text(encoding="utf-8")
+    shipped = (SHIPPED_FEEDS / "sim.toml").read_text(encoding="utf-8")
     text = shipped.replace('name = "sim"', 'name = "history"').replace(".sim", ".history")
     early = LAST_DAY - timedelta(days=count * 2)
     (directory / "history.toml").write_text(text.replace("2026-01-02", early.isoformat()), encoding="utf-8")

@@ -18,6 +18,7 @@ from k2_market.plans.ingest_plan import MAX_MESSAGES_PER_RUN, limited
 from k2_resources.kafka.topic_reader import TopicReader
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.runtime.collector_pause import loaded_for_good
+from k2_resources.settings import SHIPPED_FEEDS
 
 _CALL_MESSAGES = 4_000
 _ROWS_AN_APPEND = 50_000
@@ -25,7 +26,7 @@ _ROWS_AN_APPEND = 50_000
 
 def bench_feed(topic: str) -> Feed:
     """The feed that ships for simulated markets, with another topic."""
-    shipped = load_feeds([Path(__file__).resolve().parents[1] / "feeds"])["sim"]
+    shipped = load_feeds([SHIPPED_FEEDS])["sim"]
     return shipped.model_copy(update={"topics": Topics(trades=topic)})
 
 

@@ -19,6 +19,7 @@ from k2_market.schemas.tables import RAW_TRADES
 from k2_market.simulation.market_simulator import simulate_day
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
 from k2_resources.iceberg.day_files import append_files, write_day_files
+from k2_resources.settings import SHIPPED_FEEDS
 
 TOPIC_ID = "k2benchmarktopicAAAAAA"
 PARTITIONS = 30
@@ -27,7 +28,7 @@ ROWS_A_BATCH = 1_000_000
 
 def simulated_feed() -> Feed:
     """The feed that ships for simulated trades."""
-    return load_feeds([Path(__file__).resolve().parents[1] / "feeds"])["sim"]
+    return load_feeds([SHIPPED_FEEDS])["sim"]
 
 
 def catalog_in(directory: Path) -> Catalog:

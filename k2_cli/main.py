@@ -3,8 +3,11 @@
 A command is a function in a module of its own and of its name (``k2_cli/commands/catch_up.py`` holds ``catch_up``).
 """
 
+import sys
+from datetime import datetime
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -32,11 +35,41 @@ COMMANDS = {
     "maintain": "Compact, tag and tidy a feed's tables.",
     "backup": "Copy this home to a directory, while it runs.",
     "restore": "Make a home of a backup.",
+    "migrate": "Make a home of an older K2 ready for this one.",
     "relocate": "Make a home that was moved or copied one of its own.",
     "clean-orphans": "Delete files of the feeds' tables that nothing refers to.",
     "sql": "Ask a question in SQL over the feeds' tables.",
     "bars": "Show a symbol's bars as a table and a chart.",
 }
+
+
+_VALUES = {str: "TEXT", list: "TEXT", int: "N", float: "N", Path: "FILE", datetime: "DAY"}
+"""What help calls the value of an option, by its type."""
+
+
+def _no_type(ctx: Any) -> None:
+    """Leave out what help says of an argument's type."""
+
+
+def _name_value(parameter: Any) -> None:
+    """Have help call a parameter's value by a word of ours and not by a type of Python's; choices stay as they are."""
+    if isinstance(parameter, typer.core.TyperArgument):
+        if not parameter.type_descriptor.is_choice:
+            parameter.display_type_rich = _no_type  # type: ignore[method-assign]
+    elif parameter.metavar is None and not parameter.type_descriptor.is_choice:
+        kind = parameter.type_descriptor
+        parameter.metavar = _VALUES.get(list if kind.is_list else kind.annotation)
+
+
+class _CommandOnAHome(typer.core.TyperCommand):
+    """A command that is run on a home that it can work on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from k2_cli.inputs.checked_home import checked_home
+
+        assert self.name is not None
+        with checked_home(self.name):
+            return super().invoke(ctx)
 
 
 class _CommandOnDemand(typer.core.TyperCommand):
@@ -49,8 +82,11 @@ class _CommandOnDemand(typer.core.TyperCommand):
         assert self.name is not None
         name = self.name.replace("-", "_")
         only = typer.Typer(add_completion=False, rich_markup_mode=None)
-        only.command(self.name)(getattr(import_module(f"k2_cli.commands.{name}"), name))
-        return typer.main.get_command(only)
+        only.command(self.name, cls=_CommandOnAHome)(getattr(import_module(f"k2_cli.commands.{name}"), name))
+        command = typer.main.get_command(only)
+        for parameter in command.params:
+            _name_value(parameter)
+        return command
 
 
 class _Commands(TyperGroup):
@@ -64,9 +100,31 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except K2Error as error:
-            typer.secho(f"k2: {error}", err=True, fg=typer.colors.RED)
+        except ModuleNotFoundError as error:
+            from k2_cli.inputs.extras import NEEDS_EXTRA
+
+            if error.name is None or error.name.startswith("k2_"):
+                raise
+            _refuse(
+                f"`k2 {ctx.invoked_subcommand}` needs the package {error.name}, which is not installed: {NEEDS_EXTRA}"
+            )
             raise typer.Exit(1) from error
+        except K2Error as error:
+            _refuse(str(error))
+            raise typer.Exit(1) from error
+
+
+def _refuse(text: str) -> None:
+    typer.secho(f"k2: {text}", err=True, fg=typer.colors.RED)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from k2_market.homes.home_format import FORMAT
+        from k2_resources.homes.home_format import installed_version
+
+        typer.echo(f"k2 {installed_version()}, home format {FORMAT}")
+        raise typer.Exit
 
 
 app = typer.Typer(
@@ -80,6 +138,14 @@ app = typer.Typer(
 
 
 @app.callback()
-def k2() -> None:
+def k2(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """K2, a market-data lakehouse whose numbers can be traced and proven."""
     end_without_backtrace()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.encoding.lower().startswith("utf") and hasattr(stream, "reconfigure"):
+            # What such a terminal has no sign for is spelled out, rather than being an error.
+            stream.reconfigure(errors="backslashreplace")

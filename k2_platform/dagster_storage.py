@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 
-_DAGSTER_YAML = Path(__file__).resolve().parent.parent / "deploy" / "local" / "dagster.yaml"
 _EVENT_STORAGE_CLASS = "module: k2_resources.dagster.kept_event_storage"
 _EVENT_STORAGE = f"""
 # Added by `k2 up`: where Dagster keeps its events anyway, through connections that are kept.
@@ -88,7 +89,7 @@ class DagsterHome:
             )
         place = self.directory if into is None else into
         make_private(place)
-        shipped = _DAGSTER_YAML.read_text(encoding="utf-8")
+        shipped = files("k2_platform").joinpath("dagster.yaml").read_text(encoding="utf-8")
         (place / "dagster.yaml").write_text(shipped + self._events, encoding="utf-8")
         (place / self.workspace.name).write_text(_WORKSPACE.format(port=self.code_server_port), encoding="utf-8")
 
@@ -120,12 +121,12 @@ def initialise(directory: Path, pools: Iterable[str]) -> None:
 
 @contextmanager
 def existing_instance(settings: Settings) -> "Iterator[DagsterInstance | None]":
-    """Open this home's Dagster instance for reading; None where there is none yet, and none is made."""
-    from dagster import DagsterInstance
-
-    if not (settings.dagster_home / "dagster.yaml").exists():
+    """Open this home's Dagster instance for reading; None where there is none yet, or Dagster is not installed."""
+    if not (settings.dagster_home / "dagster.yaml").exists() or find_spec("dagster") is None:
         yield None
         return
+    from dagster import DagsterInstance
+
     with DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         yield instance
 

@@ -1,33 +1,36 @@
-"""Counts each day of a feed along its way: messages, rows, dead letters, trades, bars, and how its checks stand."""
+"""Counts each day of a feed along its way: messages, rows, dead letters, trades, bars, and how its checks stand.
+
+Tables are read without Dagster and Kafka's client, which are imported only where there are records and a topic to read.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-import dagster as dg
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pyiceberg.catalog import Catalog
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from k2_assets.checks import check_keys
-from k2_assets.records.check_history import latest_of_sessions
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.trades import CLEAN_TRADES, TRADES
 from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import outdated_days, stale_days
 from k2_market.schemas.tables import DAY, MINUTE
-from k2_market.simulation.simulated_faults import PlantedFault
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.day_planning import files_by_day, filled_by_day
 from k2_resources.iceberg.day_table import builds_of
-from k2_resources.kafka.topics import KafkaTopics, KafkaUnavailable
 from k2_resources.raw.view import day_versions_of
 from k2_resources.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from k2_market.simulation.simulated_faults import PlantedFault
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class DaySummary:
         dead_letters: Those that did not decode.
         trades: Rows of ``trades``.
         minute_bars: Rows of ``ohlcv_1m``.
-        checks: The latest results of each check, by outcome: ``passed``, ``WARN``, ``ERROR``.
+        checks: The latest results of each check, by outcome: ``passed``, ``WARN``, ``ERROR``; None where Dagster, which
+            has the records, is not installed.
         found: The checks that did not pass.
         bars: ``to build`` where rows are newer than what was built, ``outdated`` where it was built under other rules
             than the feed's file has, else ``current``.
@@ -64,7 +68,7 @@ class DaySummary:
     dead_letters: int
     trades: int
     minute_bars: int
-    checks: Counter[str]
+    checks: Counter[str] | None
     found: tuple[Found, ...]
     bars: str
 
@@ -93,7 +97,7 @@ class DayStates:
     outdated: frozenset[date]
 
 
-def day_states(catalog: Catalog, feed: Feed, instance: dg.DagsterInstance | None) -> DayStates:
+def day_states(catalog: Catalog, feed: Feed, instance: "dg.DagsterInstance | None") -> DayStates:
     """Look up how the days of a feed stand; reads properties of tables and Dagster's records of checks.
 
     Args:
@@ -105,17 +109,7 @@ def day_states(catalog: Catalog, feed: Feed, instance: dg.DagsterInstance | None
     built = find_table(catalog, feed.name, DAY.table)
     versions = {} if raw is None else day_versions_of(raw)
     builds = {} if built is None else builds_of(built)
-    checked: Counter[date] = Counter()
-    failed: Counter[date] = Counter()
-    infos = (
-        ()
-        if instance is None
-        else instance.event_log_storage.get_asset_check_partition_info(check_keys(feed.name, [TRADES]))
-    )
-    for (_, session), info in latest_of_sessions(infos, TradingCalendar.of(feed)).items():
-        if info.latest_execution_status in _RESULTS:
-            checked[session] += 1
-            failed[session] += info.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
+    checked, failed = (Counter[date](), Counter[date]()) if instance is None else _check_counts(feed, instance)
     return DayStates(
         days=tuple(sorted(versions)),
         checked=checked,
@@ -125,11 +119,25 @@ def day_states(catalog: Catalog, feed: Feed, instance: dg.DagsterInstance | None
     )
 
 
-_RESULTS = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
+def _check_counts(feed: Feed, instance: "dg.DagsterInstance") -> tuple[Counter[date], Counter[date]]:
+    """Count, by session, the checks that have a result and those that did not pass."""
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+
+    from k2_assets.checks import check_keys
+    from k2_assets.records.check_history import latest_of_sessions
+
+    checked: Counter[date] = Counter()
+    failed: Counter[date] = Counter()
+    infos = instance.event_log_storage.get_asset_check_partition_info(check_keys(feed.name, [TRADES]))
+    for (_, session), info in latest_of_sessions(infos, TradingCalendar.of(feed)).items():
+        if info.latest_execution_status in (Status.SUCCEEDED, Status.FAILED):
+            checked[session] += 1
+            failed[session] += info.latest_execution_status is Status.FAILED
+    return checked, failed
 
 
 def summaries(
-    settings: Settings, feed: Feed, catalog: Catalog, instance: dg.DagsterInstance | None, states: DayStates
+    settings: Settings, feed: Feed, catalog: Catalog, instance: "dg.DagsterInstance | None", states: DayStates
 ) -> list[DaySummary]:
     """Count the days of some states, oldest first; reads manifests, no data."""
     days = states.days
@@ -140,11 +148,12 @@ def summaries(
     )
     messages, calendar = _messages_by_day(settings, feed, days), TradingCalendar.of(feed)
     found = []
+    has_records = instance is not None or find_spec("dagster") is not None
     for day in days:
         session = calendar.reporting_session(day)
         bad = _failed_checks(feed, session, instance) if instance is not None and session in states.failed else ()
-        checks = Counter(each.severity for each in bad)
-        checks["passed"] = states.checked.get(session, 0) - states.failed.get(session, 0)
+        outcomes = Counter(each.severity for each in bad)
+        outcomes["passed"] = states.checked.get(session, 0) - states.failed.get(session, 0)
         found.append(
             DaySummary(
                 feed=feed.name,
@@ -154,7 +163,7 @@ def summaries(
                 dead_letters=dead.get(day, 0),
                 trades=trades[day].rows,
                 minute_bars=minutes[day].rows,
-                checks=checks,
+                checks=outcomes if has_records else None,
                 found=bad,
                 bars="to build" if day in states.stale else "outdated" if day in states.outdated else "current",
             )
@@ -175,7 +184,7 @@ def summary_table(days: Sequence[DaySummary], title: str | None = None) -> Table
         table.add_column("bars", no_wrap=True)
     for each in days:
         counts = (each.messages, each.raw_rows, each.dead_letters, each.trades, each.minute_bars)
-        outcomes = (each.checks["passed"], each.checks["WARN"], each.checks["ERROR"])
+        outcomes = [None if each.checks is None else each.checks[outcome] for outcome in ("passed", "WARN", "ERROR")]
         figures = ("?" if count is None else f"{count:,}" for count in (*counts, *outcomes))
         table.add_row(each.feed, each.day.isoformat(), *figures, *([each.bars] if behind else []))
     return table
@@ -190,7 +199,7 @@ def print_findings(days: Sequence[DaySummary], console: Console) -> None:
 
 
 def print_where_to_look(
-    settings: Settings, days: Sequence[DaySummary], planted: Sequence[PlantedFault], console: Console
+    settings: Settings, days: Sequence[DaySummary], planted: "Sequence[PlantedFault]", console: Console
 ) -> None:
     """Say what the checks found, and where all of it can be looked at."""
     if planted:
@@ -199,6 +208,15 @@ def print_where_to_look(
             counts[each.fault.value] += each.count
         console.print("Planted: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     print_findings(days, console)
+    for day in days:
+        others = day.raw_rows - day.dead_letters - day.trades
+        if day.dead_letters or others:
+            console.print(
+                f"  {day.feed} {day.day}: of {day.raw_rows:,} messages {day.trades:,} are trades that stand. "
+                f"{day.dead_letters:,} did not decode; {others:,} are repetitions, cancels and corrections, and the "
+                "trades that those take back or replace.",
+                style="dim",
+            )
     last = days[-1] if days else None
     console.print("Where to look:")
     console.print(f"  http://127.0.0.1:{settings.dagster_port}  the assets, their days and checks (Dagster)")
@@ -212,12 +230,20 @@ def print_where_to_look(
 
 def as_json(day: DaySummary) -> dict[str, object]:
     """Give a day as JSON takes it."""
-    checks = {"passed": day.checks["passed"], "warned": day.checks["WARN"], "failed": day.checks["ERROR"]}
+    names = {"passed": "passed", "WARN": "warned", "ERROR": "failed"}
+    checks = None if day.checks is None else {name: day.checks[outcome] for outcome, name in names.items()}
     return {**asdict(day), "day": day.day.isoformat(), "checks": checks}
 
 
 def _messages_by_day(settings: Settings, feed: Feed, days: Sequence[date]) -> dict[date, int]:
-    """Count messages whose record time lies in a day; exact where a partition's records are in order of days."""
+    """Count messages whose record time lies in a day; exact where a partition's records are in order of days.
+
+    Empty where Kafka does not answer or its client is not installed.
+    """
+    if find_spec("confluent_kafka") is None:
+        return {}
+    from k2_resources.kafka.topics import KafkaTopics, KafkaUnavailable
+
     topics, calendar = KafkaTopics(settings.bootstrap_servers), TradingCalendar.of(feed)
     found = {}
     try:
@@ -232,7 +258,12 @@ def _messages_by_day(settings: Settings, feed: Feed, days: Sequence[date]) -> di
     return found
 
 
-def _failed_checks(feed: Feed, day: date, instance: dg.DagsterInstance) -> tuple[Found, ...]:
+def _failed_checks(feed: Feed, day: date, instance: "dg.DagsterInstance") -> tuple[Found, ...]:
+    import dagster as dg
+    from dagster._core.event_api import PartitionKeyFilter
+
+    from k2_assets.checks import check_keys
+
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
         check_keys(feed.name, [TRADES]), partition_filter=PartitionKeyFilter(key=day.isoformat())
     )

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -34,6 +33,7 @@ from k2_resources.exporter.materialization_facts import MaterializationFacts
 from k2_resources.exporter.page import Part, metrics_page
 from k2_resources.exporter.run_facts import RunFacts
 from k2_resources.exporter.table_facts import TableFacts
+from k2_resources.homes.home_format import installed_version
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.logs.structured_logging import configure_logging, get_logger
 from k2_resources.metrics.event_counts import EventCounts, keep_counts
@@ -75,7 +75,7 @@ def exporter_server(settings: Settings) -> WSGIServer:
         ExporterPortTaken: Something else listens there.
         FeedFileError: A feed's file is wrong.
     """
-    registry = metrics_page(platform_parts(settings), settings.environment, _version())
+    registry = metrics_page(platform_parts(settings), settings.environment, installed_version())
     try:
         address = (settings.metrics_host, settings.metrics_port)
         return make_server(*address, _routes(registry, settings.own_hosts), _ThreadingServer, _QuietHandler)
@@ -118,13 +118,6 @@ def _dagster(settings: Settings) -> dg.DagsterInstance:
     if not (settings.dagster_home / "dagster.yaml").exists():
         raise NotSetUp(f"{settings.dagster_home} holds no dagster.yaml; `k2 up` writes it")
     return dg.DagsterInstance.from_config(str(settings.dagster_home))
-
-
-def _version() -> str:
-    try:
-        return version("k2-market-data")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _routes(

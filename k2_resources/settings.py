@@ -1,5 +1,8 @@
 """Reads K2's settings, which may differ between machines, each from ``K2_<NAME>``."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,7 +14,8 @@ from k2_market.errors import K2Error
 from k2_resources.files.path_names import directory_location, sqlite_uri
 from k2_resources.secret_redaction import SecretRedaction
 
-_SHIPPED_FEEDS = Path(__file__).resolve().parent.parent / "feeds"
+SHIPPED_FEEDS = Path(str(files("k2_market.feeds") / "shipped"))
+"""The feed files that ship, inside the package."""
 _PORT_FIELDS = (
     "kafka_port",
     "kafka_controller_port",
@@ -147,7 +151,7 @@ class Settings(BaseSettings):
     @property
     def feed_directories(self) -> list[Path]:
         """Where feed files lie: those that ship, then ``feeds_dir`` if set."""
-        return [_SHIPPED_FEEDS] if self.feeds_dir is None else [_SHIPPED_FEEDS, self.feeds_dir]
+        return [SHIPPED_FEEDS] if self.feeds_dir is None else [SHIPPED_FEEDS, self.feeds_dir]
 
     @property
     def dagster_home(self) -> Path:
@@ -158,6 +162,25 @@ class Settings(BaseSettings):
     def log_directory(self) -> Path:
         """Where K2's log and those of the local stack's processes lie."""
         return self.home / "logs"
+
+
+_NO_SETTINGS = frozenset(
+    {"K2_CRASH_AT", "K2_PAUSE_AT", "K2_POSTGRES_HOST", "K2_POSTGRES_PASSWORD", "K2_SUPERVISED", "K2_TEST_DATA"}
+)
+"""Variables that other parts of K2 read, or its tests."""
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Say of each environment variable ``K2_…`` that is no setting that it is none, and which one was likely meant."""
+    known = {_variable(field) for field in Settings.model_fields}
+    unknown = sorted(
+        name for name in names if name.upper().startswith("K2_") and name.upper() not in known | _NO_SETTINGS
+    )
+    return [
+        f"{name} is no setting and is ignored"
+        + "".join(f"; did you mean {near}?" for near in get_close_matches(name.upper(), known, n=1))
+        for name in unknown
+    ]
 
 
 def _explain(location: tuple[int | str, ...], message: str, found: object) -> str:

@@ -14,8 +14,9 @@ import exchange_calendars  # noqa: F401
 import httpx2
 
 import k2_sensors.kafka_sensor  # noqa: F401
-from k2_assets.feed_family import ingest_job_name
+from k2_assets.names import ingest_job_name
 from k2_market.feeds.feed import load_feeds
+from k2_market.kinds.trades import TRADES
 from k2_platform.catch_up import local_instance
 from k2_platform.definitions import build_defs
 from k2_resources.settings import Settings
@@ -34,7 +35,7 @@ if __name__ == "__main__":
         feeds = load_feeds(settings.feed_directories)
         definitions = build_defs(settings=settings, feeds=feeds)
         for feed in feeds.values():
-            definitions.resolve_job_def(ingest_job_name(feed.name))
+            definitions.resolve_job_def(ingest_job_name(feed.name, TRADES))
         httpx2.Client().close()
         with local_instance(settings) as instance:
             dg.materialize([nothing], instance=instance)

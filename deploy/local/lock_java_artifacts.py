@@ -13,6 +13,8 @@ from pathlib import Path
 from jgo.env import EnvironmentBuilder
 from jgo.maven import MavenContext, PythonResolver
 
+from k2_cli.stack.java_lock import LOCK_FILE
+
 KAFKA_VERSION = "4.3.1"
 LOG4J_VERSION = "2.25.4"
 REGISTRY_VERSION = "3.3.3"
@@ -26,15 +28,13 @@ KAFKA = (
 )
 REGISTRY = ("io.apicurio", "apicurio-registry-app", REGISTRY_VERSION, "all", "tar.gz")
 
-LOCK = Path(__file__).with_name("jars.lock.json")
-
 
 def main() -> None:
     """Resolve both programs and write the lock."""
     with tempfile.TemporaryDirectory() as scratch:
         context = MavenContext(resolver=PythonResolver(), repo_cache=Path(scratch) / "repository")
         lock = {"kafka": _kafka(context, Path(scratch) / "environments"), "registry": [_registry(context)]}
-    LOCK.write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
+    LOCK_FILE.write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
 
 
 def _kafka(context: MavenContext, environments: Path) -> list[dict[str, str | int]]:

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-_DAY = ["%Y-%m-%d"]
+from k2_cli.inputs.asked_day import AskedDay, day_option
 
 
 def cancel(
     feed: Annotated[str, typer.Option(help="The feed's name.")],
     symbol: Annotated[str, typer.Option(help="The trade's symbol.")],
     trade_id: Annotated[str, typer.Option("--trade-id", help="Its id, as it was sent.")],
-    day: Annotated[datetime | None, typer.Option("--date", formats=_DAY, help="Its trading day.")] = None,
+    day: Annotated[AskedDay | None, day_option("--date", "Its trading day.")] = None,
     exchange: Annotated[str | None, typer.Option(help="Its venue, where venues number trades alike.")] = None,
 ) -> None:
     """Send the cancel of a trade: a CANCEL message with the trade's own fields. A cancel is final.
@@ -34,6 +34,7 @@ def cancel(
     settings = settings_of_home()
     configure_logging("cancel", settings)
     keep_counts(settings)
-    named = named_trade(symbol, trade_id, day, exchange)
-    before = Loading(settings, usable_feed(settings, feed)).cancel(named, datetime.now(UTC))
+    declared = usable_feed(settings, feed)
+    named = named_trade(symbol, trade_id, None if day is None else day.date(declared.zone), exchange)
+    before = Loading(settings, declared).cancel(named, datetime.now(UTC))
     typer.echo(sent_line(feed, named, before, None))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-_DAY = ["%Y-%m-%d"]
+from k2_cli.inputs.asked_day import AskedDay, day_option
 
 
 def correct(
@@ -14,7 +14,7 @@ def correct(
     trade_id: Annotated[str, typer.Option("--trade-id", help="Its id, as it was sent.")],
     price: Annotated[str | None, typer.Option(help="The right price.")] = None,
     quantity: Annotated[str | None, typer.Option(help="The right quantity.")] = None,
-    day: Annotated[datetime | None, typer.Option("--date", formats=_DAY, help="Its trading day.")] = None,
+    day: Annotated[AskedDay | None, day_option("--date", "Its trading day.")] = None,
     exchange: Annotated[str | None, typer.Option(help="Its venue, where venues number trades alike.")] = None,
 ) -> None:
     """Send the correction of a trade: a CORRECT message with the trade's own fields and another price or quantity.
@@ -37,7 +37,8 @@ def correct(
     settings = settings_of_home()
     configure_logging("correct", settings)
     keep_counts(settings)
-    named = named_trade(symbol, trade_id, day, exchange)
-    loading = Loading(settings, usable_feed(settings, feed))
+    declared = usable_feed(settings, feed)
+    named = named_trade(symbol, trade_id, None if day is None else day.date(declared.zone), exchange)
+    loading = Loading(settings, declared)
     before, sent = loading.correct(named, values["price"], values["quantity"], datetime.now(UTC))
     typer.echo(sent_line(feed, named, before, sent.row(0, named=True)))

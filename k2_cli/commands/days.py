@@ -1,18 +1,20 @@
 """``k2 days``: print what became of each day of a feed."""
 
 import json
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated
 
 import typer
+
+from k2_cli.inputs.asked_day import AskedDay, day_option
 
 _SHOWN = 30
 
 
 def days(
     feed: Annotated[str, typer.Option(help="A feed's name.")],
-    first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")] = None,
+    first: Annotated[AskedDay | None, day_option("--from", "The first day.")] = None,
+    last: Annotated[AskedDay | None, day_option("--to", "The last day.")] = None,
     bad: Annotated[bool, typer.Option("--bad", help="Only days that someone should look at.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
@@ -22,19 +24,25 @@ def days(
     whose bars are to be built again, and what the checks say.
     """
     from dataclasses import replace
+    from importlib.util import find_spec
 
     from rich.console import Console
 
     from k2_cli.inputs.declared_feeds import usable_feed
     from k2_cli.inputs.existing_home import settings_of_home
+    from k2_cli.inputs.extras import NEEDS_EXTRA
     from k2_platform.dagster_storage import existing_instance
     from k2_platform.day_summary import as_json as day_as_json
     from k2_platform.day_summary import day_states, print_findings, summaries, summary_table
     from k2_resources.iceberg.catalog import open_catalog
 
+    if find_spec("dagster") is None:
+        typer.secho(
+            f"Messages and checks are not known without Dagster: {NEEDS_EXTRA}.", err=True, fg=typer.colors.YELLOW
+        )
     settings = settings_of_home()
     known = usable_feed(settings, feed)
-    start, end = first and first.date(), last and last.date()
+    start, end = first and first.date(known.zone), last and last.date(known.zone)
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     with existing_instance(settings) as instance:
         states = day_states(catalog, known, instance)

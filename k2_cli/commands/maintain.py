@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from k2_cli.inputs.asked_day import AskedDay, day_option
+
 if TYPE_CHECKING:
     from datetime import date
 
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 def maintain(
     feed: Annotated[str, typer.Option(help="The feed's name.")],
     day: Annotated[
-        datetime | None,
-        typer.Option("--date", formats=["%Y-%m-%d"], help="The trading day that has closed; the latest unless given."),
+        AskedDay | None,
+        day_option("--date", "The trading day that has closed; the latest unless given."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
@@ -41,7 +43,7 @@ def maintain(
     declared = usable_feed(settings, feed)
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
     maintenance = FeedMaintenance(catalog, declared, TRADES, lambda: datetime.now(UTC))
-    closed = maintenance.latest_closed() if day is None else day.date()
+    closed = maintenance.latest_closed() if day is None else day.date(declared.zone)
     if dry_run:
         _print_plan(feed, closed, maintenance.look(closed), as_json)
     else:

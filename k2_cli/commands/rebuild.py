@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
-_DAY = ["%Y-%m-%d"]
+from k2_cli.inputs.asked_day import AskedDay, day_option
 
 
 def rebuild(
     feed: Annotated[str, typer.Option(help="The feed's name.")],
-    first: Annotated[
-        datetime | None, typer.Option("--from", formats=_DAY, help="The first day; all unless given.")
-    ] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=_DAY, help="The last day.")] = None,
+    first: Annotated[AskedDay | None, day_option("--from", "The first day; all unless given.")] = None,
+    last: Annotated[AskedDay | None, day_option("--to", "The last day.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which days there are, and change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
@@ -39,7 +37,9 @@ def rebuild(
     configure_logging("rebuild", settings)
     keep_counts(settings)
     declared = usable_feed(settings, feed)
-    days = outdated_days_of(settings, declared, first and first.date(), last and last.date())
+    days = outdated_days_of(
+        settings, declared, *(None if each is None else each.date(declared.zone) for each in (first, last))
+    )
     failed = []
     if days and not dry_run:
         with local_instance(settings) as instance:

@@ -1,10 +1,10 @@
 """``k2 repair``: bring a feed's raw rows in line with Kafka and the ledger."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from k2_cli.inputs.asked_day import AskedDay, day_option
 from k2_market.errors import K2Error
 
 
@@ -14,9 +14,7 @@ class RepairRequestError(K2Error):
 
 def repair(
     feed: Annotated[str, typer.Option(help="The feed's name.")],
-    day: Annotated[
-        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="The trading day to read from Kafka again.")
-    ] = None,
+    day: Annotated[AskedDay | None, day_option("--date", "The trading day to read from Kafka again.")] = None,
     dead_letters: Annotated[
         bool, typer.Option("--dead-letters", help="Decode dead letters again; those of --date, or all.")
     ] = False,
@@ -65,15 +63,16 @@ def repair(
 
     settings = Settings.load()
     configure_logging("repair", settings)
-    repairs = Repairs(settings, usable_feed(settings, feed), TRADES, dry_run)
+    declared = usable_feed(settings, feed)
+    repairs = Repairs(settings, declared, TRADES, dry_run)
     table = f"{feed}.{TRADES.raw_table}"
     if roll_forward:
         print_roll_forward(table, repairs.roll_forward(), dry_run, as_json)
     elif unhalt:
         print_unhalting(table, repairs.unhalt(), dry_run, as_json)
     elif dead_letters:
-        only = None if day is None else day.date()
+        only = None if day is None else day.date(declared.zone)
         found = list(repairs.dead_letters(only))
         print_dead_letters(table, found, repairs.unread() if only is None else None, dry_run, as_json)
     elif day is not None:
-        print_day(table, repairs.day(day.date()), dry_run, as_json)
+        print_day(table, repairs.day(day.date(declared.zone)), dry_run, as_json)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from k2_cli.inputs.asked_day import AskedDay, day_option
+
 if TYPE_CHECKING:
     from k2_market.simulation.simulated_faults import Fault
 
@@ -14,7 +16,7 @@ _ALL = "all"
 
 def simulate(
     feed: Annotated[str, typer.Option(help="The feed's name; only feeds with mic XXXX are simulated.")],
-    day: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The trading day, one that is over.")],
+    day: Annotated[AskedDay, day_option("--date", "The trading day, one that is over.")],
     trades: Annotated[int, typer.Option(min=1, help="Messages, before faults.")] = 100_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same day, byte for byte.")] = 1,
     symbols: Annotated[int, typer.Option(min=1, max=99_999, help="How many instruments trade.")] = 50,
@@ -46,7 +48,9 @@ def simulate(
     keep_counts(settings)
     declared = usable_feed(settings, feed)
     now = datetime.now(UTC)
-    print_report(produce_simulated_day(settings, declared, day.date(), trades, seed, symbols, chosen, now), as_json)
+    print_report(
+        produce_simulated_day(settings, declared, day.date(declared.zone), trades, seed, symbols, chosen, now), as_json
+    )
     warn_of_changed(settings)
 
 

@@ -1,12 +1,13 @@
 """``k2 sql``: ask the tables a question in SQL."""
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from k2_cli.inputs.asked_day import AskedDay, day_option
 from k2_cli.output.answer_formats import AnswerFormat, write_answer
 from k2_market.errors import K2Error
 
@@ -19,6 +20,7 @@ def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT; - reads it from standard input.")],
     form: Annotated[AnswerFormat, typer.Option("--format", help="How the rows are written.")] = AnswerFormat.TABLE,
     output: Annotated[Path | None, typer.Option(help="The file to write to, instead of standard output.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --output if it is there.")] = False,
     param: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="The value of $NAME in the statement; repeatable.")
     ] = None,
@@ -32,10 +34,8 @@ def sql(
         ),
     ] = None,
     as_of_day: Annotated[
-        datetime | None,
-        typer.Option(
-            metavar="DAY", formats=["%Y-%m-%d"], help="Show the tables as they were at the end of this trading day."
-        ),
+        AskedDay | None,
+        day_option("--as-of-day", "Show the tables as they were at the end of this trading day."),
     ] = None,
 ) -> None:
     """Ask the tables in SQL (DuckDB's), read-only and in UTC.
@@ -69,14 +69,14 @@ def sql(
         tables_of(KINDS),
         spill_directory=settings.home / "spill",
         tables=parsed.tables,
-        as_of=as_of if as_of_day is None else as_of_day.date(),
+        as_of=as_of if as_of_day is None else as_of_day.date(UTC),
     ) as connection:
         answer = run_statement(connection, parsed, parameters)
         if parsed.explains and form is AnswerFormat.TABLE and output is None:
             for row in answer.table().to_pylist():
                 print(row["explain_value"])
         else:
-            write_answer(answer, form, output, rows)
+            write_answer(answer, form, output, rows, replace=force)
 
 
 def parse_parameters(assignments: list[str]) -> dict[str, str]:

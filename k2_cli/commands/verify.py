@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from k2_cli.inputs.asked_day import AskedDay, day_option
 from k2_market.errors import K2Error
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from k2_market.verification.invariants import Verification
     from k2_resources.proofs.log_reading import Progress
     from k2_resources.settings import Settings
-
-_DAY = ["%Y-%m-%d"]
 
 
 class Subject(StrEnum):
@@ -35,9 +34,7 @@ class NothingToVerify(K2Error):
 def verify(
     subject: Annotated[Subject, typer.Argument(help="What to verify: the raw table, or a day's bars.")],
     feed: Annotated[str, typer.Option(help="The feed's name.")],
-    day: Annotated[
-        datetime | None, typer.Option("--date", formats=_DAY, help="One trading day's rows and messages alone.")
-    ] = None,
+    day: Annotated[AskedDay | None, day_option("--date", "One trading day's rows and messages alone.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Leave the broker alone; verify the tables.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
@@ -62,7 +59,7 @@ def verify(
     settings = settings_of_home()
     configure_logging("verify", settings)
     declared = usable_feed(settings, feed)
-    of_day = None if day is None else day.date()
+    of_day = None if day is None else day.date(declared.zone)
     with progress_shown(quiet=as_json) as progress:
         if subject is Subject.LEDGER:
             found = verify_ledger(settings, declared, TRADES, of_day, offline, progress)

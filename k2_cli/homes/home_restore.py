@@ -16,11 +16,13 @@ from sqlalchemy import create_engine
 from k2_assets.records.run_records import IN_FLIGHT
 from k2_cli.homes.home_backup import DAGSTER, HomePlaces, Report
 from k2_market.homes.backup_manifest import FILE_NAME, BackupError, BackupFile, BackupManifest
+from k2_market.homes.home_format import require_known
 from k2_market.homes.table_ownership import Owner
 from k2_platform.dagster_storage import DagsterHome, initialise, pools_of_feeds
 from k2_resources.files.file_copy import copy_verified
 from k2_resources.files.path_names import sqlite_uri
 from k2_resources.files.private_directories import make_private
+from k2_resources.homes.home_format import format_of, installed_version
 from k2_resources.homes.home_relocation import CatalogRow, switch
 from k2_resources.homes.table_copy import CATALOG, WAREHOUSE, move_of
 from k2_resources.homes.table_relocation import NotRelocatable, as_lines
@@ -68,8 +70,10 @@ class HomeRestore:
 
         Raises:
             BackupError: The backup was not finished or is damaged, or the home is not empty; nothing was put in place.
+            HomeFormatError: A newer K2 made the home that it is of.
         """
         manifest = read_manifest(backup)
+        _require_known_format(backup)
         places = HomePlaces.of(self.settings)
         _require_empty(places, manifest)
         make_private(places.home)
@@ -189,6 +193,17 @@ def read_manifest(backup: Path) -> BackupManifest:
         ) from missing
     except (OSError, UnicodeDecodeError) as error:
         raise BackupError(f"{file} can't be read: {error}") from error
+
+
+def _require_known_format(backup: Path) -> None:
+    """Refuse a backup of a home that a newer K2 made.
+
+    Raises:
+        HomeFormatError: It is one.
+    """
+    found = format_of(backup)
+    if found is not None:
+        require_known(found, str(backup), installed_version())
 
 
 def _require_empty(places: HomePlaces, manifest: BackupManifest) -> None:

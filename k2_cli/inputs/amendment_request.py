@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -26,10 +26,10 @@ def decimal_of(option: str, text: str | None) -> Decimal | None:
     return Decimal(text.strip())
 
 
-def named_trade(symbol: str, trade_id: str, day: datetime | None, exchange: str | None) -> NamedTrade:
+def named_trade(symbol: str, trade_id: str, day: date | None, exchange: str | None) -> NamedTrade:
     """Name a trade as raw rows do, without white space around."""
     texts = (symbol.strip(WHITE_SPACE), trade_id.strip(WHITE_SPACE))
-    return NamedTrade(*texts, None if day is None else day.date(), exchange and exchange.strip(WHITE_SPACE))
+    return NamedTrade(*texts, day, exchange and exchange.strip(WHITE_SPACE))
 
 
 def sent_line(feed: str, named: NamedTrade, before: StandingTrade, after: Mapping[str, Any] | None) -> str:

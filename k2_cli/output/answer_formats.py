@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
@@ -31,7 +32,9 @@ class OutputError(K2Error):
     """An answer can't be written where it was asked to go."""
 
 
-def write_answer(answer: Answer, form: AnswerFormat, output: Path | None, table_rows: int) -> None:
+def write_answer(
+    answer: Answer, form: AnswerFormat, output: Path | None, table_rows: int, *, replace: bool = False
+) -> None:
     """Write an answer: CSV with a header, JSON as an array of objects, Parquet, or its first rows as a table.
 
     Args:
@@ -39,16 +42,22 @@ def write_answer(answer: Answer, form: AnswerFormat, output: Path | None, table_
         form: The format.
         output: The file, which appears whole or not at all; standard output if absent.
         table_rows: How many rows a table shows; 0 shows all.
+        replace: Whether a file that is there is replaced.
 
     Raises:
-        OutputError: The file can't be written, or Parquet was to go to a terminal.
+        OutputError: The file is there or can't be written, or Parquet was to go to a terminal.
         QueryError: The rows can't be computed.
     """
+    if output is not None and output.exists() and not replace:
+        raise OutputError(f"{output}: there is such a file already; nothing was written. --force replaces it")
     match form:
         case AnswerFormat.TABLE:
             with _text_sink(output) as sink:
                 _write_table(answer, sink, table_rows)
         case AnswerFormat.CSV:
+            if output is None and isinstance(sys.stdout, TextIOWrapper):
+                # For programs, as files are: what a terminal of another encoding can't show is data all the same.
+                sys.stdout.reconfigure(encoding="utf-8")
             with _text_sink(output) as sink:
                 _write_csv(answer, sink)
         case AnswerFormat.JSON:
@@ -57,6 +66,8 @@ def write_answer(answer: Answer, form: AnswerFormat, output: Path | None, table_
         case AnswerFormat.PARQUET:
             with _binary_sink(output) as sink:
                 _write_parquet(answer, sink)
+    if output is not None:
+        print(f"{output}: {output.stat().st_size:,} bytes of {form} written", file=sys.stderr)
 
 
 def _write_table(answer: Answer, sink: TextIO, rows: int) -> None:

@@ -31,6 +31,11 @@ def print_report(produced: Produced, as_json: bool) -> None:
         console.print(_planted(produced.planted))
     for warning in produced.warnings:
         typer.secho(f"k2: {warning}", err=True, fg=typer.colors.YELLOW)
+    typer.echo(
+        f"Next: while the stack runs, bars follow in about a minute; without it, `k2 catch-up --feed {produced.feed}` "
+        f"makes them. `k2 days --feed {produced.feed}` says what became of it.",
+        err=True,
+    )
 
 
 def _summary(produced: Produced) -> Table:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ROWS_MEASURED = 1_000
 """Rows whose widths decide those of the columns."""
 
+_GAP = 3
+"""Spaces between columns."""
+
 _CELL_CHARACTERS = 60
 """Longer texts are cut in a terminal."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -96,7 +99,7 @@ class _Layout:
                 cell.rjust(width) if column.right else cell.ljust(width)
                 for cell, column, width in zip(row, shown, self.widths, strict=True)
             )
-            console.file.write((" " * 3).join(cells).rstrip() + "\n")
+            console.file.write((" " * _GAP).join(cells).rstrip() + "\n")
 
     def print_footer(self, console: Console) -> None:
         """Print the names of the columns that are not shown."""
@@ -112,7 +115,7 @@ def _show(columns: list[TableColumn], console: Console) -> _Layout:
         fitting = _fitting(columns, console.width)
     else:
         fitting = len(columns)
-        console.width = max(console.width, sum(_width(column) + 3 for column in columns) + 1)
+        console.width = max(console.width, sum(_width(column) + _GAP for column in columns) + 1)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns[:fitting]:
         table.add_column(Text(column.name), justify="right" if column.right else "left", no_wrap=True)
@@ -135,8 +138,10 @@ def visible(text: str) -> str:
 def _column(name: str, values: pa.ChunkedArray) -> TableColumn:
     import pyarrow as pa
 
-    cells = [visible("" if text is None else text) for chunk in values.chunks for text in texts(chunk)]
     kind = values.type
+    cells = [visible("" if text is None else text) for chunk in values.chunks for text in texts(chunk)]
+    if pa.types.is_decimal(kind) and kind.scale > 0:
+        cells = [cell.rstrip("0").removesuffix(".") for cell in cells]
     right = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     return TableColumn(visible(name), cells, right)
 
@@ -150,7 +155,7 @@ def _fitting(columns: list[TableColumn], width: int) -> int:
     """How many columns, from the first one, fit; one at least."""
     used = 0
     for index, column in enumerate(columns):
-        used += _width(column) + (2 if index else 0)
+        used += _width(column) + (_GAP if index else 0)
         if used > width:
             return max(index, 1)
     return len(columns)

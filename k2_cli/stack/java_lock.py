@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from k2_market.errors import K2Error
 
-LOCK_FILE = Path(__file__).resolve().parents[2] / "deploy" / "local" / "jars.lock.json"
+LOCK_FILE = Path(str(files("k2_cli.stack") / "files" / "jars.lock.json"))
 
 
 class JavaArtifactError(K2Error):

@@ -6,6 +6,7 @@ import subprocess
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.resources import files
 from pathlib import Path
 
 from k2_cli.stack.health_probes import kafka_answers
@@ -14,7 +15,7 @@ from k2_cli.stack.port_owners import is_taken
 from k2_cli.stack.process_supervision import Command, Port, ServiceError
 from k2_resources.files.private_directories import make_private
 
-_TEMPLATES = Path(__file__).resolve().parents[2] / "deploy" / "local"
+_TEMPLATES = Path(str(files("k2_cli.stack") / "files"))
 _FORMAT_TIMEOUT_SECONDS = 60
 
 

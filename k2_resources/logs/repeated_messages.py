@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 INTERVAL_SECONDS = 10.0
 _MAX_DISTINCT = 1_000
+_USUAL = "Coordinator load in progress"
+"""What every broker answers for a moment after its start; the client asks again by itself."""
 
 # What differs between two reports of the same fact: client instance, how long ago, how often.
 _VARYING = re.compile(
@@ -41,6 +43,8 @@ class RepeatedMessages(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether the record is to be written."""
+        if record.levelno == logging.WARNING and _USUAL in record.getMessage():
+            record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         key = (record.levelno, _VARYING.sub("…", record.getMessage()))
         now = self._monotonic()
         seen = self._seen.get(key)

@@ -23,6 +23,10 @@ class NoBars(K2Error):
     """There are no bars of what was asked for; the message says what there is instead."""
 
 
+class NoBarsYet(NoBars):
+    """The feed has no bars of that width at all."""
+
+
 class BarQueries:
     """Bars of a feed and width; a context manager, since it holds a connection."""
 
@@ -48,27 +52,33 @@ class BarQueries:
         """
         found = self._run("bars_of_symbol", symbol=symbol, first=first, last=last).to_arrow_table()
         if not found.num_rows:
-            raise NoBars(self._why_none(symbol, first, last))
+            raise self._why_none(symbol, first, last)
         return found
 
-    def _why_none(self, symbol: str, first: date, last: date) -> str:
+    def _why_none(self, symbol: str, first: date, last: date) -> NoBars:
         days = f"on {first}" if first == last else f"from {first} to {last}"
         symbols = [row[0] for row in self._run("symbols_of_days", first=first, last=last).fetchall()]
         if not symbols:
-            return f"{self._name} has no bars {days}. {self._nearest_days(first, last)}"
+            return self._without_symbols(days, first, last)
         like_it = get_close_matches(symbol.upper(), symbols, n=_LIKE_IT, cutoff=0.5)
         near = f"Symbols like it then: {', '.join(like_it)}" if like_it else f"Symbols then: {', '.join(symbols[:6])}"
         elsewhere = [str(row[0]) for row in self._run("days_of_symbol", symbol=symbol, first=first).fetchall()]
         if elsewhere:
             near = f"It has some on {', '.join(elsewhere)}"
-        return f"{self._name} has no bars of {symbol} {days}. {near} ({len(symbols):,} symbols have bars {days})."
+        return NoBars(
+            f"{self._name} has no bars of {symbol} {days}. {near} ({len(symbols):,} symbols have bars {days})."
+        )
 
-    def _nearest_days(self, first: date, last: date) -> str:
+    def _without_symbols(self, asked: str, first: date, last: date) -> NoBars:
         nearest = self._run("days_nearest", first=first, last=last).fetchall()[0]
         days = [str(day) for day in nearest if day is not None]
+        without = f"{self._name} has no bars {asked}."
         if days:
-            return f"The nearest {'day that has is' if len(days) == 1 else 'days that have are'} {' and '.join(days)}."
-        return f"It is empty: load trades, and let k2 up or k2 catch-up --feed {self._feed} make bars of them."
+            near = f"The nearest {'day that has is' if len(days) == 1 else 'days that have are'} {' and '.join(days)}."
+            return NoBars(f"{without} {near}")
+        return NoBarsYet(
+            f"{without} It is empty: load trades, and let k2 up or k2 catch-up --feed {self._feed} make bars of them."
+        )
 
     def _run(self, statement: str, **values: Any) -> duckdb.DuckDBPyConnection:
         text = (files("k2_resources.query.sql") / f"{statement}.sql").read_text(encoding="utf-8")

@@ -79,6 +79,8 @@ def parse_statement(sql: str) -> ReadingStatement:
     """
     explain = _EXPLAIN.match(sql)
     tree = _syntax_tree(sql[explain.end() :] if explain else sql)
+    if not tree:
+        raise QueryError("SQL: there is no statement. Give one, as SELECT count(*) FROM asx.trades.")
     if len(tree) != 1:
         raise QueryError(f"SQL: found {len(tree)} statements, expected one. Run them one by one.")
     names: set[tuple[str, str]] = set()

@@ -43,7 +43,6 @@ from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest
 from k2_sensors.run_watch import UNSIGNED_FOR, end_dead_runs
 
-DEPLOYMENTS = REPOSITORY / "deploy"
 START_SECONDS = 180
 JOB_ORIGIN = RemoteJobOrigin(
     RemoteRepositoryOrigin(
@@ -60,7 +59,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance with the settings that ship, its pools as they are before the daemon starts."""
     home = tmp_path / "dagster"
     home.mkdir()
-    shutil.copyfile(DEPLOYMENTS / "local" / "dagster.yaml", home / "dagster.yaml")
+    shutil.copyfile(REPOSITORY / "k2_platform" / "dagster.yaml", home / "dagster.yaml")
     initialise(home, ["asx_raw"])
     with dg.DagsterInstance.from_config(str(home)) as made:
         yield made

@@ -37,7 +37,7 @@ def test_the_base_of_our_own_image_is_pinned_to_a_version() -> None:
 
 
 def test_kafka_is_the_version_that_the_local_stack_runs() -> None:
-    lock = (REPOSITORY / "deploy/local/jars.lock.json").read_text(encoding="utf-8")
+    lock = (REPOSITORY / "k2_cli/stack/files/jars.lock.json").read_text(encoding="utf-8")
     for image, artifact in (
         (SERVICES["kafka"]["image"], "kafka_2.13"),
         (SERVICES["registry"]["image"], "apicurio-registry-app"),
@@ -114,7 +114,7 @@ def test_kafkas_data_lies_on_a_volume() -> None:
 
 
 def test_kafka_in_a_container_is_set_up_as_on_a_laptop() -> None:
-    laptop = (REPOSITORY / "deploy/local/server.properties").read_text(encoding="utf-8")
+    laptop = (REPOSITORY / "k2_cli/stack/files/server.properties").read_text(encoding="utf-8")
     for line in laptop.splitlines():
         key, _, value = line.partition("=")
         variable = f"KAFKA_{key.upper().replace('.', '_')}"
@@ -131,8 +131,8 @@ def test_no_secret_has_a_value_in_the_file() -> None:
 
 def test_dagster_in_a_container_is_set_up_as_on_a_laptop_but_for_its_storage() -> None:
     laptop, container = (
-        yaml.safe_load((REPOSITORY / "deploy" / where / "dagster.yaml").read_text(encoding="utf-8"))
-        for where in ("local", "container")
+        yaml.safe_load((REPOSITORY / where / "dagster.yaml").read_text(encoding="utf-8"))
+        for where in ("k2_platform", "deploy/container")
     )
     assert container.pop("storage")["postgres"]["postgres_db"]["password"] == {"env": "K2_POSTGRES_PASSWORD"}
     assert container == laptop

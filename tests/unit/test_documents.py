@@ -18,17 +18,7 @@ DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CODE = [
     path
-    for folder in (
-        "k2_market",
-        "k2_resources",
-        "k2_assets",
-        "k2_sensors",
-        "k2_platform",
-        "k2_cli",
-        "tests",
-        "feeds",
-        "deploy",
-    )
+    for folder in ("k2_market", "k2_resources", "k2_assets", "k2_sensors", "k2_platform", "k2_cli", "tests", "deploy")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in {".py", ".toml", ".yaml", ".sql", ".sh", ".properties"}
 ]
@@ -55,7 +45,7 @@ SECTIONS = (
 _TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _CODE_PATH = re.compile(
-    r"`((?:k2_market|k2_resources|k2_assets|k2_sensors|k2_platform|k2_cli|benchmarks|deploy|feeds|docs|\.ci)/[\w./-]*|docker-compose\.yml)`"
+    r"`((?:k2_market|k2_resources|k2_assets|k2_sensors|k2_platform|k2_cli|benchmarks|deploy|docs|\.ci)/[\w./-]*|docker-compose\.yml)`"
 )
 
 

@@ -286,7 +286,7 @@ def test_dagsters_home_gets_our_settings_and_the_code_servers_address(tmp_path: 
     home = DagsterHome(tmp_path / "dagster", 24266, {})
     home.write()
     home.write()
-    shipped = REPOSITORY / "deploy" / "local" / "dagster.yaml"
+    shipped = REPOSITORY / "k2_platform" / "dagster.yaml"
     written = (home.directory / "dagster.yaml").read_text(encoding="utf-8")
     assert written.startswith(shipped.read_text(encoding="utf-8"))
     storage = yaml.safe_load(written)["event_log_storage"]

@@ -97,7 +97,7 @@ def test_a_file_is_left_as_it_was_when_the_answer_fails_half_way(tmp_path: Path,
         raise QueryError("half way")
 
     with pytest.raises(QueryError):
-        write_answer(Answer(ROWS.schema, failing()), form, output, table_rows=0)
+        write_answer(Answer(ROWS.schema, failing()), form, output, table_rows=0, replace=True)
     assert [path.name for path in tmp_path.iterdir()] == ["answer"]
     assert output.read_text() == "what was there before"
 
@@ -116,3 +116,23 @@ class Terminal(io.StringIO):
 
 def write(table: pa.Table, form: AnswerFormat, output: Path | None = None, batch_rows: int = 100) -> None:
     write_answer(Answer(table.schema, iter(table.to_batches(batch_rows))), form, output, table_rows=40)
+
+
+def test_a_file_that_is_there_is_left_alone_unless_it_may_be_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, answer = tmp_path / "rows.csv", pa.table({"x": [1]})
+    file.write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"rows\.csv: there is such a file already; nothing was written"):
+        write(answer, AnswerFormat.CSV, file)
+    assert file.read_text(encoding="utf-8") == "mine"
+    write_answer(Answer(answer.schema, iter(answer.to_batches())), AnswerFormat.CSV, file, 40, replace=True)
+    assert file.read_text(encoding="utf-8") == "x\n1\n"
+    assert "rows.csv: 4 bytes of csv written" in capsys.readouterr().err
+
+
+def test_csv_is_utf8_whatever_the_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    write(pa.table({"symbol": ["日経225"]}), AnswerFormat.CSV)
+    assert written.getvalue().decode("utf-8") == "symbol\n日経225\n"

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from decimal import Decimal
 from io import StringIO
 
 import pyarrow as pa
@@ -110,3 +111,20 @@ def display(table: pa.Table, *, rows: int = 40, terminal: bool = True, width: in
     console = Console(file=out, force_terminal=terminal, width=width, color_system=None, highlight=False)
     show_answer(Answer(table.schema, iter(table.to_batches(batch_rows))), rows, console)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+@pytest.mark.parametrize("width", range(20, 90))
+def test_no_number_is_cut_in_a_terminal_of_any_width(width: int) -> None:
+    table = pa.table({"start": ["2026-11-25 15:00"], **{f"c{n}": [1_564_123 + n] for n in range(8)}})
+    shown = display(table, width=width)
+    assert "…" not in shown
+    left_out = shown.partition("not shown: ")[2].replace("\n", " ").partition(".")[0]
+    for n in range(8):
+        assert (str(1_564_123 + n) in shown) != (f"c{n}" in left_out), n
+
+
+def test_decimals_are_shown_with_the_digits_that_say_something() -> None:
+    values = [Decimal("505.000"), Decimal("1000.000"), Decimal("0.250"), None]
+    table = pa.table({"notional": pa.array(values, pa.decimal128(18, 3))})
+    cells = [line.strip() for line in display(table).splitlines()[2:6]]
+    assert cells == ["505", "1000", "0.25", ""]

@@ -56,3 +56,11 @@ def test_the_memory_of_messages_is_bounded() -> None:
         repeats.filter(record(letters))
 
     assert len(repeats._seen) <= 1_000
+
+
+def test_what_a_broker_answers_after_every_start_is_no_warning() -> None:
+    usual = record("GETPID [thrd:main]: Coordinator load in progress: retrying", logging.WARNING)
+    other = record("GETPID [thrd:main]: broker transport failure", logging.WARNING)
+    assert [RepeatedMessages().filter(each) for each in (usual, other)] == [True, True]
+    assert [each.levelno for each in (usual, other)] == [logging.DEBUG, logging.WARNING]
+    assert [each.levelname for each in (usual, other)] == ["DEBUG", "WARNING"]
