@@ -34,7 +34,7 @@ MOST_CHARTED_DAYS = 10
 
 
 def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The feed's ``ohlcv_1m`` asset."""
+    """Return the feed's ``ohlcv_1m`` asset."""
     key = dg.AssetKey([feed.name, MINUTE.table])
 
     @dg.asset(
@@ -67,7 +67,7 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
 
 
 def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The feed's wider bars, ``ohlcv_5m`` to ``ohlcv_1d``, as one asset definition of several assets."""
+    """Return the feed's wider bars, ``ohlcv_5m`` to ``ohlcv_1d``, as one asset definition of several assets."""
     keys = {interval: dg.AssetKey([feed.name, interval.table]) for interval in ROLLED_UP}
 
     @dg.multi_asset(

@@ -89,7 +89,7 @@ BLOCKING = frozenset(
 
 
 def bar_checks_of(interval: BarInterval) -> dict[str, str]:
-    """The checks of a bar table, by name, and what each states."""
+    """Return the checks of a bar table, by name, and what each states."""
     return _DAY_BAR_CHECKS if interval is DAY else _BAR_CHECKS
 
 
@@ -125,7 +125,7 @@ def raw_checks(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinition) ->
 
 
 def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
-    """The checks of ``trades``."""
+    """Return the checks of ``trades``."""
     asset = dg.AssetKey([feed.name, CLEAN_TRADES])
 
     @dg.multi_asset_check(
@@ -162,7 +162,7 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
 def _usual(
     context: dg.AssetCheckExecutionContext, asset: dg.AssetKey, day: date, of_run: Mapping[date, float]
 ) -> list[float]:
-    """The shares of trades alike on the days before a day: of earlier runs, and of this one."""
+    """Return the shares of trades alike on the days before a day: of earlier runs, and of this one."""
     key = dg.AssetCheckKey(asset, REPEATED_CONTENT)
     known = figures_of_other_days(context.instance, key, "share", day)
     return list({**known, **{each: share for each, share in of_run.items() if each < day}}.values())[-10:]
@@ -209,7 +209,7 @@ def rules_finding(feed: Feed, iceberg: IcebergCatalogResource) -> Finding:
 
 
 def bar_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    """The checks of every bar table."""
+    """Return the checks of every bar table."""
     return [_bar_checks_of(feed, days, interval) for interval in BAR_INTERVALS]
 
 
@@ -261,7 +261,7 @@ def raw_findings_of_sessions(
 
 
 def raw_findings(feed: Feed, kind: RawKind, view: RawView, reader: DayReader, day: date) -> tuple[Finding, ...]:
-    """What the rules say of a day's raw rows; of rows that can't be read, or trusted, just that.
+    """Tell what the rules say of a day's raw rows; of rows that can't be read, or trusted, just that.
 
     Args:
         feed: The feed.
@@ -365,7 +365,7 @@ def trade_rules(
 def bar_findings(
     feed: Feed, interval: BarInterval, bars: DayReader, trades: DayReader, day: date
 ) -> tuple[Finding, ...]:
-    """What the rules say of a day's published bars."""
+    """Tell what the rules say of a day's published bars."""
     rows = bars.read_day(day)
     of_all = (
         bar_invariants(rows, feed.price.may_be),

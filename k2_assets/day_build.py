@@ -231,7 +231,7 @@ class Extent:
 
     @classmethod
     def of(cls, rows: pa.Table, column: str) -> "Extent":
-        """That of some rows, by a column of timestamps."""
+        """Return the extent of some rows, by a column of timestamps."""
         bounds: Mapping[str, datetime] = pc.min_max(rows[column]).as_py()
         return cls(len(pc.unique(rows["symbol"])), bounds["min"], bounds["max"])
 

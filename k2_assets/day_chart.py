@@ -36,7 +36,7 @@ _INK, _FAINT, _GRID, _FILL = "#0f172a", "#64748b", "#e2e8f0", "#cbd5e1"
 
 
 def day_chart_markdown(bars: pa.Table, title: str, zone: tzinfo = UTC) -> str:
-    """The chart as a Markdown image; empty where there is nothing to draw.
+    """Return the chart as a Markdown image; empty where there is nothing to draw.
 
     Args:
         bars: Rows of ``BARS`` of one trading day and width, of any number of symbols.
@@ -51,7 +51,7 @@ def day_chart_markdown(bars: pa.Table, title: str, zone: tzinfo = UTC) -> str:
 
 
 def day_chart_png(bars: pa.Table, title: str, zone: tzinfo = UTC) -> bytes | None:
-    """The chart as a PNG; None where no bar has a price. Arguments as for ``day_chart_markdown``."""
+    """Return the chart as a PNG; None where no bar has a price. Arguments as for ``day_chart_markdown``."""
     priced = _priced(bars)
     if priced.is_empty():
         return None
@@ -72,7 +72,7 @@ def day_chart_png(bars: pa.Table, title: str, zone: tzinfo = UTC) -> bytes | Non
 
 
 def _priced(bars: pa.Table) -> pl.DataFrame:
-    """Bars that have a price, in time order; floats, which are exact enough to draw."""
+    """Return bars that have a price, in time order; floats, which are exact enough to draw."""
     columns = ["symbol", "bar_start", "bar_end", "open", "high", "low", "close", "volume", "notional"]
     frame = pl.DataFrame(pl.from_arrow(bars.select(columns)))
     return (
@@ -250,7 +250,7 @@ def _percent(value: float, digits: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text without matplotlib's formulas: a symbol may hold dollar signs."""
+    """Return a text without matplotlib's formulas: a symbol may hold dollar signs."""
     return text.replace("$", r"\$")
 
 

@@ -138,7 +138,7 @@ class Ingestion:
     def _written(
         self, batches: Iterable["DecodedBatch"], lost: RangeSet, report: "IngestReport"
     ) -> Iterator[Sequence["WrittenBatch"]]:
-        """Batches as files, as many at a time as a commit takes.
+        """Yield batches as files, as many at a time as a commit takes.
 
         The first is committed alone, so that something is soon there to be seen. What was written before an error is
         committed before the error is raised.
@@ -269,7 +269,7 @@ class IngestReport:
 
 
 def _named(correlation_ids: Set[str]) -> dict[str, object]:
-    """Correlation ids for a log line, which names so many and counts the others."""
+    """Return correlation ids for a log line, which names so many and counts the others."""
     in_order = sorted(correlation_ids)
     return {
         "correlation_ids": in_order[:_MOST_CORRELATION_IDS],

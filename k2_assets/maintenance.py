@@ -64,7 +64,7 @@ def maintenance_metadata(done: Maintained) -> dict[str, Any]:
 
 
 def maintenance_figures(done: Maintained) -> dict[str, Any]:
-    """What a maintenance did to the raw table's files, to tags, and to files that nothing referred to.
+    """Tell what a maintenance did to the raw table's files, to tags, and to files that nothing referred to.
 
     Keys: ``files_before`` and ``files_after``, the same of ``bytes``, ``manifests`` and ``snapshots``;
     ``compacted_days``, ``files_replaced``, ``files_written``, ``rows_rewritten``, ``compaction_commits``,

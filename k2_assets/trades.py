@@ -40,7 +40,7 @@ RAW_SNAPSHOT = "raw_snapshot_id"
 
 
 def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The feed's ``trades`` asset."""
+    """Return the feed's ``trades`` asset."""
     key = dg.AssetKey([feed.name, CLEAN_TRADES])
 
     @dg.asset(

@@ -205,13 +205,13 @@ def _overflow(bar: dict[str, Any], name: str) -> BarOverflowError:
 
 
 def _slot_start(column: str, width: timedelta, grid_start: datetime) -> pl.Expr:
-    """The last step of the grid at or before an instant; modulo rounds down before ``grid_start`` too."""
+    """Return the last step of the grid at or before an instant; modulo rounds down before ``grid_start`` too."""
     since_start = pl.col(column).to_physical() - (grid_start - _EPOCH) // _MICROSECOND
     return pl.col(column) - pl.duration(microseconds=since_start % (width // _MICROSECOND))
 
 
 def _units(column: str) -> pl.Expr:
-    """A decimal of at most 18 digits as the whole number of its units."""
+    """Return a decimal of at most 18 digits as the whole number of its units."""
     return pl.col(column).reinterpret(dtype=pl.Int128).cast(pl.Int64)
 
 

@@ -29,7 +29,7 @@ class Authority:
 
     @classmethod
     def parse(cls, text: str) -> "Authority":
-        """The authority that a text names; case does not count, nor how an IPv6 address is written.
+        """Return the authority that a text names; case does not count, nor how an IPv6 address is written.
 
         Raises:
             ValueError: The text is none.
@@ -70,7 +70,7 @@ class OwnHosts:
 
     @classmethod
     def parse(cls, text: str) -> "OwnHosts":
-        """The hosts of a setting: ``name`` or ``name:port``, with commas between them.
+        """Return the hosts of a setting: ``name`` or ``name:port``, with commas between them.
 
         Raises:
             ValueError: One of them is no host.
@@ -149,12 +149,12 @@ class WebRequest:
         object.__setattr__(self, "_values", values)
 
     def header(self, name: str) -> str | None:
-        """A header's value; None where it is absent."""
+        """Return a header's value; None where it is absent."""
         values = self._values[name]
         return values[0].strip() if values else None
 
     def repeated(self) -> Iterable[str]:
-        """The headers that decide and are there more than once, so that two programs might read two things."""
+        """Return the headers that decide and are there more than once, so that two programs might read two things."""
         return (name for name, values in self._values.items() if len(values) > 1)
 
     @property
@@ -172,7 +172,7 @@ class Refusal:
 
 
 def refusal(request: WebRequest, site: Site, own: OwnHosts) -> Refusal | None:
-    """Why a request is not answered; None where it is."""
+    """Tell why a request is not answered; None where it is."""
     return (
         _of_headers(request, own)
         or _of_page(request, own)

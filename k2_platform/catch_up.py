@@ -85,7 +85,7 @@ class CaughtUp:
 
 
 def feeds_named(settings: Settings, names: Sequence[str] | None) -> list[Feed]:
-    """The feeds of some names, or all.
+    """Return the feeds of some names, or all.
 
     Raises:
         UnknownFeedError: No file declares one of them.
@@ -96,7 +96,7 @@ def feeds_named(settings: Settings, names: Sequence[str] | None) -> list[Feed]:
 
 @contextmanager
 def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """This home's Dagster instance, made if it is not there yet.
+    """Open this home's Dagster instance, made if it is not there yet.
 
     Raises:
         DagsterRecordsUnavailable: In place of its database's errors, here or in the block.
@@ -270,7 +270,7 @@ def left_to_do(
 
 
 def caught_up_table(done: Sequence[CaughtUp], as_json: bool) -> str:
-    """What was run, as lines or as JSON."""
+    """Tell what was run, as lines or as JSON."""
     if as_json:
         return json.dumps([asdict(each) for each in done])
     return "\n".join(

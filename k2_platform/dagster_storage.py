@@ -132,7 +132,7 @@ def existing_instance(settings: Settings) -> "Iterator[DagsterInstance | None]":
 
 
 def pools_of_feeds(settings: Settings) -> tuple[str, ...]:
-    """The pools in which a feed's runs take turns, for every feed.
+    """Return the pools in which a feed's runs take turns, for every feed.
 
     Raises:
         FeedFileError: A feed's file is wrong.

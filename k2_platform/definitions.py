@@ -56,7 +56,7 @@ def build_defs(
     automated: bool = True,
     closures: Mapping[str, Closures] | None = None,
 ) -> dg.Definitions:
-    """Everything K2 gives to Dagster.
+    """Return everything K2 gives to Dagster.
 
     Args:
         settings: Settings to use in place of the environment's.
@@ -116,7 +116,7 @@ def _sensors(
 
 
 def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
-    """The real doors that some settings lead to."""
+    """Return the real doors that some settings lead to."""
     return {
         "kafka": KafkaResource(bootstrap_servers=_by_name("K2_KAFKA_BOOTSTRAP", settings.bootstrap_servers)),
         "iceberg": IcebergCatalogResource(
@@ -132,7 +132,7 @@ def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
 
 
 def _by_name(variable: str, value: str) -> Any:
-    """A resource's field: by the name of the environment variable that holds its value, where one does.
+    """Return a resource's field: by the name of the environment variable that holds its value, where one does.
 
     Dagster shows fields to whoever asks, keeps them in its records, and of a variable shows and keeps the name alone.
     What an operator has set may hold a password; what is derived where nothing is set holds none.

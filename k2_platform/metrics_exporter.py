@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def exporter_server(settings: Settings) -> WSGIServer:
-    """The HTTP server, bound to ``settings.metrics_port`` and not serving yet.
+    """Return the HTTP server, bound to ``settings.metrics_port`` and not serving yet.
 
     Raises:
         ExporterPortTaken: Something else listens there.
@@ -89,7 +89,7 @@ def exporter_server(settings: Settings) -> WSGIServer:
 
 
 def platform_parts(settings: Settings) -> list[Part]:
-    """All sources of figures; each opens what it reads when it is first asked."""
+    """Return all sources of figures; each opens what it reads when it is first asked."""
     feeds = list(load_feeds(settings.feed_directories).values())
     catalog = cache(partial(_catalog, settings))
     instance = cache(partial(_dagster, settings))
@@ -163,7 +163,7 @@ class _ThreadingServer(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """A line for each scrape would say nothing."""
+        """Log nothing, since there would be a line for each scrape."""
 
 
 if __name__ == "__main__":

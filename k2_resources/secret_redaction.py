@@ -39,7 +39,7 @@ _BEARER = re.compile(r"\b(bearer|basic)\s[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:
-    """The values of all secret settings that are set, and the passwords in URLs among the others, however written."""
+    """Return the values of all secret settings, and the passwords in URLs among the others."""
     values = [getattr(settings, name) for name in type(settings).model_fields]
     secret = (value.get_secret_value() for value in values if isinstance(value, SecretStr))
     in_urls = (found for value in values if isinstance(value, str) for found in _passwords_of(value))
@@ -47,7 +47,7 @@ def secrets_of(settings: BaseModel) -> frozenset[str]:
 
 
 def _passwords_of(url: str) -> Iterator[str]:
-    """What may be a URL's password; its readers don't agree where one ends that has an ``@`` in it."""
+    """Tell what may be a URL's password; its readers don't agree where one ends that has an ``@`` in it."""
     begin = _URL_USER.match(url)
     if begin is not None:
         rest = url[begin.end() :]
@@ -66,12 +66,12 @@ class SecretRedaction:
 
     @classmethod
     def of(cls, known: Iterable[str] = ()) -> "SecretRedaction":
-        """The redaction that also hides some known secrets; the longest goes first, as one may be part of another."""
+        """Return the redaction that also hides known secrets, longest first, as one may be part of another."""
         long_enough = {secret for secret in known if len(secret) >= _SHORTEST_SECRET}
         return cls(tuple(sorted(long_enough, key=lambda secret: (-len(secret), secret))))
 
     def text(self, text: str) -> str:
-        """The text without secrets, cut to ``MAX_TEXT`` characters."""
+        """Return the text without secrets, cut to ``MAX_TEXT`` characters."""
         for secret in self.known:
             text = text.replace(secret, HIDDEN)
         text = _URL_CREDENTIALS.sub(rf"\1{HIDDEN}@", text)
@@ -81,7 +81,7 @@ class SecretRedaction:
         return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text) - MAX_TEXT} more characters)"
 
     def value(self, value: object, depth: int = 0) -> Any:
-        """The value as plain JSON types without secrets; what JSON has no word for (NaN, a date) as text."""
+        """Return the value as plain JSON types without secrets; what JSON has no word for (NaN, a date) as text."""
         if value is None or isinstance(value, bool | int):
             return value
         if isinstance(value, float):
@@ -95,7 +95,7 @@ class SecretRedaction:
         return self.text(str(value))
 
     def fields(self, fields: Mapping[str, object], depth: int = 0) -> dict[str, Any]:
-        """The mapping without secrets; the value under a secret's key is hidden whole, unless there is none."""
+        """Return the mapping without secrets; the value under a secret's key is hidden whole, unless there is none."""
         return {
             self.text(key): HIDDEN if each is not None and _SECRET_KEY.search(key) else self.value(each, depth)
             for key, each in fields.items()

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of this process's environment.
+        """Return the settings of this process's environment.
 
         Raises:
             SettingsError: A variable's value is unusable; names each variable, what was found and what was expected.
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
             raise SettingsError(f"environment: {wrong}. Correct or unset it and run the command again.") from error
 
     def environment_variables(self) -> dict[str, str]:
-        """What another process's environment must hold for it to load the same settings. Secrets are in the clear."""
+        """Return the environment with which another process loads the same settings. Secrets are in the clear."""
         values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
         return {
             variable: value.get_secret_value() if isinstance(value, SecretStr) else str(value)

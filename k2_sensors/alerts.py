@@ -55,7 +55,7 @@ _FAILED = (dg.DagsterEventType.RUN_FAILURE,)
 def build_alert_sensors(
     settling: timedelta = SETTLING, default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING
 ) -> list[dg.SensorDefinition]:
-    """The two alert sensors; they need the resource ``alert_sink``, an ``AlertSinkResource``."""
+    """Return the two alert sensors; they need the resource ``alert_sink``, an ``AlertSinkResource``."""
 
     @dg.sensor(
         name="check_alert_sensor",
@@ -79,7 +79,7 @@ def build_alert_sensors(
 
 
 def alerts_of_checks(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[Alert, ...]:
-    """What a run's check evaluations give to tell."""
+    """Tell what a run's check evaluations give to tell."""
     evaluations = [_evaluation(each) for each in _evaluations(instance, run.run_id)]
     previous = {
         each.key: past
@@ -90,7 +90,7 @@ def alerts_of_checks(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[
 
 
 def alerts_of_failure(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[Alert, ...]:
-    """What a failed run gives to tell."""
+    """Tell what a failed run gives to tell."""
     evaluations = _evaluations(instance, run.run_id)
     feed = run.tags.get(FEED_TAG)
     alert = run_failure_alert(
@@ -138,7 +138,7 @@ class _Cursor:
         return replace(self, run_id=run_id, sent=sent)
 
     def with_handled(self, event: dg.EventLogRecord, now: datetime) -> "_Cursor":
-        """The cursor after an event; numbers that are too old for another to appear before them are summed up."""
+        """Return the cursor after an event; numbers too old for another to appear before them are summed up."""
         handled = (*self.handled, (event.storage_id, event.timestamp))
         past = (now - LATEST).timestamp()
         after = max((number for number, time in handled if time <= past), default=self.after)
@@ -184,7 +184,7 @@ def _follow(
 
 
 def _first_cursor(instance: dg.DagsterInstance, event_types: Sequence[dg.DagsterEventType]) -> _Cursor:
-    """Where a sensor starts that never ticked: before the first run that ended in the time it looks back over."""
+    """Tell where a sensor starts that never ticked: before the first run that ended in the time it looks back over."""
     since = (datetime.now(UTC) - FIRST_LOOK_BACK).timestamp()
     firsts, lasts = [], [0]
     for event_type in event_types:
@@ -250,7 +250,7 @@ def _evaluation(recorded: dg.AssetCheckEvaluation) -> Evaluation:
 
 
 def _fingerprint(recorded: dg.AssetCheckEvaluation) -> str:
-    """The finding's own digest; a check that gives none is told apart by its description."""
+    """Return the finding's own digest; a check that gives none is told apart by its description."""
     given = recorded.metadata.get("fingerprint")
     return str(given.value) if given is not None else recorded.description or ""
 
@@ -264,7 +264,7 @@ def _examples(value: Any) -> Iterator[dict[str, str | int]]:
 
 
 def _previous(instance: dg.DagsterInstance, key: EvaluationKey, run_id: str) -> PastEvaluation | None:
-    """How the check had come out on the same day before a run; None if it never had."""
+    """Tell how the check had come out on the same day before a run; None if it never had."""
     own_seen = False
     cursor: int | None = None
     while True:
@@ -287,7 +287,7 @@ def _previous(instance: dg.DagsterInstance, key: EvaluationKey, run_id: str) -> 
 
 
 def _error_of(instance: dg.DagsterInstance, run_id: str) -> str:
-    """What went wrong: the failed steps' errors, or else the run's."""
+    """Tell what went wrong: the failed steps' errors, or else the run's."""
     steps = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
     errors = []
     for record in steps:

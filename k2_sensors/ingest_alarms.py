@@ -282,7 +282,7 @@ def _rows_of(of: FeedKind, iceberg: IcebergCatalogResource) -> Callable[[], _Row
 
 
 def _with_runs(of: FeedKind, facts: FeedFacts, instance: dg.DagsterInstance, now: datetime) -> FeedFacts:
-    """The facts with what runs carry, which matters only where messages wait."""
+    """Return the facts with what runs carry, which matters only where messages wait."""
     topic, ledger = facts.topic, facts.ledger
     if not isinstance(topic, TopicState) or not isinstance(ledger, Ledger) or not topic.readable - ledger.settled:
         return facts
@@ -324,7 +324,7 @@ def _error_of(tick: InstigatorTick) -> str:
 
 
 def _memory(cursor: str | None) -> AlarmMemory:
-    """What the last tick left; an empty memory, which tells anew all that stands, where that can't be read."""
+    """Tell what the last tick left; an empty memory, which tells anew all that stands, where that can't be read."""
     if not cursor:
         return AlarmMemory()
     try:
@@ -364,7 +364,7 @@ def _tell(
 
 
 def _log_ranges(notice: Notice) -> None:
-    """The alert names so many ranges as a message holds; the log has all."""
+    """Log all ranges, since the alert names only as many as a message holds."""
     ranges = [str(each) for ranges in notice.told.values() for each in ranges]
     if ranges:
         _log.info("ranges of an alert", title=notice.alert.title, ranges=ranges)

@@ -84,7 +84,7 @@ def next_ingest(
     now: datetime,
     reported: ReportedDays | None = None,
 ) -> dg.RunRequest | dg.SkipReason:
-    """The ingest run to request now, or why none.
+    """Return the ingest run to request now, or why none.
 
     Args:
         feed: Whose topic is looked at.

@@ -66,7 +66,7 @@ def run_watch_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 
 def _why_dead(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> str | None:
-    """Why a run is certainly dead, or None."""
+    """Tell why a run is certainly dead, or None."""
     run = record.dagster_run
     tag = _signature(instance, run)
     if tag is not None:
@@ -85,7 +85,7 @@ def _why_dead(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime)
 
 
 def _signature(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
-    """The process that a run has signed with; a run that is carried out again begins with its parent's, copied."""
+    """Return the process in a run's tags; a run that is carried out again begins with its parent's, copied."""
     tag = value_of(run.tags, PROCESS_TAG)
     if tag is None or not _names_a_process(tag):
         return None
@@ -103,7 +103,7 @@ def _names_a_process(tag: str) -> bool:
 
 
 def _begun(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
-    """The number of the process in which a run began, and when; None for a run that has not begun."""
+    """Return the number of the process in which a run began, and when; None for a run that has not begun."""
     records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_START).records
     for record in records:
         event = record.event_log_entry.dagster_event

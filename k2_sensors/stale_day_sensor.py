@@ -32,7 +32,7 @@ _FEW_DAYS = 500
 
 
 def stale_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
-    """The sensor that keeps a feed's closed days built."""
+    """Return the sensor that keeps a feed's closed days built."""
 
     @dg.sensor(
         name=f"{family.name}_stale_day_sensor",
@@ -61,7 +61,7 @@ def next_build(
 
 
 def build_request(feed: Feed, planned: BuildPlan) -> dg.RunRequest:
-    """The run that carries out a build plan."""
+    """Return the run that carries out a build plan."""
     return dg.RunRequest(
         run_key=planned.run_key,
         partition_key=TradingCalendar.of(feed).reporting_session(planned.days[0]).isoformat(),
@@ -100,7 +100,7 @@ def build_facts(
 def blocked_days(
     instance: dg.DagsterInstance, feed: Feed, kind: RawKind, among: Collection[date] | None = None
 ) -> frozenset[date]:
-    """Days of whose session the latest result of a blocking check is a failure, and not merely a warning.
+    """Return days of whose session the latest result of a blocking check is a failure, and not merely a warning.
 
     Args:
         instance: Dagster's records.

@@ -30,7 +30,7 @@ MOST_ATTEMPTS = 3
 
 
 def unchecked_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
-    """The sensor that keeps a feed's raw rows checked."""
+    """Return the sensor that keeps a feed's raw rows checked."""
 
     @dg.sensor(
         name=f"{family.name}_unchecked_day_sensor",
@@ -46,7 +46,7 @@ def unchecked_day_sensor(family: FeedFamily) -> dg.SensorDefinition:
 
 
 def next_check(feed: Feed, kind: RawKind, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """The run of raw checks to request now, or why none; one day a run, so that no day waits for another's rows."""
+    """Return the run of raw checks to request now, or why none; one day a run, so that no day waits for another."""
     raw, calendar = dg.AssetKey([feed.name, kind.raw_table]), TradingCalendar.of(feed)
     versions = latest_of_session(calendar, report_numbers(instance, raw))
     for day in unchecked_days(versions, latest_of_session(calendar, _checked_versions(instance, raw))):
@@ -70,7 +70,7 @@ def next_check(feed: Feed, kind: RawKind, instance: dg.DagsterInstance, now: dat
 
 
 def unchecked_days(raw: Mapping[date, int], checked: Mapping[date, int]) -> list[date]:
-    """Days whose latest rows are newer than the last event of their checks, oldest first.
+    """Return days whose latest rows are newer than the last event of their checks, oldest first.
 
     Args:
         raw: For each day the number of the event that reported its latest rows.

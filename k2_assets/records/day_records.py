@@ -28,7 +28,7 @@ def report_numbers(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[date,
 
 
 def last_checked(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> datetime | None:
-    """When the checks of a day's raw rows were last begun."""
+    """Tell when the checks of a day's raw rows were last begun."""
     # One check stands for all: they are one op.
     key = dg.AssetCheckKey(raw, OFFSETS_RECONCILE)
     of_day = PartitionKeyFilter(key=day.isoformat())

@@ -65,7 +65,7 @@ def trading_days(feed: Feed, closures: Closures | None = None) -> dg.DailyPartit
 
 
 def day_of(partition_key: str) -> date:
-    """The trading day that a partition key names."""
+    """Return the trading day that a partition key names."""
     return date.fromisoformat(partition_key)
 
 

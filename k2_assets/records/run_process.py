@@ -30,17 +30,17 @@ class RunProcess:
 
     @classmethod
     def own(cls) -> "RunProcess":
-        """This process."""
+        """Return this process."""
         return cls.of(psutil.Process())
 
     @classmethod
     def of(cls, process: psutil.Process) -> "RunProcess":
-        """A process of this host."""
+        """Return a process of this host."""
         return cls(socket.gethostname(), _boot(), process.pid, _started(process))
 
     @classmethod
     def parse(cls, text: str) -> "RunProcess":
-        """The process that a tag names.
+        """Return the process that a tag names.
 
         Raises:
             ValueError: It names none.

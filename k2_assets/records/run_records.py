@@ -46,12 +46,12 @@ def failed_ingests(instance: dg.DagsterInstance, feed: Feed, kind: RawKind, now:
 
 
 def carried(run: dg.DagsterRun, feed: Feed, kind: RawKind) -> RangeSet:
-    """The offset ranges that an ingest run was given."""
+    """Return the offset ranges that an ingest run was given."""
     return carried_by(run, ingest_op_name(feed.name, kind))
 
 
 def builds_in_flight(instance: dg.DagsterInstance, feed: Feed, kind: RawKind) -> frozenset[date]:
-    """Days that queued or running runs will make to the last table: build runs of a feed, backfills from the UI.
+    """Return days that queued or running runs will build to the last table: build runs, backfills from the UI.
 
     A run makes whole sessions, whatever days of theirs it names.
     """
@@ -62,7 +62,7 @@ def builds_in_flight(instance: dg.DagsterInstance, feed: Feed, kind: RawKind) ->
 
 
 def failed_builds(instance: dg.DagsterInstance, feed: Feed, kind: RawKind, now: datetime) -> tuple[FailedBuild, ...]:
-    """The latest failed build runs of a feed that a plan had requested."""
+    """Return the latest failed build runs of a feed that a plan had requested."""
     records = latest_failed(instance, build_job_name(feed.name, kind), now)
     return tuple(
         FailedBuild(
@@ -77,7 +77,7 @@ def failed_builds(instance: dg.DagsterInstance, feed: Feed, kind: RawKind, now: 
 
 
 def not_run_yet(wanted: _Plan, instance: dg.DagsterInstance) -> _Plan | None:
-    """The plan under a run key that no run has had; None while a run of the same plan is under way.
+    """Return the plan under a run key that no run has had; None while a run of the same plan is under way.
 
     Dagster starts nothing for a run key that it has seen, whatever became of that run. The same may well be pending
     after it: it succeeded and the table was dropped, to be made anew, or it failed longer ago than runs are looked at.

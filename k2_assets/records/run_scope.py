@@ -28,7 +28,7 @@ _Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 
 def days_tag(days: Iterable[date]) -> dict[str, str]:
-    """The run tag that names a run's days."""
+    """Return the run tag that names a run's days."""
     return {DAYS_TAG: json.dumps([day.isoformat() for day in days])}
 
 
@@ -37,7 +37,7 @@ class WrongTag(K2Error):
 
 
 def tagged_days(tags: Mapping[str, str]) -> tuple[date, ...]:
-    """The days that a run's tags name: those of its own tag, or else its partitions; none, where these name no days.
+    """Return the days that a run's tags name: those of its own tag, else its partitions; none if those are no days.
 
     For whoever looks at runs of all kinds: one that was started with tags that say nothing must not keep a sensor from
     looking at the others.
@@ -131,7 +131,7 @@ def says(record: dg.EventLogRecord | None, name: str) -> bool:
 
 
 def said_in(record: dg.EventLogRecord | None, name: str) -> str | None:
-    """What a materialization, if there is one, has under a metadata name."""
+    """Tell what a materialization, if there is one, has under a metadata name."""
     made = None if record is None else record.asset_materialization
     value = None if made is None else made.metadata.get(name)
     return None if value is None else str(value.value)
@@ -234,7 +234,7 @@ def checked(
 def evaluations(
     context: _Context, asset: dg.AssetKey, day: date, findings: Iterable[Finding], blocking: frozenset[str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Findings as events of their session, tied to the materialization that they judge."""
+    """Yield findings as events of their session, tied to the materialization that they judge."""
     judged = _latest_materialization(context, asset, day)
     return (_evaluation(asset, day, finding, finding.check in blocking, judged) for finding in findings)
 
@@ -256,7 +256,7 @@ def _evaluation(
 
 
 def _said(finding: Finding) -> dict[str, Any]:
-    """What a check's result and its evaluation say alike."""
+    """Tell what a check's result and its evaluation say alike."""
     return {
         "check_name": finding.check,
         "passed": finding.passed,
@@ -267,12 +267,12 @@ def _said(finding: Finding) -> dict[str, Any]:
 
 
 def severity_of(finding: Finding) -> dg.AssetCheckSeverity:
-    """Dagster's word for a finding's severity."""
+    """Return Dagster's word for a finding's severity."""
     return dg.AssetCheckSeverity.WARN if finding.severity is Severity.WARN else dg.AssetCheckSeverity.ERROR
 
 
 def finding_metadata(finding: Finding) -> dict[str, Any]:
-    """A finding's numbers, examples and fingerprint as check metadata."""
+    """Return a finding's numbers, examples and fingerprint as check metadata."""
     metadata: dict[str, Any] = dict(finding.numbers)
     if finding.examples:
         metadata["examples"] = _table_of(finding.examples)
@@ -299,6 +299,6 @@ def _latest_materialization(
 
 
 def latest_record(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> dg.EventLogRecord | None:
-    """The latest materialization of a day of an asset."""
+    """Return the latest materialization of a day of an asset."""
     of_day = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[day.isoformat()])
     return next(iter(instance.fetch_materializations(of_day, limit=1).records), None)

@@ -80,7 +80,7 @@ def sql(
 
 
 def parse_parameters(assignments: list[str]) -> dict[str, str]:
-    """Values by name from ``name=value`` texts.
+    """Return values by name from ``name=value`` texts.
 
     Raises:
         ParameterError: A text is not of that form, or names a parameter a second time.

@@ -193,7 +193,7 @@ class HomeBackup:
 
 
 def _turn(file: Path, dagster: Path) -> tuple[int, str]:
-    """When a file of Dagster's is copied: the smaller the earlier."""
+    """Tell when a file of Dagster's is copied: the smaller the earlier."""
     path = file.relative_to(dagster)
     if path.parts[0] == "schedules":
         return 0, str(path)
@@ -241,7 +241,7 @@ def _require_apart(directory: Path, places: HomePlaces) -> None:
 
 @contextmanager
 def _new_directory(directory: Path) -> Iterator[None]:
-    """A directory for a backup; what was written to it goes again should the backup fail.
+    """Make a directory for a backup; what was written to it goes again should the backup fail.
 
     Raises:
         BackupError: It is not empty, or can't be made.

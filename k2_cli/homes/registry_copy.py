@@ -77,7 +77,7 @@ class RegistryCopying:
 
 
 def schema_ids_in(file: Path, artifacts: JavaArtifacts) -> frozenset[int]:
-    """The ids of the schemas in a registry's file, read by H2 itself; none where H2 can't open it.
+    """Return the ids of the schemas in a registry's file, read by H2 itself; none where H2 can't open it.
 
     Raises:
         JavaArtifactError: Its programs can't be had.

@@ -125,7 +125,7 @@ def _binary_sink(output: Path | None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _appearing(output: Path) -> Iterator[Path]:
-    """A path beside ``output`` that takes its place when all went well."""
+    """Give a path beside ``output`` that takes its place when all went well."""
     unfinished = output.with_name(f".{output.name}.unfinished")
     try:
         yield unfinished

@@ -15,7 +15,7 @@ _GAP = "⋮"
 
 
 def bar_columns(bars: pa.Table, daily: bool, rows: int) -> list[TableColumn]:
-    """Columns to show for some bars.
+    """Return columns to show for some bars.
 
     Args:
         bars: Rows of ``BARS``, in time order.
@@ -38,7 +38,7 @@ def bar_columns(bars: pa.Table, daily: bool, rows: int) -> list[TableColumn]:
 
 
 def used_digits(values: list[Decimal | None]) -> list[str]:
-    """Decimals with as many digits after the point as any of them needs, so that points stand below each other.
+    """Return decimals with as many digits after the point as any of them needs, so that points stand below each other.
 
     Example:
         >>> used_digits([Decimal("36.45000000"), Decimal("1200.00000000"), None])

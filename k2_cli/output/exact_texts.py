@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def texts(column: pa.Array) -> list[str | None]:
-    """A column's values as texts; null stays None.
+    """Return a column's values as texts; null stays None.
 
     Example:
         >>> import pyarrow as pa
@@ -27,7 +27,7 @@ def texts(column: pa.Array) -> list[str | None]:
 
 
 def json_values(column: pa.Array) -> list[Any]:
-    """A column's values as JSON has them: whole numbers and floats as numbers, other decimals as strings."""
+    """Return a column's values as JSON has them: whole numbers and floats as numbers, other decimals as strings."""
     return [_json_value(value) for value in _values(column)]
 
 

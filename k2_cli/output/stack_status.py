@@ -104,7 +104,7 @@ def print_status(status: PlatformStatus) -> None:
 
 
 def print_table(statuses: Sequence[ServiceStatus]) -> None:
-    """One line a service on stdout, with what is wrong with those that are stale or foreign."""
+    """Print one line a service on stdout, with what is wrong with those that are stale or foreign."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

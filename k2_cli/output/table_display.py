@@ -131,7 +131,7 @@ def _columns(rows: pa.Table) -> list[TableColumn]:
 
 
 def visible(text: str) -> str:
-    """A text from outside with its control characters spelled out: printed, it can't steer the terminal."""
+    """Return a text from outside with its control characters spelled out: printed, it can't steer the terminal."""
     return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
@@ -152,7 +152,7 @@ def _cut(column: TableColumn) -> TableColumn:
 
 
 def _fitting(columns: list[TableColumn], width: int) -> int:
-    """How many columns, from the first one, fit; one at least."""
+    """Tell how many columns, from the first one, fit; one at least."""
     used = 0
     for index, column in enumerate(columns):
         used += _width(column) + (_GAP if index else 0)

@@ -51,7 +51,7 @@ class Candle:
 
 
 def candle_chart(bars: pa.Table, width: int) -> Text:
-    """The chart: empty if no bar has a price.
+    """Return the chart: empty if no bar has a price.
 
     Args:
         bars: Rows of ``BARS`` in time order; those without a price are left out.
@@ -77,7 +77,7 @@ def candle_chart(bars: pa.Table, width: int) -> Text:
 
 
 def as_candles(bars: pa.Table) -> list[Candle]:
-    """Every bar that has a price, as a candle."""
+    """Return every bar that has a price, as a candle."""
     rows = bars.select(["trade_date", "bar_start", "open", "high", "low", "close", "volume"]).to_pylist()
     return [
         Candle(
@@ -91,7 +91,7 @@ def as_candles(bars: pa.Table) -> list[Candle]:
 
 
 def merge(candles: list[Candle], most: int) -> list[Candle]:
-    """At most so many candles, each made of the same number of neighbours; the last may have fewer."""
+    """Return at most so many candles, each made of the same number of neighbours; the last may have fewer."""
     each = -(-len(candles) // most)
     groups = [candles[at : at + each] for at in range(0, len(candles), each)]
     return [
@@ -164,7 +164,7 @@ def _margin(label: str, width: int) -> Text:
 
 
 def _coloured(candles: list[Candle], cells: list[str]) -> Text:
-    """Cells in the colours of their candles; neighbours of one colour are written as one."""
+    """Return cells in the colours of their candles; neighbours of one colour are written as one."""
     line = Text()
     rising = [candle.close >= candle.open for candle in candles]
     for rises, run in groupby(zip(rising, cells, strict=True), key=itemgetter(0)):
@@ -173,7 +173,7 @@ def _coloured(candles: list[Candle], cells: list[str]) -> Text:
 
 
 def _digits(price: float) -> int:
-    """Digits after the point that show a price of this size: two, or three that are not zero."""
+    """Return digits after the point that show a price of this size: two, or three that are not zero."""
     return 2 if price == 0 or abs(price) >= 1 else 2 - math.floor(math.log10(abs(price)))
 
 

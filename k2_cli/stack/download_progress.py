@@ -15,7 +15,7 @@ class DownloadProgress:
     """Shows on stderr how far a download of a known size is."""
 
     def __init__(self, title: str, files: int, size_bytes: int) -> None:
-        """A download of ``files`` files that are ``size_bytes`` in all."""
+        """Begin a download of ``files`` files that are ``size_bytes`` in all."""
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

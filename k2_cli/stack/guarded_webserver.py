@@ -56,7 +56,7 @@ def main() -> None:
 
 @contextmanager
 def dagster_application(workspace: Path) -> Iterator[Starlette]:
-    """The webserver's application, unguarded, on the Dagster home of ``DAGSTER_HOME``."""
+    """Build the webserver's application, unguarded, on the Dagster home of ``DAGSTER_HOME``."""
     with DagsterInstance.get() as instance:
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
         target = WorkspaceFileTarget([str(workspace)])

@@ -33,7 +33,7 @@ def refuses_other_hosts(url: str) -> bool:
 
 
 def graphql(url: str, query: str) -> dict[str, Any] | None:
-    """The ``data`` of a GraphQL query's answer; ``None`` while there is no good one."""
+    """Return the ``data`` of a GraphQL query's answer; ``None`` while there is no good one."""
     body = json.dumps({"query": query}).encode()
     answer = _ask(urllib.request.Request(url, body, {"Content-Type": "application/json"}))
     if answer is None:

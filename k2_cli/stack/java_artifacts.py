@@ -55,7 +55,7 @@ class JavaArtifacts:
     download: Download = maven_download.download
 
     def kafka_classpath(self, directory: Path | None = None) -> str:
-        """Kafka's archives, as ``java -cp`` takes them.
+        """Return Kafka's archives, as ``java -cp`` takes them.
 
         Args:
             directory: Where Java is to run, for paths that it can't be given in full.
@@ -69,7 +69,7 @@ class JavaArtifacts:
         return os.pathsep.join(java_path(self._place(artifact), directory) for artifact in artifacts)
 
     def registry_directory(self) -> Path:
-        """The unpacked schema registry.
+        """Return the unpacked schema registry.
 
         Raises:
             JavaArtifactError: It is not there and can't be fetched.

@@ -40,7 +40,7 @@ class Artifact:
 
 
 def read_lock(path: Path = LOCK_FILE) -> dict[str, tuple[Artifact, ...]]:
-    """The pinned artifacts of each program.
+    """Return the pinned artifacts of each program.
 
     Raises:
         JavaArtifactError: The file is absent or no lock.

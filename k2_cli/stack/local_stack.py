@@ -45,7 +45,7 @@ class LocalStack:
 
     @classmethod
     def of(cls, settings: Settings) -> "LocalStack":
-        """The stack that the settings describe.
+        """Return the stack that the settings describe.
 
         Raises:
             FeedFileError: A feed's file is wrong.
@@ -57,13 +57,13 @@ class LocalStack:
 
     @classmethod
     def to_stop(cls, settings: Settings) -> "LocalStack":
-        """Every service that may have been started from this home, whatever settings and feeds' files say by now."""
+        """Return every service that may have been started from this home, whatever the settings say by now."""
         services = tuple(_services(settings, pools=()))
         return cls(settings.home, services, Supervisor(settings.home / "run", settings.log_directory))
 
     @classmethod
     def to_show(cls, settings: Settings) -> "LocalStack":
-        """The stack that the settings describe, and what runs beside it though they point elsewhere."""
+        """Return the stack that the settings describe, and what runs beside it though they point elsewhere."""
         every = cls.to_stop(settings)
         shown = tuple(
             each
@@ -73,7 +73,7 @@ class LocalStack:
         return cls(every.home, shown, every.supervisor)
 
     def only(self, names: Sequence[str]) -> "LocalStack":
-        """The stack of some services, by name, and what those need.
+        """Return the stack of some services, by name, and what those need.
 
         Raises:
             ServiceError: There is no service of that name.
@@ -87,7 +87,7 @@ class LocalStack:
         return LocalStack(self.home, chosen, self.supervisor, self.feed_directories)
 
     def status(self) -> list[ServiceStatus]:
-        """What is known of each service."""
+        """Tell what is known of each service."""
         return [self.supervisor.status(service) for service in self.services]
 
     def up(self, report: Report) -> list[str]:

@@ -31,7 +31,7 @@ def is_taken(port: int) -> bool:
 
 
 def owner_of(port: int) -> PortOwner | None:
-    """The process that listens on the port, or ``None`` if none does."""
+    """Return the process that listens on the port, or ``None`` if none does."""
     if not is_taken(port):
         return None
     pid = _listening_pid(port)

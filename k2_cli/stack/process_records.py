@@ -32,7 +32,7 @@ class ProcessRecord:
 
     @classmethod
     def of(cls, pid: int, command: Sequence[str]) -> "ProcessRecord":
-        """The record of a running process.
+        """Return the record of a running process.
 
         Raises:
             psutil.NoSuchProcess: It has ended already.
@@ -66,7 +66,7 @@ class ProcessRecord:
 
 
 def read_record(path: Path) -> ProcessRecord | None:
-    """The record in a file; ``None`` if there is none that can be read, or if it is a copy of another home's.
+    """Return the record in a file; ``None`` if there is none that can be read, or if it is a copy of another home's.
 
     The process of a copied record is not ours: whoever stopped it would stop the other home's.
     """

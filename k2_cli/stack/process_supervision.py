@@ -124,7 +124,7 @@ class Supervisor:
     until_parent_ends: bool = False
 
     def status(self, service: Service) -> ServiceStatus:
-        """What is known of a service's process, from its record and its ports."""
+        """Tell what is known of a service's process, from its record and its ports."""
         port = service.ports[0].number if service.ports else None
         record = read_record(self._record_path(service))
         if record is not None and record.is_running():
@@ -185,7 +185,7 @@ class Supervisor:
 
     @contextmanager
     def running(self, service: Service) -> Iterator[ServiceStatus]:
-        """A service that runs for as long as the block does."""
+        """Run a service for as long as the block does."""
         status = self.start(service)
         try:
             yield status
@@ -193,7 +193,7 @@ class Supervisor:
             self.stop(service)
 
     def log_path(self, service: Service) -> Path:
-        """Where the service's output goes."""
+        """Tell where the service's output goes."""
         return self.log_directory / f"{service.name}.log"
 
     def _start_anew(self, service: Service) -> None:

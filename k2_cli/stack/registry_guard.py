@@ -84,7 +84,7 @@ def _server(host: str, port: int, forwarding: Forwarding, own: OwnHosts) -> uvic
 
 @contextmanager
 def _registry(command: Sequence[str], record: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Forwarding]]:
-    """A registry that runs for as long as the block does, and what passes on to it."""
+    """Run a registry, and the server that forwards to it, for as long as the block does."""
     _end_what_a_killed_guard_left(record)
     port, password = _free_port(), secrets.token_urlsafe(24)
     environment = {

@@ -139,7 +139,7 @@ class LastLook:
     at: datetime | None = None
 
     def then(self, facts: AlarmFacts) -> "LastLook":
-        """What is remembered after a look."""
+        """Tell what is remembered after a look."""
         fine = (each.family for each in facts.feeds if each.is_fine)
         return LastLook(
             topics={each.family: _remembered(self.topics.get(each.family, ()), each.topic) for each in facts.feeds},

@@ -52,7 +52,7 @@ class AlarmMemory:
     standing: Mapping[AlarmKey, Standing] = field(default_factory=dict)
 
     def after(self, facts: AlarmFacts) -> tuple["AlarmMemory", tuple[Notice, ...]]:
-        """The memory after a look, and what is to be sent for it, errors first."""
+        """Return the memory after a look, and what is to be sent for it, errors first."""
         found = alarms(facts, self.last_look)
         standing = {each.key: self.standing.get(each.key, Standing(facts.now)) for each in found}
         unknown = unjudged(facts)
@@ -71,7 +71,7 @@ class AlarmMemory:
         return AlarmMemory(self.last_look.then(facts), standing), tuple(notices)
 
     def sent(self, notice: Notice) -> "AlarmMemory":
-        """The memory after a notice was taken."""
+        """Return the memory after a notice was taken."""
         told = {
             key: replace(self.standing[key], told=(self.standing[key].told or RangeSet()) | ranges)
             for key, ranges in notice.told.items()
@@ -80,7 +80,7 @@ class AlarmMemory:
         return replace(self, standing={**kept, **told})
 
     def to_json(self) -> str:
-        """The memory as text."""
+        """Return the memory as text."""
         content = {
             "version": _VERSION,
             "topics": {
@@ -103,7 +103,7 @@ class AlarmMemory:
 
     @classmethod
     def from_json(cls, text: str) -> "AlarmMemory":
-        """The memory that a text stands for.
+        """Return the memory that a text stands for.
 
         Raises:
             AlarmMemoryError: It stands for none.
@@ -132,7 +132,7 @@ def _is_due(alarm: Alarm, standing: Standing, now: datetime) -> bool:
 
 
 def _notices(due: Iterable[Alarm], standing: Mapping[AlarmKey, Standing]) -> list[Notice]:
-    """One notice for all that is due of one kind and subject: thirty partitions behind one producer are one story."""
+    """Return one notice for all due alarms of one kind and subject, such as thirty partitions behind one producer."""
     in_order = sorted(due, key=lambda each: (each.key.kind, each.key.subject))
     groups = groupby(in_order, key=lambda each: (each.key.kind, each.key.subject))
     return [_notice(list(group), standing) for _, group in groups]

@@ -135,7 +135,7 @@ class Alert:
 def check_alerts(
     run_id: str, evaluations: Iterable[Evaluation], previous: Mapping[EvaluationKey, PastEvaluation]
 ) -> tuple[Alert, ...]:
-    """An alert for each finding of a run that is news; beyond ``MAX_ALERTS_PER_RUN`` one that sums up the rest.
+    """Return an alert for each finding of a run that is news; beyond ``MAX_ALERTS_PER_RUN`` one that sums up the rest.
 
     Args:
         run_id: The run.
@@ -157,7 +157,7 @@ def is_news(evaluation: Evaluation, previous: PastEvaluation | None) -> bool:
 
 
 def run_failure_alert(run_id: str, failure: RunFailure) -> Alert | None:
-    """The alert for a failed run: for the first attempt and every fifth, unless a check's alert tells."""
+    """Return the alert for a failed run: for the first attempt and every fifth, unless a check's alert tells."""
     if failure.explained_by_check or not (failure.attempt == 1 or failure.attempt % ALERT_ATTEMPTS == 0):
         return None
     numbers: dict[str, int | float | str] = {"attempt": failure.attempt}

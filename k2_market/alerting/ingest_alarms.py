@@ -83,7 +83,7 @@ class Alarm:
 
 
 def alarms(facts: AlarmFacts, last: LastLook) -> list[Alarm]:
-    """All that is wrong at a look.
+    """Return all that is wrong at a look.
 
     Args:
         facts: What it found.
@@ -107,7 +107,7 @@ def alarms(facts: AlarmFacts, last: LastLook) -> list[Alarm]:
 
 
 def unjudged(facts: AlarmFacts) -> frozenset[tuple[AlarmKind, str]]:
-    """Kinds and subjects of which a look could not tell whether anything is wrong."""
+    """Return kinds and subjects of which a look could not tell whether anything is wrong."""
     unknown: set[tuple[AlarmKind, str]] = set()
     for feed in facts.feeds:
         if isinstance(feed.topic, NoAnswer):
@@ -137,7 +137,7 @@ _NEED_TOPIC_AND_LEDGER = (
 
 
 def _doors(facts: AlarmFacts) -> Iterator[Alarm]:
-    """A door that answered for no feed is away; one that answered for some has an alarm for each of the others."""
+    """Yield one alarm for a service that answered for no feed, else one for each feed it gave no answer for."""
     answers: dict[str, dict[str, object]] = {
         "Kafka": {each.table: each.topic for each in facts.feeds},
         "Iceberg catalog": {each.table: each.ledger for each in facts.feeds},
@@ -218,7 +218,7 @@ def _recreated(
 
 
 def _earlier_ids(feed: FeedFacts, ledger: Ledger, remembered: tuple[TopicState, ...], current: str) -> tuple[str, ...]:
-    """The topic before the current one: the last that was seen, or else those that the ledger knows by the name."""
+    """Return the topic before the current one: the last that was seen, else those in the ledger by its name."""
     seen = [each.topic_id for each in remembered if each.name == feed.topic_name and each.topic_id != current]
     if seen:
         return (seen[-1],)
@@ -230,7 +230,7 @@ def _earlier_ids(feed: FeedFacts, ledger: Ledger, remembered: tuple[TopicState, 
 
 
 def _left_behind(ids: tuple[str, ...], ledger: Ledger, remembered: tuple[TopicState, ...]) -> tuple[RangeSet, str]:
-    """What was seen of topics that are gone and never came in, and the sentences that tell of it."""
+    """Tell what was seen of topics that are gone and never came in, and the sentences that tell of it."""
     story = f"The ledger has {_ends(ids, ledger)} of it. "
     gone = [each for each in remembered if each.topic_id in ids]
     if not gone:
@@ -240,7 +240,7 @@ def _left_behind(ids: tuple[str, ...], ledger: Ledger, remembered: tuple[TopicSt
 
 
 def _ends(ids: tuple[str, ...], ledger: Ledger) -> str:
-    """How far the ledger goes in each partition of some topics."""
+    """Tell how far the ledger goes in each partition of some topics."""
     ends = [f"partition {key[1]} to {spans[-1][1]}" for key, spans in ledger.covered.spans.items() if key[0] in ids]
     more = len(ends) - MAX_ENDS_NAMED
     return ", ".join([*ends[:MAX_ENDS_NAMED], *([f"{more} more partitions"] if more > 0 else [])]) or "nothing"
@@ -346,7 +346,7 @@ def _refused(file: RefusedFile) -> Alarm:
 
 
 def _failing_sensors(facts: AlarmFacts, last: LastLook) -> Iterator[Alarm]:
-    """Sensors that fail although the doors of their feed answer; where they do not, that is what is told."""
+    """Yield sensors that fail although the doors of their feed answer; where they do not, that is what is told."""
     fine = {each.family for each in facts.feeds if each.is_fine}
     for sensor in facts.failing:
         if sensor.family is not None and sensor.family not in fine:

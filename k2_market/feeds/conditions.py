@@ -25,7 +25,7 @@ def price_eligible(profile: Conditions, may_be: PriceRange = PriceRange.POSITIVE
 
 
 def volume_eligible(profile: Conditions, may_be: PriceRange = PriceRange.POSITIVE) -> pl.Expr:
-    """Whether a trade may count for volume: every condition allows it, price and quantity as for ``price_eligible``.
+    """Tell whether a trade counts for volume: every condition allows it, price and quantity as for ``price_eligible``.
 
     Args:
         profile: The feed's conditions profile.

@@ -99,6 +99,6 @@ def once_in_feed(raw: pa.Table, scope: IdScope, topic_order: Sequence[str] = ())
 
 
 def _where_told(ids: pa.ChunkedArray, qualified: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Qualified ids where there is an id; what has none keeps none."""
+    """Return qualified ids where there is an id; what has none keeps none."""
     told = pc.fill_null(pc.not_equal(ids, ""), False)
     return pc.if_else(told, qualified, ids)

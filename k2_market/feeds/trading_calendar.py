@@ -216,7 +216,7 @@ class TradingCalendar:
         return not self.always_open and _leaves_local_dates(self.calendar_name, self.first_day, self.zone)
 
     def _owner(self, day: date) -> date:
-        """The trading day that a date's stretch belongs to."""
+        """Return the trading day that a date's stretch belongs to."""
         if self.is_trading_day(day) or (self.day_starts is None and not self._rolls):
             return day
         return self.next_trading_day(day)

@@ -14,17 +14,17 @@ class DayBatches(Protocol):
     """Gives the named columns of a day's rows, some rows at a time; each call begins anew, with the same rows."""
 
     def __call__(self, *columns: str) -> Iterator[pa.Table]:
-        """The batches, in the order in which they lie; there may be none, and texts may be dictionaries."""
+        """Yield the batches, in the order in which they lie; there may be none, and texts may be dictionaries."""
         ...
 
 
 def frames(day: DayBatches, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """The same as Polars frames, all texts plain."""
+    """Yield the same as Polars frames, all texts plain."""
     return map(plain, compact_frames(day, columns))
 
 
 def compact_frames(day: DayBatches, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """The same, dictionaries as Categoricals: for what touches every row and keeps little of it."""
+    """Yield the same, dictionaries as Categoricals: for what touches every row and keeps little of it."""
     for batch in day(*columns):
         frame = pl.from_arrow(batch)
         assert isinstance(frame, pl.DataFrame)
@@ -32,5 +32,5 @@ def compact_frames(day: DayBatches, columns: Sequence[str]) -> Iterator[pl.DataF
 
 
 def plain(frame: pl.DataFrame) -> pl.DataFrame:
-    """A frame with all texts plain."""
+    """Return a frame with all texts plain."""
     return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))

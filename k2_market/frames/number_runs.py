@@ -13,7 +13,7 @@ RUN = {"first": pl.Int64, "last": pl.Int64}
 
 
 def runs_of(numbers: pl.DataFrame, key: Sequence[str], number: str) -> pl.DataFrame:
-    """The numbers of a batch as runs.
+    """Return the numbers of a batch as runs.
 
     Args:
         numbers: Rows with the key and the number, in any order; a number may be there several times.
@@ -34,7 +34,7 @@ def runs_of(numbers: pl.DataFrame, key: Sequence[str], number: str) -> pl.DataFr
 
 
 def union_of(runs: Iterable[pl.DataFrame], key: Sequence[str]) -> pl.DataFrame:
-    """Runs of any batches, which may overlap, as runs that do not touch, in order of key and number.
+    """Return runs of any batches, which may overlap, as runs that do not touch, in order of key and number.
 
     Args:
         runs: As ``runs_of`` gives them; at least one frame.
@@ -52,5 +52,5 @@ def union_of(runs: Iterable[pl.DataFrame], key: Sequence[str]) -> pl.DataFrame:
 
 
 def _wide(column: str) -> pl.Expr:
-    """The extremes of 64 bits are further apart than 64 bits can say."""
+    """Return the extremes of 64 bits are further apart than 64 bits can say."""
     return pl.col(column).cast(pl.Int128)

@@ -6,7 +6,7 @@ import polars as pl
 
 
 def rows_sharing_a_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """The rows whose key occurs more than once, in the order in which they stand.
+    """Return the rows whose key occurs more than once, in the order in which they stand.
 
     Args:
         rows: Any rows.
@@ -17,7 +17,7 @@ def rows_sharing_a_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
 
 
 def rows_perhaps_sharing_a_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """The rows whose key has a digest of 64 bits that occurs more than once: a tenth of the cost of comparing keys.
+    """Return the rows whose key's 64-bit digest occurs more than once, at a tenth of the cost of comparing keys.
 
     Distinct digests prove distinct keys. The other way round, two of ten million keys have equal digests by chance
     on one day in 400,000, so what is found here is still to be compared.
@@ -31,7 +31,7 @@ def rows_perhaps_sharing_a_key(rows: pl.DataFrame, key: Sequence[str]) -> pl.Dat
 
 
 def digest(key: Sequence[str]) -> pl.Expr:
-    """A key's digest of 64 bits; the same for the same key of the same types, in whatever frame of this process."""
+    """Return a key's 64-bit digest; the same for equal keys of the same types, in any frame of this process."""
     return pl.struct(key).hash()
 
 

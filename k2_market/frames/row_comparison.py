@@ -15,7 +15,7 @@ Places = npt.NDArray[np.int64]
 
 
 def differing(left: pa.Table, right: pa.Table, pairs: tuple[Places, Places], columns: Iterable[str]) -> Mask:
-    """Which pairs of rows differ in one of some columns.
+    """Tell which pairs of rows differ in one of some columns.
 
     Args:
         left: A table.

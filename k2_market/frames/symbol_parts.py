@@ -17,7 +17,7 @@ _Ints = NDArray[np.int64]
 
 
 def symbol_parts(*tables: pa.Table, rows_a_part: int = ROWS_A_PART) -> Iterator[tuple[pa.Table, ...]]:
-    """Tables of one day cut alike: a part holds all rows of its symbols, from each of the tables.
+    """Yield tables of one day cut alike: a part holds all rows of its symbols, from each of the tables.
 
     Args:
         *tables: With a column ``symbol``; other columns as they like. Text columns may be dictionaries, which saves
@@ -75,7 +75,7 @@ def _taken(batch: pa.Table, rows: _Ints) -> pa.Table:
 
 
 def _coded(symbols: pa.ChunkedArray) -> tuple[list[str], list[_Ints]]:
-    """The symbols there are, and batch by batch which of them each row has; -1 for none."""
+    """Return the symbols there are, and batch by batch which of them each row has; -1 for none."""
     if not pa.types.is_dictionary(symbols.type):
         symbols = symbols.dictionary_encode()
     if not symbols.num_chunks:

@@ -75,7 +75,7 @@ class BackupManifest:
         return sum(each.size for each in self.files)
 
     def to_json(self) -> str:
-        """The text of the file."""
+        """Return the text of the file."""
         return json.dumps({"version": _VERSION, **asdict(self), "taken": self.taken.isoformat()}, indent=1)
 
     @classmethod

@@ -74,7 +74,7 @@ def why_not(table: TablePlace, owner: Owner, warehouse: str) -> str | None:
 
 
 def refusal(reason: str) -> str:
-    """What whoever is about to write is told."""
+    """Word the refusal of a write."""
     return (
         f"{reason}. Nothing was written: two catalogs that write the same files destroy each other's. If this home was "
         "moved or copied to live here, `k2 relocate` makes the tables its own; a copy of a home that is in use is made "
@@ -83,7 +83,7 @@ def refusal(reason: str) -> str:
 
 
 def notice(reason: str) -> str:
-    """What whoever reads is told."""
+    """Word the warning of a read."""
     return (
         f"{reason}. What is read here is that home's; nothing can be written from here. If this home was moved or "
         "copied to live here, `k2 relocate` makes the tables its own"

@@ -7,7 +7,7 @@ SHORT_GAP = 50_000
 
 
 def bridged(ranges: RangeSet, short_gap: int = SHORT_GAP) -> RangeSet:
-    """The ranges, with those joined that lie no further apart than ``short_gap`` offsets.
+    """Return the ranges, with those joined that lie no further apart than ``short_gap`` offsets.
 
     Begins and ends where the ranges do, so where all of them can be read, what is between them can be too, if a
     partition's log is retained without a break.

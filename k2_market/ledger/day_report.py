@@ -43,7 +43,7 @@ NOTHING = DayReport(rows=0, dead_letters=0, symbols=frozenset(), first=None, las
 
 
 def reports_by_day(raw_rows: pa.Table) -> dict[date, DayReport]:
-    """A report for each trading day that some raw rows belong to."""
+    """Return a report for each trading day that some raw rows belong to."""
     rows = raw_rows.select(["trade_date", "symbol", "exchange_timestamp", "reject_reason"])
     days = rows["trade_date"].value_counts()
     if len(days) > 1:
@@ -69,7 +69,7 @@ def _report(rows: pa.Table) -> DayReport:
 
 
 def merged(reports: Iterable[Mapping[date, DayReport]]) -> dict[date, DayReport]:
-    """The sum of several batches' reports, day by day."""
+    """Return the sum of several batches' reports, day by day."""
     total: dict[date, DayReport] = {}
     for each in reports:
         for day, report in each.items():

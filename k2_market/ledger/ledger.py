@@ -37,7 +37,7 @@ class Batch:
 
 
 def joined(batches: Iterable[Batch]) -> Batch:
-    """One or more batches as one, under the first one's id.
+    """Return one or more batches as one, under the first one's id.
 
     Raises:
         LedgerError: Two of them stand for the same offset.
@@ -102,7 +102,7 @@ class Ledger:
         return self.set_aside - self.covered
 
     def has_news(self, batch: Batch) -> bool:
-        """Whether a batch says anything that is not in the ledger: offsets, losses, truncations, what was set aside."""
+        """Tell whether a batch adds to the ledger: offsets, losses, truncations, offsets set aside."""
         cut = batch.truncated & (self.covered | batch.covered)
         return bool(
             batch.covered - self.covered
@@ -112,7 +112,7 @@ class Ledger:
         )
 
     def with_batch(self, batch: Batch, topic_names: dict[str, str]) -> "Ledger":
-        """The ledger after a batch.
+        """Return the ledger after a batch.
 
         Raises:
             LedgerError: Some of the batch's offsets are in the ledger already, or it has more messages than offsets.
@@ -143,7 +143,7 @@ class Ledger:
         )
 
     def repaired(self, batch_id: str, dead_letters: int, decoded: RangeSet | None = None) -> "Ledger":
-        """The ledger after rows were written anew: the same offsets, and as many dead letters as there are now.
+        """Return the ledger after rows were written anew: the same offsets, and as many dead letters as there are now.
 
         Args:
             batch_id: Names the repair.
@@ -159,11 +159,11 @@ class Ledger:
         return replace(self, batch_id=batch_id, dead_letters=dead_letters, set_aside=set_aside)
 
     def taken_back(self, batch_id: str, truncated: RangeSet, lost: RangeSet) -> "Ledger":
-        """The ledger after some offsets were found not to be cut off, and others not to be lost."""
+        """Return the ledger after some offsets were found not to be cut off, and others not to be lost."""
         return replace(self, batch_id=batch_id, truncated=self.truncated - truncated, lost=self.lost - lost)
 
     def to_json(self) -> str:
-        """The ledger as the text of its table property."""
+        """Return the ledger as the text of its table property."""
         topics: dict[str, Any] = {
             topic_id: {
                 "name": name,
@@ -189,7 +189,7 @@ class Ledger:
 
     @classmethod
     def from_json(cls, text: str) -> "Ledger":
-        """The ledger that a property's text stands for.
+        """Return the ledger that a property's text stands for.
 
         Raises:
             LedgerError: The text is not a ledger, or one of a version that this K2 does not know.
@@ -215,7 +215,7 @@ class Ledger:
 
 
 def spans_to_json(ranges: RangeSet) -> dict[str, list[list[int]]]:
-    """The ranges of one topic as ``{"<partition>": [[start, end], …]}``."""
+    """Return the ranges of one topic as ``{"<partition>": [[start, end], …]}``."""
     return {str(partition): [list(span) for span in spans] for (_, partition), spans in ranges.spans.items()}
 
 

@@ -32,7 +32,7 @@ class OffsetRange:
 
     @classmethod
     def parse(cls, text: str) -> "OffsetRange":
-        """The range that ``str`` wrote.
+        """Return the range that ``str`` wrote.
 
         Raises:
             ValueError: The text is no range.
@@ -60,7 +60,7 @@ class RangeSet:
 
     @classmethod
     def of(cls, ranges: Iterable[OffsetRange]) -> "RangeSet":
-        """The union of some ranges, which may overlap."""
+        """Return the union of some ranges, which may overlap."""
         collected: dict[tuple[str, int], list[Span]] = {}
         for each in ranges:
             collected.setdefault((each.topic_id, each.partition), []).append((each.start, each.end))
@@ -75,7 +75,7 @@ class RangeSet:
         return bool(self.spans)
 
     def __len__(self) -> int:
-        """How many offsets are in the set."""
+        """Tell how many offsets are in the set."""
         return sum(end - start for spans in self.spans.values() for start, end in spans)
 
     def __or__(self, other: "RangeSet") -> "RangeSet":
@@ -97,7 +97,7 @@ class RangeSet:
         return not self - other
 
     def of_topic(self, topic_id: str) -> "RangeSet":
-        """The part of the set that lies in one topic."""
+        """Return the part of the set that lies in one topic."""
         return RangeSet({key: spans for key, spans in self.spans.items() if key[0] == topic_id})
 
     def contains(self, topic_id: str, partition: int, offset: int) -> bool:
@@ -119,7 +119,7 @@ def halves(ranges: RangeSet) -> tuple[RangeSet, RangeSet]:
 
 
 def named(ranges: RangeSet) -> str:
-    """Ranges in a sentence; beyond ``MAX_RANGES_NAMED`` they are counted."""
+    """Return ranges in a sentence; beyond ``MAX_RANGES_NAMED`` they are counted."""
     texts = [str(each) for each in ranges]
     more = len(texts) - MAX_RANGES_NAMED
     return ", ".join(texts[:MAX_RANGES_NAMED]) + (f" and {more} more ranges" if more > 0 else "")

@@ -13,7 +13,7 @@ OFFSET_COLUMNS = ("kafka_topic_id", "kafka_partition", "kafka_offset")
 
 
 def offsets_of(rows: pa.Table) -> RangeSet:
-    """The offsets of some raw rows, each once however often it occurs."""
+    """Return the offsets of some raw rows, each once however often it occurs."""
     spans: dict[tuple[str, int], tuple[Span, ...]] = {}
     frame = offset_frame(rows).unique()
     for (topic_id, partition), group in frame.group_by("kafka_topic_id", "kafka_partition"):
@@ -27,7 +27,7 @@ def offsets_of(rows: pa.Table) -> RangeSet:
 
 
 def within(rows: pa.Table, ranges: RangeSet) -> Mask:
-    """Which raw rows have their offsets in some ranges."""
+    """Tell which raw rows have their offsets in some ranges."""
     inside = np.zeros(rows.num_rows, np.bool_)
     of_topic = {
         topic_id: pc.equal(rows["kafka_topic_id"], topic_id).to_numpy() for topic_id in {key[0] for key in ranges.spans}
@@ -44,14 +44,14 @@ def within(rows: pa.Table, ranges: RangeSet) -> Mask:
 
 
 def parted(rows: pa.Table, chosen: Mask) -> tuple[pa.Table, pa.Table]:
-    """The rows that are meant, and the others; where all are meant they are not copied."""
+    """Return the rows that are meant, and the others; where all are meant they are not copied."""
     if chosen.all():
         return rows, rows.slice(0, 0)
     return rows.filter(pa.array(chosen)), rows.filter(pa.array(~chosen))
 
 
 def offset_frame(rows: pa.Table) -> pl.DataFrame:
-    """The offset columns of some raw rows."""
+    """Return the offset columns of some raw rows."""
     frame = pl.from_arrow(rows.select(OFFSET_COLUMNS))
     assert isinstance(frame, pl.DataFrame)
     return frame

@@ -40,7 +40,7 @@ class TopicState:
         )
 
     def unreached(self, covered: RangeSet) -> RangeSet:
-        """Those of some offsets of this topic that lie at or past the end of its log, as after a loss of its data."""
+        """Return the given offsets that lie at or past the end of this topic's log, as after a loss of its data."""
         logs = (OffsetRange(self.topic_id, each.partition, 0, each.high) for each in self.partitions if each.high)
         return covered.of_topic(self.topic_id) - RangeSet.of(logs)
 

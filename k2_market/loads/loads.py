@@ -211,7 +211,7 @@ _FilesBefore = list[tuple[tuple[Load, LoadedFile], list[DayOfRows]]]
 def _days_loaded_before(
     file: LoadedFile, before: Sequence[tuple[Load, LoadedFile]], days_before: _DaysBefore
 ) -> tuple[_FilesBefore, _FilesBefore]:
-    """The days of a file whose rows are there under other ids, and those that are there under the same."""
+    """Return the days of a file whose rows are there under other ids, and those that are there under the same."""
     doubled: dict[int, list[DayOfRows]] = {}
     alike: dict[int, list[DayOfRows]] = {}
     for day in file.days:

@@ -53,6 +53,6 @@ def _hash(rows: pl.DataFrame, columns: tuple[str, ...]) -> str:
 
 
 def _plain(column: pl.Series) -> pl.Series:
-    """A column as text; decimals without zeros at their end, so that a hash does not change with a column's places."""
+    """Return a column as text; decimals without trailing zeros, so that hashes do not depend on a column's scale."""
     texts = column.cast(pl.String).fill_null("")
     return texts.str.strip_chars_end("0").str.strip_chars_end(".") if column.dtype.is_decimal() else texts

@@ -73,5 +73,5 @@ class MessageBatch:
         )
 
     def __len__(self) -> int:
-        """Number of messages."""
+        """Return number of messages."""
         return len(self.values)

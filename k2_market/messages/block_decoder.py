@@ -48,7 +48,7 @@ _FEW_FIELDS = 16
 def decode(
     batch: MessageBatch, kind: MessageKind, writer_schemas: Mapping[int, WriterSchema], days: DayWindow
 ) -> pa.Table:
-    """One raw row for every message, in the messages' order; nothing that a message may hold makes this raise.
+    """Return one raw row for every message, in the messages' order; nothing that a message may hold makes this raise.
 
     Args:
         batch: The messages.
@@ -101,7 +101,7 @@ def _decode(
 
 
 def schema_ids(batch: MessageBatch) -> frozenset[int]:
-    """The ids of all writer schemas that a batch's headers name; negative ones, which no registry has, left out."""
+    """Return the ids of all writer schemas that a batch's headers name, without negative ones."""
     found = {schema_id_of(header) for header in batch.joined.headers if header is not None}
     return frozenset(each for each in found if each is not None and each >= 0)
 
@@ -174,7 +174,7 @@ def _groups(batch: MessageBatch) -> Iterator[_Group]:
 
 
 def _plan_for(header: bytes | None, kind: MessageKind, writer_schemas: Mapping[int, WriterSchema]) -> ReadingPlan | str:
-    """How messages with this header are read, or why none of them can be."""
+    """Tell how messages with this header are read, or why none of them can be."""
     fault = framing_fault(header)  # says of a header what it says of the value: a short value is all header
     schema_id = None if fault or header is None else schema_id_of(header)
     if fault or schema_id is None:
@@ -188,7 +188,7 @@ def _plan_for(header: bytes | None, kind: MessageKind, writer_schemas: Mapping[i
 def _decoded(
     batch: MessageBatch, group: _Group, plan: ReadingPlan, days: DayWindow
 ) -> Iterator[tuple[DecodedRows, Faults]]:
-    """A group's rows block by block, and why its other messages are none, by place in the batch."""
+    """Yield a group's rows block by block, and why its other messages are none, by place in the batch."""
     read = message_reader(plan)
     length = max(1, MESSAGES_PER_BLOCK // (1 + len(plan.extra) // _FEW_FIELDS))
     for start in range(0, len(group.values), length):

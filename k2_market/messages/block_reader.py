@@ -60,14 +60,14 @@ class BlockReader:
         self._search_head = _container_head(plan, stray_branches=False)
 
     def read(self, values: JoinedValues) -> pa.RecordBatch | None:
-        """One row for each of one or more messages, typed as ``wire_schema``; None if any of them can't be read."""
+        """Return one row a message, typed as ``wire_schema``; None if any of them can't be read."""
         for batch in _batches(self._head, values, len(values)):
             if bool((_guards(batch) == _GUARD_WORD).all()):
                 return self._rows(batch)
         return None
 
     def sound(self, values: JoinedValues) -> tuple[int, int]:
-        """How many messages at the start seem readable, and how many of those after are suspected not to be.
+        """Tell how many messages at the start seem readable, and how many of those after are suspected not to be.
 
         Both may fall short of all messages: what is left has not been looked at. This looks at where messages end and
         not at what they hold: ``read`` may still refuse them. And suspects may turn out to be sound.
@@ -95,12 +95,12 @@ class BlockReader:
 
 
 def wire_schema(plan: ReadingPlan) -> pa.Schema:
-    """The columns that messages are read into before they become K2's: one for each of the writer's fields."""
+    """Return the columns that messages are read into before they become K2's: one for each of the writer's fields."""
     return pa.schema([pa.field(each.key, wire_type(each, known=each.name in plan.known)) for each in plan.fields])
 
 
 def wire_type(wire: WireField, *, known: bool) -> pa.DataType:
-    """The Arrow type of a field as it is read. A decimal that K2 does not know stays bytes."""
+    """Return the Arrow type of a field as it is read. A decimal that K2 does not know stays bytes."""
     if wire.type.form is Form.DECIMAL:
         return pa.decimal128(_WIDEST_DECIMAL, wire.type.scale) if known else pa.binary()
     if wire.type.form is Form.FIXED:
@@ -130,7 +130,7 @@ _ARROW_TYPES: dict[Form, pa.DataType] = {
 def _batches(
     head: bytes, values: JoinedValues, rows_each: int, columns: list[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The batches of a container of messages, up to the first that can't be read.
+    """Yield the batches of a container of messages, up to the first that can't be read.
 
     Args:
         head: What the container starts with.
@@ -166,7 +166,7 @@ def _guards(batch: pa.RecordBatch) -> npt.NDArray[np.uint64]:
 
 
 def _nullable(column: pa.Array, field: pa.Field) -> pa.Array | None:
-    """A union of null and one type as a nullable column, any other as it is; None if a branch is no writer's."""
+    """Return a union of null and one type as a nullable column, any other as it is; None if a branch is no writer's."""
     if not pa.types.is_union(column.type):
         return column if column.type == field.type else column.cast(field.type)
     branches = column.type_codes.to_numpy()
@@ -183,7 +183,7 @@ def _nullable(column: pa.Array, field: pa.Field) -> pa.Array | None:
 
 
 def _container_head(plan: ReadingPlan, *, stray_branches: bool) -> bytes:
-    """All of a container before its block."""
+    """Return all of a container before its block."""
     types = {each.key: _container_type(each, known=each.name in plan.known) for each in plan.fields}
     if stray_branches:
         for each in plan.fields:
@@ -208,7 +208,7 @@ def _container_type(wire: WireField, *, known: bool) -> Any:
 
 
 def _long(number: int) -> bytes:
-    """A non-negative number as Avro writes a long: zigzag, seven bits a byte, the lowest first."""
+    """Return a non-negative number as Avro writes a long: zigzag, seven bits a byte, the lowest first."""
     rest = number << 1
     encoded = bytearray()
     while rest > 0x7F:

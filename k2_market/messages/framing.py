@@ -13,7 +13,7 @@ _HEADER = struct.Struct(">Bi")
 
 
 def frame(schema_id: int, body: bytes) -> bytes:
-    """The message value for an Avro body.
+    """Return the message value for an Avro body.
 
     Args:
         schema_id: The registry's id of the schema that the body was written with; 0 to 2**31 - 1.
@@ -28,7 +28,7 @@ def frame(schema_id: int, body: bytes) -> bytes:
 
 
 def schema_id_of(value: bytes) -> int | None:
-    """The schema id in a value's header; None where there is no header to read.
+    """Return the schema id in a value's header; None where there is no header to read.
 
     A negative id is returned as it stands: no registry knows it, so it decodes to a dead letter like any other
     unknown id.
@@ -46,7 +46,7 @@ def schema_id_of(value: bytes) -> int | None:
 
 
 def framing_fault(value: bytes | None) -> str | None:
-    """Why a value has no readable header, in the words of a dead letter; None when it has one.
+    """Tell why a value has no readable header, in the words of a dead letter; None when it has one.
 
     Example:
         >>> framing_fault(b'{"price": 1}')

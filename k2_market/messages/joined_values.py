@@ -79,7 +79,7 @@ class JoinedValues(Sequence[bytes | None]):
 
     @classmethod
     def concat(cls, parts: Sequence[JoinedPart]) -> "JoinedValues":
-        """The values of several parts, one after the other."""
+        """Return the values of several parts, one after the other."""
         lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
         nulls = None
         if any(part.nulls is not None for part in parts):
@@ -105,7 +105,7 @@ class JoinedValues(Sequence[bytes | None]):
         return frozenset(int(word).to_bytes(8, "little")[:HEADER_BYTES] for word in np.unique(words))
 
     def __len__(self) -> int:
-        """How many values there are."""
+        """Tell how many values there are."""
         return len(self._bounds) - 1
 
     @overload
@@ -115,7 +115,7 @@ class JoinedValues(Sequence[bytes | None]):
     def __getitem__(self, place: slice) -> "JoinedValues": ...
 
     def __getitem__(self, place: int | slice) -> "bytes | JoinedValues | None":
-        """A value, or a stretch of values that share this one's buffer."""
+        """Return a value, or a stretch of values that share this one's buffer."""
         if isinstance(place, slice):
             start, stop, step = place.indices(len(self))
             if step != 1:
@@ -129,7 +129,7 @@ class JoinedValues(Sequence[bytes | None]):
         return self._buffer[self._bounds[place] : self._bounds[place + 1] - GUARD_BYTES]
 
     def __iter__(self) -> Iterator[bytes | None]:
-        """The values in order."""
+        """Yield the values in order."""
         bounds = self._bounds.tolist()
         nulls = self._is_null().tolist()
         for start, end, is_null in zip(bounds, bounds[1:], nulls, strict=False):

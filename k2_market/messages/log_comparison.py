@@ -65,7 +65,7 @@ def _pairs(rows: pa.Table, decoded: pa.Table) -> pl.DataFrame:
 
 
 def _bytes_differ(rows: pa.Table, messages: MessageBatch, own: Places, place: Places) -> np.ndarray:
-    """Which rows hold other bytes than their message, which matters of dead letters alone: they keep them."""
+    """Tell which rows hold other bytes than their message, which matters of dead letters alone: they keep them."""
     payloads, keys = rows["payload"].to_pylist(), rows["kafka_key"].to_pylist()
     pairs = zip(own.tolist(), place.tolist(), strict=True)
     found = ((payloads[row], keys[row]) != (messages.values[at], messages.keys[at]) for row, at in pairs)

@@ -36,7 +36,7 @@ class ReadMessages:
 
 
 def message_reader(plan: ReadingPlan) -> Callable[[JoinedValues], ReadMessages]:
-    """A function that reads framed messages of one writer schema, one or more and none of them null."""
+    """Return a function that reads framed messages of one writer schema, one or more and none of them null."""
     schema = wire_schema(plan)
     reference = reference_decoder(plan)
     blocks = BlockReader(plan) if plan.in_blocks else None
@@ -109,7 +109,7 @@ class _Search:
                 self.faults[place] = str(refusal)
 
     def result(self, schema: pa.Schema) -> ReadMessages:
-        """What was found."""
+        """Tell what was found."""
         parts = [block for _, block in self.blocks]
         places = [np.arange(first, first + block.num_rows) for first, block in self.blocks]
         if self.judged or not parts:

@@ -42,12 +42,12 @@ class OutgoingMessages:
     timestamps_ms: list[int]
 
     def __len__(self) -> int:
-        """Number of messages."""
+        """Return number of messages."""
         return len(self.values)
 
 
 def trade_messages(trades: pl.DataFrame, feed: Feed, schema_id: int) -> OutgoingMessages:
-    """The messages of some trades.
+    """Return the messages of some trades.
 
     A message's id is made of what the trade says, so that the same trade is the same message whenever it is sent.
 
@@ -72,7 +72,7 @@ def trade_messages(trades: pl.DataFrame, feed: Feed, schema_id: int) -> Outgoing
 
 
 def _records(trades: pl.DataFrame, feed: Feed) -> Iterator[dict[str, Any]]:
-    """A record a trade, its values as they stand on the wire; all fields of ``TRADE``, in its order."""
+    """Yield a record a trade, its values as they stand on the wire; all fields of ``TRADE``, in its order."""
     same = {"asset_class": feed.asset_class.value, "currency": feed.currency}
     columns = {
         "message_id": _message_ids(trades, feed),

@@ -64,7 +64,7 @@ def raw_table(
     schema_ids: pa.Array,
     days: DayWindow,
 ) -> pa.Table:
-    """All messages of a batch as rows of the raw table, in their order.
+    """Return all messages of a batch as rows of the raw table, in their order.
 
     Args:
         batch: The messages.

@@ -25,7 +25,7 @@ class RefusedMessage(Exception):
 
 
 def reference_decoder(plan: ReadingPlan) -> Callable[[bytes], WireRow]:
-    """A function that reads one framed message of a writer schema.
+    """Return a function that reads one framed message of a writer schema.
 
     It returns the row that the block reader would, and raises ``RefusedMessage`` for anything else that the message
     may hold.
@@ -91,7 +91,7 @@ _EXACT = Context(prec=40)
 
 
 def _text(value: Any) -> str:
-    """A value of a type that only fastavro reads, as an attribute shows it."""
+    """Return a value of a type that only fastavro reads, as an attribute shows it."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):

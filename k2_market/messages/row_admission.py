@@ -49,7 +49,7 @@ _TIMESTAMPS = ("exchange_timestamp", "received_timestamp")
 
 
 def refusals(columns: Mapping[str, pa.Array], days: DayWindow) -> Faults:
-    """The rows that may not enter the raw table, each with the first rule that it breaks.
+    """Return the rows that may not enter the raw table, each with the first rule that it breaks.
 
     Args:
         columns: As ``row_resolution.resolve`` gives them. Rows that it found a fault in must be left out of account

@@ -45,7 +45,7 @@ class ResolvedRows:
 
 
 def resolve(wire: pa.RecordBatch, plan: ReadingPlan) -> ResolvedRows:
-    """The rows of a writer in K2's fields.
+    """Return the rows of a writer in K2's fields.
 
     Args:
         wire: As ``block_reader.wire_schema`` types them.
@@ -82,7 +82,7 @@ def decimal_fault(column: pa.Field, unscaled: int, scale: int) -> str:
 
 
 def int64_values(array: pa.Array) -> npt.NDArray[np.int64]:
-    """An int64 array's values without a copy; what stands under a null is undefined."""
+    """Return an int64 array's values without a copy; what stands under a null is undefined."""
     return np.frombuffer(array.buffers()[1], dtype=np.int64, count=len(array), offset=array.offset * 8)
 
 
@@ -127,7 +127,7 @@ def _column(field: pa.Field, wire: pa.RecordBatch, plan: ReadingPlan, faults: Fa
 
 
 def _default(field: pa.Field, value: Any, rows: int) -> pa.Array:
-    """Enums, texts, lists and null: the defaults that K2's schemas have."""
+    """Return enums, texts, lists and null: the defaults that K2's schemas have."""
     if value is None:
         return pa.nulls(rows, field.type)
     return pa.array([value], field.type).take(pa.array(np.zeros(rows, np.int64)))
@@ -147,7 +147,7 @@ def _symbols(field: WireField, indexes: pa.Array, faults: Faults) -> pa.Array:
 
 
 def _decimals(column: pa.Field, field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
-    """A decimal128's 16 bytes as two words: the upper one of what fits in 64 bits is all sign."""
+    """Return a decimal128's 16 bytes as two words: the upper one of what fits in 64 bits is all sign."""
     words = np.frombuffer(found.buffers()[1], dtype=np.int64, count=2 * len(found), offset=found.offset * 16)
     low, high = words[0::2], words[1::2]
     target = column.type
@@ -175,7 +175,7 @@ _ENTRIES_AT_ONCE = 1_000_000
 
 
 def _with_unique_keys(found: pa.Array) -> pa.Array:
-    """Maps without a key twice: the last value stands, as in a Python dict."""
+    """Return maps without a key twice: the last value stands, as in a Python dict."""
     if not _has_key_twice(found):
         return found
     cuts = np.flatnonzero(np.diff(_offsets(found) // _ENTRIES_AT_ONCE)).tolist()
@@ -221,7 +221,7 @@ def _has_key_twice(found: pa.Array) -> bool:
 
 
 def _merged(attributes: pa.Array, extra: Mapping[str, pa.Array]) -> pa.Array:
-    """Attributes with one more entry for each extra text that is not null; it replaces an attribute of its name."""
+    """Return attributes with an entry for each extra text that is not null, which replaces one of the same name."""
     count = len(attributes)
     offsets = _offsets(attributes)
     row_of = np.repeat(np.arange(count), np.diff(offsets))
@@ -248,7 +248,7 @@ def _merged(attributes: pa.Array, extra: Mapping[str, pa.Array]) -> pa.Array:
 
 
 def _as_text(field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
-    """A field that K2 does not know, as attributes show it; ``schema_resolution`` lists the forms."""
+    """Return a field that K2 does not know, as attributes show it; ``schema_resolution`` lists the forms."""
     match field.type.form:
         case Form.TEXT | Form.OTHER:
             return found
@@ -269,7 +269,7 @@ def _as_text(field: WireField, found: pa.Array, faults: Faults) -> pa.Array:
 
 
 def json_text(value: Any) -> str:
-    """A nested value as an attribute shows it; bytes in hexadecimal."""
+    """Return a nested value as an attribute shows it; bytes in hexadecimal."""
     return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=bytes.hex))
 
 

@@ -95,7 +95,7 @@ class UnreadableSchema:
 
 
 def reading_plan(schema_id: int, writer: WriterSchema, kind: MessageKind) -> ReadingPlan | UnreadableSchema:
-    """How messages of a writer schema are read as messages of a kind.
+    """Tell how messages of a writer schema are read as messages of a kind.
 
     Args:
         schema_id: The registry's id, for the reason.
@@ -206,7 +206,7 @@ def _plan(writer: AvroSchema, referred_to: Mapping[str, Any], kind: MessageKind)
 
 
 def _fitted(written: WireField, reader: _ReaderField) -> WireField | None:
-    """The writer's field as one of K2's; None where the types don't go together."""
+    """Return the writer's field as one of K2's; None where the types don't go together."""
     candidates = written.type.branches or (written.type,)
     fitting = [each for each in candidates if _fits(each, reader.type)]
     if not fitting:

@@ -60,7 +60,7 @@ class BuildPlan:
 
 
 def plan_builds(facts: BuildFacts, calendar: TradingCalendar) -> BuildPlan | None:
-    """The closed stale days to build next, in one run; None when there are none.
+    """Return the closed stale days to build next, in one run; None when there are none.
 
     A day waits while a run that fills it, or days after it, is under way, and while its last build rests after
     a failure; new raw rows end that rest at once.

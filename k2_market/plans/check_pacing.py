@@ -28,5 +28,5 @@ def checked_with_its_run(rows: int, new: int) -> bool:
 
 
 def rest_of(rows: int) -> timedelta:
-    """How long an open day of so many rows rests between two checks."""
+    """Tell how long an open day of so many rows rests between two checks."""
     return min(rows * _REST_A_ROW, _LONGEST_REST)

@@ -57,7 +57,7 @@ class FileGroup:
         return self.rows + file.rows <= TARGET_ROWS and self.bytes + file.bytes <= TARGET_BYTES
 
     def and_file(self, file: FileFacts) -> "FileGroup":
-        """The group with one more file."""
+        """Return the group with one more file."""
         return FileGroup(self.day, (*self.files, file))
 
 
@@ -75,7 +75,7 @@ class CompactionPlan:
 
 
 def plan_compaction(files: Iterable[FileFacts], closed: frozenset[date]) -> CompactionPlan:
-    """The files to put together next, those of the latest days first.
+    """Return the files to put together next, those of the latest days first.
 
     Args:
         files: All data files of the table.

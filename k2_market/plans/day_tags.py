@@ -20,12 +20,12 @@ class TagPlan:
 
 
 def tag_of(day: date) -> str:
-    """The name of a day's tag, as ``day-2026-11-20``."""
+    """Return the name of a day's tag, as ``day-2026-11-20``."""
     return f"{_PREFIX}{day}"
 
 
 def tagged_day(name: str) -> date | None:
-    """The day that a tag is of; None for a tag that is not K2's own."""
+    """Return the day that a tag is of; None for a tag that is not K2's own."""
     try:
         return date.fromisoformat(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
     except ValueError:
@@ -33,7 +33,7 @@ def tagged_day(name: str) -> date | None:
 
 
 def plan_tags(names: Iterable[str], day: date | None) -> TagPlan:
-    """What is to be done after a day's close.
+    """Tell what is to be done after a day's close.
 
     A tag that is there stays where it is. Only the ``KEPT_DAYS`` latest days keep theirs; tags of other names are
     nobody's business here.

@@ -73,7 +73,7 @@ class IngestClaims:
         return cls(topic_id, found["ranges"], found["lost"], found["truncated"], Handling(handling))
 
     def reached(self, topic: TopicState, ledger: Ledger) -> RangeSet:
-        """Offsets that are said to be cut off and that the log reaches: what it has there is to be compared."""
+        """Return offsets claimed to be truncated that the log still reaches: its messages there are to be compared."""
         return self.truncated & ledger.covered & topic.readable
 
 
@@ -111,7 +111,7 @@ class ClaimFacts:
 
 
 def admitted(claims: IngestClaims, facts: ClaimFacts) -> IngestClaims:
-    """What of a run's claims is to be read and recorded.
+    """Tell what of a run's claims is to be read and recorded.
 
     All of it; but of offsets that are said to be cut off those alone that are, where the log has something else at some
     of them. That is seen this once: at the next look the log may reach as far as the ledger.
@@ -209,7 +209,7 @@ def _no_partition(found: OffsetRange, topic: TopicState) -> str:
 
 
 def halted(topic_name: str, cut: RangeSet) -> str:
-    """Why nothing of a topic is ingested whose log ended before offsets of the ledger, and what to do."""
+    """Tell why nothing of a topic is ingested whose log ended before offsets of the ledger, and what to do."""
     return (
         f"halted: the log of {topic_name} ended before offsets that are in the ledger: {named(cut)}. "
         "`k2 repair --feed … --unhalt` shows what it has there by now, and ends the halt where that is what was "

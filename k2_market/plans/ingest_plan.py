@@ -141,7 +141,7 @@ class IngestPlan:
 
 
 def recording(facts: IngestFacts) -> IngestPlan | None:
-    """A run that reads nothing and records what the broker lost; None where that can ride with what is pending."""
+    """Return a run that only records what the broker lost; None where a run with pending offsets can record it."""
     if facts.in_flight or not facts.unrecorded:
         return None
     if facts.truncated or not facts.pending:
@@ -150,7 +150,7 @@ def recording(facts: IngestFacts) -> IngestPlan | None:
 
 
 def pending_or_waiting(facts: IngestFacts) -> RangeSet | Waiting:
-    """The ranges that may be started now, before cutting; or why none may."""
+    """Return the ranges that may be started now, before cutting; or why none may."""
     truncated = facts.truncated | facts.ledger.truncated.of_topic(facts.topic.topic_id)
     if truncated:
         return Waiting(halted(facts.topic.name, truncated))
@@ -167,7 +167,7 @@ def pending_or_waiting(facts: IngestFacts) -> RangeSet | Waiting:
 
 
 def plan(facts: IngestFacts, ready: RangeSet, day_ends: Mapping[int, int] | None = None) -> IngestPlan:
-    """The run that takes what is ready, or the first part of it.
+    """Return the run that takes what is ready, or the first part of it.
 
     Args:
         facts: What ``ready`` came from.
@@ -191,7 +191,7 @@ def _first_part(ready: RangeSet, day_ends: Mapping[int, int] | None) -> RangeSet
 
 
 def up_to(ranges: RangeSet, ends: Mapping[int, int]) -> RangeSet:
-    """The part of some ranges before an offset in each partition; all of it where that would leave nothing."""
+    """Return the part of some ranges before an offset in each partition; all of it where that would leave nothing."""
     cut = RangeSet.of(
         OffsetRange(each.topic_id, each.partition, each.start, min(each.end, ends.get(each.partition, each.end)))
         for each in ranges
@@ -203,7 +203,7 @@ def up_to(ranges: RangeSet, ends: Mapping[int, int]) -> RangeSet:
 def whole_days(
     ready: RangeSet, ends_of: Callable[[date], Mapping[int, int]], first: date, latest: date
 ) -> Mapping[int, int]:
-    """Where to cut a backlog, so that a run takes as many whole trading days as fit.
+    """Tell where to cut a backlog, so that a run takes as many whole trading days as fit.
 
     Args:
         ready: Ranges that may be started, more than one run takes.
@@ -226,7 +226,7 @@ def whole_days(
 
 
 def limited(ranges: RangeSet, most: int) -> RangeSet:
-    """The first ``most`` offsets or so of some ranges, the same share from every partition."""
+    """Return the first ``most`` offsets or so of some ranges, the same share from every partition."""
     share = min(1.0, most / len(ranges))
     taken: list[OffsetRange] = []
     for (topic_id, partition), spans in ranges.spans.items():
@@ -240,5 +240,5 @@ def limited(ranges: RangeSet, most: int) -> RangeSet:
 
 
 def first_day(days: Iterable[date], earliest: date, latest: date) -> date:
-    """The trading day that a run is filed under: the first of its messages' days, within the feed's days."""
+    """Return the trading day that a run is filed under: the first of its messages' days, within the feed's days."""
     return max(earliest, min(min(days, default=latest), latest))

@@ -76,7 +76,7 @@ class Sweep:
 
 
 def sweep(look: Look, marks: Marks, floor: timedelta) -> Sweep:
-    """What is to be done with a table's files.
+    """Tell what is to be done with a table's files.
 
     A file is deleted when it was written ``floor`` ago, was marked ``floor`` ago, and the table had a commit since
     it was marked. That commit made any other fail that had been under way, however long it has been stopped since.
@@ -104,14 +104,14 @@ def sweep(look: Look, marks: Marks, floor: timedelta) -> Sweep:
 
 
 def _mark(file: StoredFile, earlier: Mark | None, look: Look) -> Mark:
-    """A file's mark; a new one where the earlier is of a file before this one, or lies in the future."""
+    """Return a file's mark; a new one where the earlier is of a file before this one, or lies in the future."""
     if earlier is None or earlier.seen > look.now or file.modified > earlier.seen:
         return Mark(look.now, look.snapshot_id)
     return earlier
 
 
 def bytes_of(files: Iterable[StoredFile]) -> int:
-    """The size of some files together."""
+    """Return the size of some files together."""
     return sum(each.size for each in files)
 
 
@@ -125,7 +125,7 @@ def marks_to_json(marks: Marks) -> str:
 
 
 def marks_from_json(text: str) -> Marks:
-    """The marks that a file's text stands for; none where it was not written to its end, which only takes longer."""
+    """Return the marks in a file's text; none where it was not written to its end, which only takes longer."""
     try:
         content = json.loads(text)
         if content["version"] != _VERSION:

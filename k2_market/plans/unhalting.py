@@ -83,12 +83,12 @@ class Unhalting:
 
 
 def to_be_compared(topic: TopicState, ledger: Ledger) -> RangeSet:
-    """Offsets that are recorded as cut off and can be read."""
+    """Return offsets that are recorded as cut off and can be read."""
     return ledger.truncated & topic.readable
 
 
 def unhalting(topic: TopicState, ledger: Ledger, compared: ComparedOffsets) -> Unhalting:
-    """What is recorded of a topic, beside what its log has.
+    """Tell what is recorded of a topic, beside what its log has.
 
     Args:
         topic: The topic's log, looked at after the ledger.

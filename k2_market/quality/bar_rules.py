@@ -51,7 +51,7 @@ def bar_invariants(bars: pa.Table, may_be: PriceRange = PriceRange.POSITIVE) -> 
 
 
 def roll_up_identity(daily_bars: pa.Table, trades: pa.Table) -> Finding:
-    """Whether the daily bars are what the trades themselves give, worked out in SQL by none of the code of the bars.
+    """Check that daily bars equal those computed from the trades in SQL, with none of the bars' code.
 
     ``vwap`` is not looked at: ``bar_invariants`` holds it to the sums, which are. Nor are symbols that have no bar and
     whose sums may be too large for one: ``bars_complete`` tells of them.
@@ -142,7 +142,7 @@ def _texts(symbols: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def _units(column: str) -> pl.Expr:
-    """A decimal as the whole number of its units."""
+    """Return a decimal as the whole number of its units."""
     return pl.col(column).reinterpret(dtype=pl.Int128)
 
 

@@ -248,14 +248,14 @@ def repeated_content_rule(usual: Sequence[float]) -> TradeRule:
 
 
 def _eligible(trades: pa.Table) -> pl.DataFrame:
-    """The price-eligible trades by symbol and trade_order."""
+    """Return the price-eligible trades by symbol and trade_order."""
     columns = ["symbol", "trade_order", "trade_id", "exchange_timestamp", "price", "quantity", "price_eligible"]
     frame = _frame(trades, columns).filter("price_eligible")
     return frame.with_columns(pl.col("symbol").cast(pl.String)).sort("symbol", "trade_order")
 
 
 def _spans(symbols: pl.Series) -> list[tuple[int, int]]:
-    """Where the rows of each symbol begin and end, in rows sorted by symbol."""
+    """Tell where the rows of each symbol begin and end, in rows sorted by symbol."""
     lengths = symbols.rle().struct.field("len").to_list() if len(symbols) else []
     ends = np.cumsum([0, *lengths]).tolist()
     return list(pairwise(ends))

@@ -23,7 +23,7 @@ _NONE = pl.DataFrame(schema={"kafka_topic_id": pl.String, "kafka_partition": pl.
 def offsets_reconcile(
     day: date, day_rows: DayBatches, table_rows: int, ledger: Ledger, all_offsets: Callable[[], pa.Table]
 ) -> Finding:
-    """Whether every offset in the ledger is a row of the table exactly once, and every row's offset is in the ledger.
+    """Check that every offset in the ledger is exactly one row, and that every row's offset is in the ledger.
 
     Args:
         day: The trading day looked at.
@@ -74,7 +74,7 @@ def offsets_reconcile(
 
 
 def _seen(day_rows: DayBatches) -> tuple[int, pl.DataFrame]:
-    """How many rows a day has, and the ranges of the offsets that they have."""
+    """Tell how many rows a day has, and the ranges of the offsets that they have."""
     rows, runs = 0, [runs_of(_NONE, _LOG, "kafka_offset")]
     for offsets in compact_frames(day_rows, OFFSET_COLUMNS):
         rows += offsets.height
@@ -85,7 +85,7 @@ def _seen(day_rows: DayBatches) -> tuple[int, pl.DataFrame]:
 
 
 def lost_before(seen: pl.DataFrame, ledger: Ledger) -> RangeSet:
-    """The ranges lost to retention just before a row of the day: those that its trades may be missing from."""
+    """Return the ranges lost to retention just before a row of the day: those that its trades may be missing from."""
     after = ranges((each.topic_id, each.partition, each.end, each.end + 1) for each in ledger.lost)
     found = set(intersection(seen, after).select("topic_id", "partition", "start").iter_rows())
     return RangeSet.of(each for each in ledger.lost if (each.topic_id, each.partition, each.end) in found)

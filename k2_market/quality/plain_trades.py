@@ -80,7 +80,7 @@ def without_plain_trades(raw: pa.Table, trades: pa.Table) -> Doubtful:
 
 
 def _places(raw: pa.Table, trades: pa.Table) -> tuple[_Ints, _Ints] | None:
-    """Topic, partition and offset of every row as one number; None where 63 bits do not hold them."""
+    """Return topic, partition and offset of every row as one number; None where 63 bits do not hold them."""
     tables = (raw, trades)
     topics = pa.chunked_array([each for table in tables for each in table["kafka_topic_id"].chunks], pa.string())
     names = topics.unique()
@@ -161,7 +161,7 @@ def _repeated(digests: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _perhaps_among(values: NDArray[np.generic], some: NDArray[np.generic]) -> _Flags:
-    """Which values may be among some others: all that are, and a few that have the same lowest bits."""
+    """Tell which values may be among some others: all that are, and a few that have the same lowest bits."""
     marked = np.zeros(1 << _SIEVE_BITS, np.bool_)
     marked[_lowest_bits(some)] = True
     among: _Flags = marked[_lowest_bits(values)]

@@ -153,7 +153,7 @@ def sequence_gaps(day: DayBatches, scope: SequenceScope) -> Finding:
 
 
 def _repeated_digests(day: DayBatches, key: Sequence[str]) -> pl.Series:
-    """The digests of keys, as often as messages have them, that more than one message has.
+    """Return the digests of keys, as often as messages have them, that more than one message has.
 
     Digests have 64 bits. Messages with distinct ones have distinct keys; what shares one is still to be compared.
     """
@@ -166,13 +166,13 @@ def _columns(key: Sequence[str], *more: str) -> list[str]:
 
 
 def _reported(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """The messages that report a trade by its id, each with its key's digest."""
+    """Return the messages that report a trade by its id, each with its key's digest."""
     reports = pl.col("reject_reason").is_null() & (pl.col("action") == "NEW") & (pl.col("trade_id") != "")
     return rows.filter(reports).with_columns(digest(key).alias("digest"))
 
 
 def _repeated_in(day: DayBatches, key: Sequence[str], digests: pl.Series) -> tuple[pl.DataFrame, int]:
-    """The trade ids, among keys of some digests, that several messages report, and how many messages those are."""
+    """Return the trade ids, among keys of some digests, that several messages report, with the number of messages."""
     found = [_NO_MESSAGES]
     if len(digests):
         columns = _columns(key, *_PLACE, *_CONTENT)

@@ -46,7 +46,7 @@ class MissingRange:
 
 
 def missing_ranges(day: DayBatches, scope: SequenceScope) -> list[MissingRange]:
-    """Every range of numbers that a day lacks, in order of key and number.
+    """Return every range of numbers that a day lacks, in order of key and number.
 
     Args:
         day: Rows of one trading day with ``symbol``, ``sequence_number``, ``exchange_timestamp``,
@@ -73,13 +73,13 @@ def missing_ranges(day: DayBatches, scope: SequenceScope) -> list[MissingRange]:
 
 
 def _holes(runs: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    """Neighbours ``before`` and ``after`` with nothing seen between them, by key."""
+    """Return neighbours ``before`` and ``after`` with nothing seen between them, by key."""
     before = pl.col("last").shift(1).over(key)
     return runs.select(*key, before.alias("before"), pl.col("first").alias("after")).drop_nulls("before")
 
 
 def _times_beside(holes: pl.DataFrame, messages: Iterable[pl.DataFrame], key: list[str]) -> pl.DataFrame:
-    """The earliest ``time`` of each number on either side of a hole."""
+    """Return the earliest ``time`` of each number on either side of a hole."""
     beside = pl.concat(holes.select(*key, pl.col(side).alias(_NUMBER)) for side in ("before", "after"))
     found = [each.join(beside, on=[*key, _NUMBER], how="semi") for each in messages]
     return pl.concat(found).group_by(*key, _NUMBER).agg(pl.col("exchange_timestamp").min().alias("time"))
@@ -137,7 +137,7 @@ class SequenceTracker:
     """
 
     def __init__(self, capacity: int = 10_000, reach: int = 1_000, max_ranges: int = 256) -> None:
-        """An empty tracker.
+        """Make an empty tracker.
 
         Args:
             capacity: Keys kept; past that the one not seen for longest is forgotten, and taken as new if it returns.
@@ -201,7 +201,7 @@ class SequenceTracker:
         return LateFill(key, number)
 
     def outstanding(self, key: Hashable) -> tuple[Gap, ...]:
-        """The ranges still missing between the lowest and the highest number seen; none of a key not remembered."""
+        """Return the ranges missing between the lowest and the highest number seen; none of a forgotten key."""
         seen = self._seen.get(key)
         if seen is None:
             return ()

@@ -16,7 +16,7 @@ _ALONE: dict[str, str | bool | int | float | list[str]] = {
 
 
 def run_statement(name: str, tables: Mapping[str, pa.Table], parameters: Mapping[str, object]) -> pa.Table:
-    """The rows that a statement makes of some tables.
+    """Return the rows that a statement makes of some tables.
 
     Args:
         name: The statement's file in ``k2_market/quality/sql``, without ``.sql``.
@@ -34,7 +34,7 @@ def run_statement(name: str, tables: Mapping[str, pa.Table], parameters: Mapping
 
 @cache
 def _database() -> duckdb.DuckDBPyConnection:
-    """One for all statements, since starting it costs more than most of them; a cursor sees its own tables alone."""
+    """Open one database for all statements, since that costs more than most; a cursor sees its own tables alone."""
     return duckdb.connect(":memory:", config=_ALONE)
 
 

@@ -68,7 +68,7 @@ class Judgement:
         self._tallies = counted if before is None else tuple(a + b for a, b in zip(before, counted, strict=True))
 
     def findings(self) -> tuple[Finding, ...]:
-        """A finding for each rule, in their order; one part at least was shown."""
+        """Return a finding for each rule, in their order; one part at least was shown."""
         assert self._tallies is not None
         return tuple(rule.conclude(tally) for rule, tally in zip(self._rules, self._tallies, strict=True))
 
@@ -121,7 +121,7 @@ def _count_incomplete(raw: pa.Table, trades: pa.Table) -> Tally:
 
 
 def count_by_sets(raw: pa.Table, trades: pa.Table, messages: pa.Table, beside: pa.Table) -> Tally:
-    """Counts with nothing set aside.
+    """Return counts with nothing set aside.
 
     Args:
         raw: Messages whose ids are held against the trades'.
@@ -278,7 +278,7 @@ def inside_session(trades: pa.Table, session: Session | None, minutes_before: in
 def inside_session_rule(
     session: Session | None, minutes_before: int, minutes_after: int, closed: str = "the exchange is closed"
 ) -> TradeRule:
-    """The rule that the trades that set prices lie within the exchange's open hours.
+    """Return the rule that the trades that set prices lie within the exchange's open hours.
 
     Numbers: ``price_eligible`` trades, ``outside`` of them, ``session_open`` and ``session_close`` as looked at,
     tolerance included (empty on a day without a session, when every trade is outside), and, where there are breaks

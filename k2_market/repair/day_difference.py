@@ -82,7 +82,7 @@ class DayDifference:
 
 
 def difference(facts: DayFacts, reread: pa.Table) -> DayDifference:
-    """How a day's rows differ from what Kafka gives.
+    """Tell how a day's rows differ from what Kafka gives.
 
     Args:
         facts: What the table has.
@@ -126,7 +126,7 @@ _KEPT = (_AS_IN_KAFKA, *_KEPT_THOUGH)
 
 
 def _first_of_each(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """One row of each offset, and the others; of several, one that decoded comes first."""
+    """Return one row of each offset, and the others; of several, one that decoded comes first."""
     first = (
         offset_frame(rows)
         .with_columns(pl.Series("dead", rows["reject_reason"].is_valid().to_numpy()))
@@ -155,15 +155,15 @@ class _Judged:
     frame: pl.DataFrame
 
     def in_table(self, *verdicts: str) -> pa.Table:
-        """The rows so judged, as the table has them."""
+        """Return the rows so judged, as the table has them."""
         return parted(self.own, self.frame["verdict"].is_in(verdicts).to_numpy())[0]
 
     def in_kafka(self, *verdicts: str) -> pa.Table:
-        """The rows so judged, as Kafka has them."""
+        """Return the rows so judged, as Kafka has them."""
         return self.reread.take(self.frame.filter(pl.col("verdict").is_in(verdicts))["place"].to_arrow())
 
     def elsewhere_too(self) -> pa.Table:
-        """The rows that stay here and have their like in other days."""
+        """Return the rows that stay here and have their like in other days."""
         stay = pl.col("elsewhere") & (pl.col("verdict") != Change.REPEATED)
         return self.own.filter(self.frame.select(stay).to_series().to_arrow())
 
@@ -200,7 +200,7 @@ def _judged(facts: DayFacts, own: pa.Table, reread: pa.Table) -> _Judged:
 
 
 def _side_by_side(own: pa.Table, reread: pa.Table) -> pl.DataFrame:
-    """Each own row beside Kafka's row of the same offset, and whether the two differ."""
+    """Return each own row beside Kafka's row of the same offset, and whether the two differ."""
     kafka = offset_frame(reread).with_columns(
         pl.Series("place", np.arange(reread.num_rows)),
         pl.Series("its_day", reread["trade_date"].to_numpy(), pl.Date),
@@ -220,7 +220,7 @@ def _side_by_side(own: pa.Table, reread: pa.Table) -> pl.DataFrame:
 
 
 def _filed_under(day: date, rows: pa.Table) -> pa.Table:
-    """Rows of a day; a dead letter among them stays where it is filed, whatever day it would be filed under now."""
+    """Return rows of a day; dead letters stay where they are filed, whatever day they would be filed under now."""
     place, field = rows.schema.get_field_index("trade_date"), rows.schema.field("trade_date")
     return rows.set_column(place, field, pa.repeat(pa.scalar(day, field.type), rows.num_rows))
 

@@ -70,7 +70,7 @@ class Rewrite:
 
 
 def retained(topic: TopicState | None, ledger: Ledger) -> RangeSet:
-    """What Kafka can be asked for again: what it retains, but for partitions whose log once lost its end.
+    """Tell what Kafka can be asked for again: what it retains, but for partitions whose log once lost its end.
 
     At an offset of such a partition there may be another message than there was.
 
@@ -90,7 +90,7 @@ def decoded_offsets(rewrite: Rewrite) -> RangeSet:
 
 
 def dead_letters_after(rewrite: Rewrite, elsewhere: pa.Table, ledger: Ledger) -> int:
-    """How many dead letters a table has once a rewrite is done.
+    """Tell how many dead letters a table has once a rewrite is done.
 
     Args:
         rewrite: What is written.

@@ -43,7 +43,7 @@ class Revival:
 
 
 def dead_letters_of(rows: pa.Table) -> pa.Table:
-    """The dead letters among some raw rows."""
+    """Return the dead letters among some raw rows."""
     return rows.filter(rows["reject_reason"].is_valid())
 
 
@@ -61,7 +61,7 @@ def tried_letters(rows: pa.Table, ledger: Ledger, only: RangeSet | None) -> pa.T
 
 
 def kept_messages(dead: pa.Table) -> list[MessageBatch]:
-    """The messages that some dead letters were, as they were read; a batch for each topic id."""
+    """Return the messages that some dead letters were, as they were read; a batch for each topic id."""
     batches = []
     for topic_id in sorted(dead["kafka_topic_id"].unique().to_pylist()):
         rows = dead.filter(pc.equal(dead["kafka_topic_id"], topic_id))
@@ -81,7 +81,7 @@ def kept_messages(dead: pa.Table) -> list[MessageBatch]:
 
 
 def revival(day: date, rows: pa.Table, elsewhere: pa.Table, covered: RangeSet, again: pa.Table) -> Revival:
-    """What becomes of a day's dead letters.
+    """Tell what becomes of a day's dead letters.
 
     Those that are in the table more than once, or not in its ledger, stay: the day is to be repaired first.
 

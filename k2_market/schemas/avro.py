@@ -109,7 +109,7 @@ QUOTE: AvroSchema = {
 
 
 def subject_of(topic: str) -> str:
-    """The registry subject of a topic's values.
+    """Return the registry subject of a topic's values.
 
     Example:
         >>> subject_of("market.equities.trades.asx")

@@ -63,7 +63,7 @@ class SimulationError(K2Error):
 def simulate_day(
     feed: Feed, session: Session, trade_date: date, trades: int, seed: int, symbols: int = DEFAULT_SYMBOLS
 ) -> pl.DataFrame:
-    """The trades of a simulated day, in the order in which the exchange tells them.
+    """Return the trades of a simulated day, in the order in which the exchange tells them.
 
     Args:
         feed: Whose day it is; its ``mic`` is ``XXXX``.
@@ -126,7 +126,7 @@ def _auction(rng: np.random.Generator, from_us: int, count: int, shares: _Floats
 
 
 def _bursts(rng: np.random.Generator, start_us: int, end_us: int, count: int, shares: _Floats) -> tuple[_Ints, _Ints]:
-    """Trades between the auctions: some come by themselves, denser at the ends of the day; each draws others."""
+    """Return trades between the auctions: some come by themselves, denser at the ends of the day; each draws others."""
     first, length = start_us + _QUIET_SECONDS * 1e6, end_us - start_us - 2 * _QUIET_SECONDS * 1e6
     grid = np.linspace(0.0, 1.0, 1_001)
     cumulated = np.concatenate([[0.0], np.cumsum(1 + _EDGE_DENSITY * (grid[1:] * 2 - 1) ** 2)])
@@ -147,7 +147,7 @@ def _bursts(rng: np.random.Generator, start_us: int, end_us: int, count: int, sh
 
 
 def _priced(rng: np.random.Generator, prints: _Prints, feed: Feed, symbols: int) -> pl.DataFrame:
-    """The prints with ``cents``, ``quantity``, ``side`` and ``condition``."""
+    """Return the prints with ``cents``, ``quantity``, ``side`` and ``condition``."""
     count = len(prints.symbol)
     starts = (_usual_cents(symbols) * np.exp(rng.normal(0.0, _OVERNIGHT_MOVE, symbols))).astype(np.int64)
     moves = np.where(prints.auction, 0, rng.choice(_TICK_MOVES, count, p=_TICK_MOVE_SHARES))
@@ -185,7 +185,7 @@ def _usual_cents(symbols: int) -> _Floats:
 
 
 def _sums_within(group: _Ints, values: _Ints) -> _Ints:
-    """Running sums that begin anew with every group; the groups stand together."""
+    """Return running sums that begin anew with every group; the groups stand together."""
     sums = np.cumsum(values)
     begins = np.flatnonzero(np.diff(group, prepend=-1))
     before = sums[begins] - values[begins]
@@ -193,7 +193,7 @@ def _sums_within(group: _Ints, values: _Ints) -> _Ints:
 
 
 def _with_amendments(rng: np.random.Generator, prints: pl.DataFrame, count: int, session: Session) -> pl.DataFrame:
-    """The prints and ``count`` cancels and corrections of some, with ``action`` and ``amends`` (a print's place)."""
+    """Return the prints with ``count`` cancels and corrections, with ``action`` and ``amends`` (a print's place)."""
     prints = prints.with_row_index("print").with_columns(
         pl.col("print").cast(pl.Int64), action=pl.lit("NEW"), amends=pl.lit(None, pl.Int64)
     )
@@ -212,7 +212,7 @@ def _with_amendments(rng: np.random.Generator, prints: pl.DataFrame, count: int,
 
 
 def _told(rng: np.random.Generator, messages: pl.DataFrame, trade_date: date, symbol_digits: int) -> pl.DataFrame:
-    """The messages as ``SOURCE_TRADE``, in time order, with ids and sequence numbers."""
+    """Return the messages as ``SOURCE_TRADE``, in time order, with ids and sequence numbers."""
     ordered = messages.sort("time_us", "symbol", maintain_order=True).with_columns(
         sequence_number=pl.col("time_us").cum_count().over("symbol").cast(pl.Int64)
     )

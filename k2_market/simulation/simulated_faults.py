@@ -92,12 +92,12 @@ class PlantedFaults:
     planted: tuple[PlantedFault, ...]
 
     def count(self, fault: Fault) -> int:
-        """How many trades or messages have a fault."""
+        """Tell how many trades or messages have a fault."""
         return sum(each.count for each in self.planted if each.fault is fault)
 
 
 def plant(trades: pl.DataFrame, faults: Collection[Fault], seed: int) -> PlantedFaults:
-    """A day with some kinds of fault planted into it.
+    """Return a day with some kinds of fault planted into it.
 
     Args:
         trades: A simulated day: ``SOURCE_TRADE``, sorted by time, sequence numbers without holes.
@@ -159,11 +159,11 @@ class _Victims:
         self._candidates = iter(rng.permutation(trades.height).tolist())
 
     def some(self, count: int) -> list[int]:
-        """Up to ``count`` rows."""
+        """Return up to ``count`` rows."""
         return [row for _ in range(count) for row in self.run(1)]
 
     def run(self, length: int) -> list[int]:
-        """Rows that follow one another in their symbol, ``length`` of them, or none if there are no such."""
+        """Return rows that follow one another in their symbol, ``length`` of them, or none if there are no such."""
         for candidate in self._candidates:
             rows: list[int] = []
             row = candidate
@@ -226,7 +226,7 @@ def _ranges(numbers: list[int]) -> tuple[tuple[int, int], ...]:
 
 
 def damaged(messages: OutgoingMessages, damage: Sequence[str | None]) -> OutgoingMessages:
-    """The messages with the values of some damaged."""
+    """Return the messages with the values of some damaged."""
     values = [
         value if how is None or value is None else _damaged_value(value, Damage(how))
         for value, how in zip(messages.values, damage, strict=True)

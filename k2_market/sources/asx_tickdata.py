@@ -36,7 +36,7 @@ class Companies:
     periods: pl.DataFrame
 
     def symbol(self, company_id: str, day: date) -> str | None:
-        """A company's symbol on a day, if it had one."""
+        """Return a company's symbol on a day, if it had one."""
         held = self.periods.filter(
             (pl.col("company_id") == company_id) & (pl.col("start") <= day) & (pl.col("end") >= day)
         )
@@ -44,7 +44,7 @@ class Companies:
 
 
 def read_companies(content: bytes, file: str) -> Companies:
-    """The vendor's ``company_info.csv``.
+    """Return the vendor's ``company_info.csv``.
 
     Raises:
         SourceFileError: A column is missing or a date is none.
@@ -64,7 +64,7 @@ def read_companies(content: bytes, file: str) -> Companies:
 
 
 def read_trades(content: bytes, file: str, feed: Feed, now: datetime, companies: Companies) -> SourceRows:
-    """The trades of one company's file.
+    """Return the trades of one company's file.
 
     Exclude flag and filtered price go into ``attributes``: what counts is decided by the feed's conditions profile.
 

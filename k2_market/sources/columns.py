@@ -29,7 +29,7 @@ _INSTANT_EXPECTED = (
 
 
 def decimals(table: SourceTable, column: str, dtype: pa.Decimal128Type) -> pl.Series:
-    """A column of decimal numbers; never rounded.
+    """Return a column of decimal numbers; never rounded.
 
     Raises:
         SourceFileError: Not a plain decimal number, or one that the type does not hold exactly.
@@ -48,7 +48,7 @@ def decimals(table: SourceTable, column: str, dtype: pa.Decimal128Type) -> pl.Se
 
 
 def integers(table: SourceTable, column: str) -> pl.Series:
-    """A column of whole numbers; null where it is empty.
+    """Return a column of whole numbers; null where it is empty.
 
     Raises:
         SourceFileError: Something else.
@@ -59,7 +59,7 @@ def integers(table: SourceTable, column: str) -> pl.Series:
 
 
 def dates(table: SourceTable, column: str) -> pl.Series:
-    """A column of ISO 8601 dates.
+    """Return a column of ISO 8601 dates.
 
     Raises:
         SourceFileError: Something else.
@@ -70,7 +70,7 @@ def dates(table: SourceTable, column: str) -> pl.Series:
 
 
 def instants_us(table: SourceTable, column: str) -> pl.Series:
-    """A column of instants, in microseconds since 1970 UTC.
+    """Return a column of instants, in microseconds since 1970 UTC.
 
     Each is ISO 8601 with an offset or whole microseconds. Offsets may differ from row to row, as they do when clocks
     change: each instant stands for itself.
@@ -101,7 +101,7 @@ def instants_us(table: SourceTable, column: str) -> pl.Series:
 
 
 def local_instants_us(table: SourceTable, local: pl.Series, zone: ZoneInfo, column: str) -> pl.Series:
-    """Times on the clocks of a zone, in microseconds since 1970 UTC.
+    """Return times on the clocks of a zone, in microseconds since 1970 UTC.
 
     Args:
         table: Where they come from, for the error.

@@ -29,7 +29,7 @@ _CODES: dict[str, pl.DataType] = {"codes": pl.List(pl.String)}
 
 
 def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceRows:
-    """The trades of a CSV file.
+    """Return the trades of a CSV file.
 
     ``exchange_timestamp`` is ISO 8601 with an offset, or whole microseconds since 1970 UTC. ``trade_date`` is, where
     the file has no such column, the trading day by the feed's calendar; ``conditions`` have ``|``, a comma or the like
@@ -79,7 +79,7 @@ def _optional_columns(table: SourceTable) -> dict[str, pl.Series]:
 
 
 def one_of(table: SourceTable, column: str, words: tuple[str, ...], when_empty: str) -> pl.Series:
-    """A column of some words, in upper or lower case.
+    """Return a column of some words, in upper or lower case.
 
     Raises:
         SourceFileError: Another word.
@@ -106,7 +106,7 @@ def conditions(table: SourceTable, column: str) -> pl.Series:
 
 
 def present(table: SourceTable, column: str) -> pl.Series:
-    """A column without empty values.
+    """Return a column without empty values.
 
     Raises:
         SourceFileError: A value is empty.

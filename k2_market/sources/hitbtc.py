@@ -16,7 +16,7 @@ COLUMNS = ("symbol", "trade_id", "timestamp", "side", "price", "quantity")
 
 
 def read_trades(content: bytes, file: str, feed: Feed, now: datetime) -> SourceRows:
-    """The trades of a HitBTC file; ``timestamp`` is ISO 8601 in UTC, ``side`` the aggressor's.
+    """Return the trades of a HitBTC file; ``timestamp`` is ISO 8601 in UTC, ``side`` the aggressor's.
 
     Args:
         content: The file, not compressed.

@@ -34,7 +34,7 @@ class SourceTable:
 
     @classmethod
     def with_header(cls, content: bytes, file: str, required: Sequence[str], optional: Sequence[str]) -> "SourceTable":
-        """A file whose first row names its columns, in any order.
+        """Return a file whose first row names its columns, in any order.
 
         Raises:
             SourceFileError: A required column is absent, another one unknown or there twice, or the rows are not as
@@ -61,7 +61,7 @@ class SourceTable:
 
     @classmethod
     def without_header(cls, content: bytes, file: str, names: Sequence[str]) -> "SourceTable":
-        """A file of rows alone, with these columns in this order.
+        """Return a file of rows alone, with these columns in this order.
 
         Raises:
             SourceFileError: A row has another number of columns.
@@ -84,11 +84,11 @@ class SourceTable:
             raise self.error(wrong[0], f"column {column!r}: found {_shortened(found)}, expected {expected}")
 
     def error(self, index: int, reason: str) -> SourceFileError:
-        """The error for a row, by its index in ``columns``."""
+        """Return the error for a row, by its index in ``columns``."""
         return SourceFileError(f"{self.file}, row {self.row_number(index)}: {reason}")
 
     def row_number(self, index: int) -> int:
-        """The number of a row as an editor counts lines, the header's being 1, by its index in ``columns``."""
+        """Return the number of a row as an editor counts lines, the header's being 1, by its index in ``columns``."""
         record = index + 1 if self.has_header else index
         for number, (line, _) in enumerate(_records(self.content)):
             if number == record:
@@ -161,7 +161,7 @@ def _malformed(content: bytes, file: str, expected: int, error: Exception) -> So
 
 
 def _records(content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, each with the number of its line; slow, for headers and errors alone."""
+    """Yield the rows that are not empty, each with the number of its line; slow, for headers and errors alone."""
     reader = csv.reader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline=""))
     return ((reader.line_num, texts) for texts in reader if texts)
 

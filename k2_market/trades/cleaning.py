@@ -81,7 +81,7 @@ class CleaningCounts:
     trades: int
 
     def __add__(self, other: "CleaningCounts") -> "CleaningCounts":
-        """Those of two parts of a day that share no symbol."""
+        """Return those of two parts of a day that share no symbol."""
         return CleaningCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def with_repeated(self, messages: int, ids: int) -> "CleaningCounts":
@@ -136,7 +136,7 @@ def clean_day(
     topic_order: Sequence[str] = (),
     price_may_be: PriceRange = PriceRange.POSITIVE,
 ) -> CleanDay:
-    """The clean trades that a day's messages amount to.
+    """Return the clean trades that a day's messages amount to.
 
     No symbol has to do with another: a day may be cleaned in parts (``symbol_parts``), and their trades one part after
     the other are the day's.
@@ -202,7 +202,7 @@ def unmatched_amendments(raw: pa.Table, topic_order: Sequence[str] = ()) -> Unma
 
 
 def _live_messages(raw: pa.Table, topic_order: Sequence[str]) -> pl.DataFrame:
-    """What tells the live messages apart and puts them in order, without what they say.
+    """Tell what tells the live messages apart and puts them in order, without what they say.
 
     ``row`` is a message's position in ``raw``, ``topic_rank`` its topic's age. Symbols are an ``Enum`` in
     alphabetical order, which is much quicker to compare and to sort than text.
@@ -235,7 +235,7 @@ def _amends(raw: pa.Table, live: pl.DataFrame) -> pl.Series:
 
 
 def _repeated(reported: pl.DataFrame) -> pl.DataFrame:
-    """The ``NEW`` messages that repeat an earlier one: ``row``, and ``first_row``, which is the one that stays."""
+    """Return the ``NEW`` messages that repeat an earlier one: ``row``, and ``first_row``, which stays."""
     suspects = _in_message_order(
         rows_perhaps_sharing_a_key(reported, _TRADE_KEY).select(*_TRADE_KEY, "row", *_MESSAGE_ORDER)
     )
@@ -259,7 +259,7 @@ def _without(messages: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
 
 
 def _conflicting_ids(raw: pa.Table, repeated: pl.DataFrame) -> int:
-    """How many ids name trades that differ from the first of that id."""
+    """Tell how many ids name trades that differ from the first of that id."""
     if repeated.is_empty():
         return 0
     again, first = (_content(raw, repeated[column], _TRADE_CONTENT) for column in ("row", "first_row"))
@@ -358,7 +358,7 @@ def _with_trade_named(new: pl.DataFrame, amendments: pl.DataFrame) -> pl.DataFra
 
 
 def _ends(links: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str | None]:
-    """Where following the links from each id ends; none for ids from which they go round in a circle."""
+    """Tell where following the links from each id ends; none for ids from which they go round in a circle."""
     ends: dict[tuple[str, str], str | None] = {}
     for symbol, start in links:
         passed: dict[str, None] = {}
@@ -408,7 +408,7 @@ def _taken(raw: pa.Table, column: str, rows: pa.Array) -> pa.Array:
 
 
 def _with_content(raw: pa.Table, messages: pl.DataFrame) -> pl.DataFrame:
-    """Messages with all that they say; ``own_id`` is the trade_id as it was said, empty or not."""
+    """Return messages with all that they say; ``own_id`` is the trade_id as it was said, empty or not."""
     said = ["trade_id", "action", "corrects_trade_id", *_TRADE_CONTENT[1:]]
     content = _content(raw, messages["row"], said).rename({"trade_id": "own_id"})
     return pl.concat([messages, content], how="horizontal")

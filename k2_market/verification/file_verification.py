@@ -70,7 +70,7 @@ class FoundFile:
 
 
 def file_violations(files: Iterable[FoundFile]) -> list[Violation]:
-    """The files that are not what the metadata says."""
+    """Return the files that are not what the metadata says."""
     broken = [each for each in files if not each.whole]
     if not broken:
         return []
@@ -78,7 +78,7 @@ def file_violations(files: Iterable[FoundFile]) -> list[Violation]:
 
 
 def row_count_violations(history: TableHistory, claims: LedgerClaims, rows: Mapping[int, int]) -> list[Violation]:
-    """Where snapshots, their files and the ledger do not say the same number of rows.
+    """Tell where snapshots, their files and the ledger do not say the same number of rows.
 
     Args:
         history: The snapshots.

@@ -53,7 +53,7 @@ class Violation:
 
 
 def violation(invariant: Invariant, what: str, where: Iterable[str], count: int | None = None) -> Violation:
-    """A violation; ``count`` is the number of places unless given."""
+    """Return a violation; ``count`` is the number of places unless given."""
     places = tuple(where)
     return Violation(invariant, what, places[:MAX_PLACES], len(places) if count is None else count)
 

@@ -49,7 +49,7 @@ class LedgerClaims:
 
 
 def ledger_claims(text: str | None) -> LedgerClaims:
-    """The claims of a ledger's text; of none, where a table has no ledger yet.
+    """Return the claims of a ledger's text; of none, where a table has no ledger yet.
 
     Raises:
         LedgerError: It is no ledger, or of an unknown version.
@@ -77,7 +77,7 @@ def ledger_claims(text: str | None) -> LedgerClaims:
 
 
 def parse_ranges(text: str) -> pl.DataFrame:
-    """The ranges in the text of a snapshot's summary, with spaces between them.
+    """Return the ranges in the text of a snapshot's summary, with spaces between them.
 
     Raises:
         LedgerError: One of them is no range.

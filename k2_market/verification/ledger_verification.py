@@ -61,7 +61,7 @@ class LogAccount:
 def offset_violations(
     claims: LedgerClaims, account: RowAccount, log: LogAccount | None, commits: Sequence[KeptSnapshot] = ()
 ) -> list[Violation]:
-    """What does not hold between ledger, rows and broker.
+    """Tell what does not hold between ledger, rows and broker.
 
     Args:
         claims: The ledger.
@@ -79,7 +79,7 @@ def offset_violations(
 
 
 def told(claims: LedgerClaims, account: RowAccount, log: LogAccount | None) -> list[Told]:
-    """What the ledger has on record besides rows, and what waits to be read."""
+    """Tell what the ledger has on record besides rows, and what waits to be read."""
     found = _pieces(claims, account, log)
     empty = found.filter((pl.col("covered") > 0) & (pl.col("rows") == 0)) if account.day is None else found.clear()
     dead = found.filter(pl.col("dead") > 0)
@@ -150,7 +150,7 @@ def _between_rows_and_ledger(found: pl.DataFrame) -> Iterator[Violation]:
 
 
 def _missing(claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
-    """Fewer rows than messages: the offsets without a row, but for those where the broker shows a hole."""
+    """Yield fewer rows than messages: the offsets without a row, but for those where the broker shows a hole."""
     rows = int(found.select((pl.col("rows") * pl.col("offsets")).sum()).item() or 0)
     if rows != claims.messages:
         empty = found.filter((pl.col("covered") > 0) & (pl.col("rows") == 0))
@@ -166,7 +166,7 @@ def _missing(claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
 
 
 def _of_commits(commits: Sequence[KeptSnapshot], account: RowAccount) -> Iterator[Violation]:
-    """Each commit's rows are where it said that they are."""
+    """Yield each commit's rows are where it said that they are."""
     ingests = {str(each.snapshot_id): each for each in commits if each.ingests and each.ranges.height}
     if not ingests:
         return
@@ -186,7 +186,7 @@ def _of_commits(commits: Sequence[KeptSnapshot], account: RowAccount) -> Iterato
 
 
 def _numbers(claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
-    """The ledger's own numbers, counted again."""
+    """Yield the ledger's own numbers, counted again."""
     dead = int(found.select((pl.col("dead") * pl.col("offsets")).sum()).item() or 0)
     if dead != claims.dead_letters:
         yield violation(
@@ -224,7 +224,7 @@ def _between_rows_and_broker(found: pl.DataFrame, log: LogAccount) -> Iterator[V
 
 
 def _unrecorded(claims: LedgerClaims, log: LogAccount) -> Iterator[Violation]:
-    """What the broker lost and the ledger does not tell of; and what it tells of as lost, though it is not."""
+    """Tell what the broker lost and the ledger does not tell of; and what it tells of as lost, though it is not."""
     removed = difference(difference(difference(log.removed, claims.covered), claims.lost), claims.set_aside)
     beyond = difference(log.beyond, claims.truncated)
     there = intersection(claims.lost, log.retained)

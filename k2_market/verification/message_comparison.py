@@ -172,7 +172,7 @@ class _Complaint:
 
 
 def _shown(column: str, value: Any, places: Mapping[str, int]) -> str:
-    """A value as a person reads it; whole numbers are turned back into what they stand for, where that exists."""
+    """Return a value as a person reads it; whole numbers as what they stand for, where that exists."""
     try:
         if isinstance(value, int) and column in places:
             return f"{Decimal(value).scaleb(-places[column]).normalize():f}"
@@ -187,7 +187,7 @@ def _shown(column: str, value: Any, places: Mapping[str, int]) -> str:
 
 
 def trading_days(values: Sequence[bytes | None], schemas: Mapping[int, WriterSchema]) -> list[date | None]:
-    """The trading day that each message says it belongs to; None where it says none that can be read."""
+    """Return the trading day that each message says it belongs to; None where it says none that can be read."""
     writers = {}
     for schema_id in schema_ids(values) & schemas.keys():
         with suppress(Exception):  # a schema that no message can be read with tells no day
@@ -206,13 +206,13 @@ def _trading_day(value: bytes | None, writers: Mapping[int, "_Writer"]) -> date 
 
 
 def schema_ids(values: Iterable[bytes | None]) -> set[int]:
-    """The schema ids that the headers of some values name."""
+    """Return the schema ids that the headers of some values name."""
     headers = {value[: _HEADER.size] for value in values if value}
     return {found for header in headers if (found := _schema_id(header)) is not None and found >= 0}
 
 
 def _matched(partitions: Numbers, offsets: Numbers, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows beside the place of their message."""
+    """Return rows beside the place of their message."""
     of_messages = pl.DataFrame(
         {"kafka_partition": partitions, "kafka_offset": offsets},
         schema={"kafka_partition": pl.Int32, "kafka_offset": pl.Int64},
@@ -226,7 +226,7 @@ def _content(
     schemas: Mapping[int, WriterSchema],
     columns: ComparedColumns,
 ) -> list[_Complaint]:
-    """Where rows do not say what their messages' values say."""
+    """Tell where rows do not say what their messages' values say."""
     own = [values[place] for place in part["place"]]
     dead = part["reject_reason"].is_not_null()
     complaints: list[_Complaint] = []
@@ -252,7 +252,7 @@ def _decoded(
     schemas: Mapping[int, WriterSchema],
     columns: ComparedColumns,
 ) -> Iterator[_Complaint]:
-    """Where rows of one writer schema differ from what fastavro decodes."""
+    """Tell where rows of one writer schema differ from what fastavro decodes."""
     schema_id = _schema_id(header)
     if schema_id is None or schema_id not in schemas:
         for row in positions:
@@ -283,7 +283,7 @@ def _decoded(
 
 
 def _origin(part: pl.DataFrame, messages: MessageBatch) -> Iterator[_Complaint]:
-    """Where rows do not say when, with which schema and under which key their messages were sent."""
+    """Tell where rows do not say when, with which schema and under which key their messages were sent."""
     places = part["place"].to_list()
     instants = [messages.timestamps_ms[place] for place in places]
     headers = [value and value[: _HEADER.size] for value in (messages.values[place] for place in places)]
@@ -307,7 +307,7 @@ def _schema_id(header: bytes) -> int | None:
 
 
 def _plain(column: pl.Series) -> pl.Series:
-    """A column's instants, dates and decimals as the whole numbers that they are made of."""
+    """Return a column's instants, dates and decimals as the whole numbers that they are made of."""
     if column.dtype.is_temporal():
         return column.to_physical().cast(pl.Int64)
     if column.dtype.is_decimal():
@@ -353,7 +353,7 @@ class _Writer:
         return self.types.keys()
 
     def read(self, value: bytes) -> dict[str, Any]:
-        """One message."""
+        """Return one message."""
         body = io.BytesIO(value)
         body.seek(_HEADER.size)
         record = cast(dict[str, Any], fastavro.schemaless_reader(body, self.schema, None))
@@ -375,7 +375,7 @@ class _Writer:
             yield name, column(name, *((pl.String, _known_side) if of_side else (pl.List(pl.String), _codes)))
 
     def attributes(self, records: list[dict[str, Any]]) -> list[dict[str, str] | None]:
-        """The attributes that the messages say."""
+        """Return the attributes that the messages say."""
         return [record.get("attributes") for record in records]
 
     def _column(
@@ -434,6 +434,6 @@ def _without_logical_types(schema: Any) -> Any:
 
 
 def _scale(avro: Any) -> int:
-    """The places of a decimal's type, or of the decimal in a union."""
+    """Return the places of a decimal's type, or of the decimal in a union."""
     branches = avro if isinstance(avro, list) else [avro]
     return next((int(each.get("scale", 0)) for each in branches if isinstance(each, dict)), 0)

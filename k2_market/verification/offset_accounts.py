@@ -20,12 +20,12 @@ LOG = ("topic_id", "partition")
 
 
 def ranges(spans: Iterable[tuple[str, int, int, int]]) -> pl.DataFrame:
-    """A frame of ranges out of ``(topic_id, partition, start, end)``."""
+    """Return a frame of ranges out of ``(topic_id, partition, start, end)``."""
     return pl.DataFrame(list(spans), RANGE_COLUMNS, orient="row")
 
 
 def ranges_of_offsets(offsets: pl.DataFrame) -> pl.DataFrame:
-    """Single offsets as ranges; an offset that is there n times lies in n of them.
+    """Return single offsets as ranges; an offset that is there n times lies in n of them.
 
     Args:
         offsets: ``topic_id``, ``partition``, ``offset``, in any order.
@@ -47,7 +47,7 @@ def ranges_of_offsets(offsets: pl.DataFrame) -> pl.DataFrame:
 
 
 def pieces(accounts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """The pieces that some accounts cut the offsets into.
+    """Return the pieces that some accounts cut the offsets into.
 
     Args:
         accounts: Each account's ranges, by a name of its own. They may overlap, within one account too.
@@ -75,7 +75,7 @@ def pieces(accounts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 
 def bridged(found: pl.DataFrame, gap: int) -> pl.DataFrame:
-    """Disjoint ranges with those that are at most ``gap`` offsets apart made one, what lies between them included.
+    """Join disjoint ranges that are at most ``gap`` offsets apart, with what lies between them.
 
     Example:
         >>> bridged(ranges([("t", 0, 0, 5), ("t", 0, 7, 9), ("t", 0, 20, 21)]), 2).rows()
@@ -92,32 +92,32 @@ def bridged(found: pl.DataFrame, gap: int) -> pl.DataFrame:
 
 
 def joined(found: pl.DataFrame) -> pl.DataFrame:
-    """Disjoint ranges, in order, with those that touch made one."""
+    """Return disjoint ranges, in order, with those that touch made one."""
     return bridged(found, 0)
 
 
 def union(*found: pl.DataFrame) -> pl.DataFrame:
-    """All offsets of some ranges, which may overlap, as disjoint ranges in order."""
+    """Return all offsets of some ranges, which may overlap, as disjoint ranges in order."""
     return joined(pieces({"any": pl.concat(each.select(*RANGE_COLUMNS) for each in found)}))
 
 
 def difference(whole: pl.DataFrame, taken: pl.DataFrame) -> pl.DataFrame:
-    """The offsets of ``whole`` that are not in ``taken``, as disjoint ranges in order."""
+    """Return the offsets of ``whole`` that are not in ``taken``, as disjoint ranges in order."""
     return joined(pieces({"whole": whole, "taken": taken}).filter((pl.col("whole") > 0) & (pl.col("taken") == 0)))
 
 
 def intersection(one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """The offsets that are in both, as disjoint ranges in order."""
+    """Return the offsets that are in both, as disjoint ranges in order."""
     return joined(pieces({"one": one, "other": other}).filter((pl.col("one") > 0) & (pl.col("other") > 0)))
 
 
 def offsets_in(found: pl.DataFrame) -> int:
-    """How many offsets lie in some ranges; one that lies in two counts twice."""
+    """Tell how many offsets lie in some ranges; one that lies in two counts twice."""
     return int((found["end"] - found["start"]).sum())
 
 
 def texts(found: pl.DataFrame) -> tuple[str, ...]:
-    """Ranges as K2 writes them everywhere: ``topic-id/partition[start,end)``."""
+    """Return ranges as K2 writes them everywhere: ``topic-id/partition[start,end)``."""
     return tuple(
         f"{topic}/{partition}[{start},{end})"
         for topic, partition, start, end in found.select(*RANGE_COLUMNS).iter_rows()

@@ -50,7 +50,7 @@ class KeptSnapshot:
         return self.number(_MESSAGES)
 
     def number(self, name: str) -> int:
-        """A number of the summary; Iceberg leaves out those that are zero.
+        """Return a number of the summary; Iceberg leaves out those that are zero.
 
         Raises:
             LedgerError: It is no number.
@@ -106,7 +106,7 @@ class TableHistory:
 
 
 def history_violations(history: TableHistory, claims: LedgerClaims) -> list[Violation]:
-    """What does not hold between the ledger and the snapshots kept."""
+    """Tell what does not hold between the ledger and the snapshots kept."""
     try:
         found = pieces({"commits": _brought(history.chain), "ledger": claims.covered})
         return [
@@ -174,7 +174,7 @@ def _not_in_ledger(history: TableHistory, claims: LedgerClaims) -> Iterator[Viol
 
 
 def _brought_by_nobody(history: TableHistory, claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
-    """The ledger's remainder must be what expired snapshots can have brought; nothing, where none has expired."""
+    """Yield the ledger's remainder must be what expired snapshots can have brought; nothing, where none has expired."""
     remainder = joined(found.filter((pl.col("ledger") > 0) & (pl.col("commits") == 0)))
     messages = claims.messages - sum(each.messages for each in history.chain)
     if history.reaches_first:
@@ -247,5 +247,5 @@ def _gone_back(history: TableHistory, claims: LedgerClaims) -> Iterator[Violatio
 
 
 def _brought(snapshots: Sequence[KeptSnapshot]) -> pl.DataFrame:
-    """The ranges that some commits brought; what two of them brought is in it twice."""
+    """Return the ranges that some commits brought; what two of them brought is in it twice."""
     return pl.concat([ranges([]), *(each.ranges for each in snapshots)])

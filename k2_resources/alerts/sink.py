@@ -122,7 +122,7 @@ class AlertSinkResource(dg.ConfigurableResource[AlertSink]):
     dagster_url: str = "http://127.0.0.1:3000"
 
     def sink(self) -> AlertSink:
-        """The sink.
+        """Return the sink.
 
         Raises:
             WebhookRefused: The webhook's URL is not ``https``, nor ``http`` on loopback.

@@ -17,7 +17,7 @@ _RECOVERED = ":large_green_circle:"
 
 
 def slack_message(alert: Alert, run_url: str, redaction: SecretRedaction) -> dict[str, Any]:
-    """The alert as a message: ``text`` for notifications, ``blocks`` to be read.
+    """Return the alert as a message: ``text`` for notifications, ``blocks`` to be read.
 
     Values come from the market and may hold anything: control characters are shown as escapes, Slack's ``& < >``
     are escaped (so ``<!channel>`` calls nobody), all lengths are bounded, secrets are hidden.

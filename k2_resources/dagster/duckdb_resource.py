@@ -28,7 +28,7 @@ class QueryResource(DuckDBResource):
     def query_connection(
         self, feeds: Iterable[str], *, tables: Collection[tuple[str, str]] | None = None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection, closed at the end; arguments and errors as for ``open_query_connection``."""
+        """Open a connection, closed at the end; arguments and errors as for ``open_query_connection``."""
         with self.get_connection() as connection:
             make_ready(connection, Path(self.spill_directory))
             seal(connection, create_views(connection, self.catalog.catalog(), feeds, tables_of(KINDS), tables=tables))

@@ -24,5 +24,5 @@ class IcebergCatalogResource(dg.ConfigurableResource[Catalog]):
         return RawTable(self.catalog(), feed, kind)
 
     def day_table(self, feed: str, name: str) -> DayTable:
-        """A derived table, whose days are replaced whole."""
+        """Return a derived table, whose days are replaced whole."""
         return DayTable(self.catalog(), feed, name)

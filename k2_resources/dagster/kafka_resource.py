@@ -17,5 +17,5 @@ class KafkaResource(dg.ConfigurableResource[KafkaTopics]):
         return shared_topics(self.bootstrap_servers)
 
     def reader(self, topic: str, group: str) -> TopicReader:
-        """A reader of one topic's offset ranges; ``group`` is named to the broker for monitoring alone."""
+        """Return a reader of one topic's offset ranges; ``group`` is named to the broker for monitoring alone."""
         return TopicReader(self.bootstrap_servers, topic, group)

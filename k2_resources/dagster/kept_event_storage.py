@@ -24,7 +24,7 @@ class KeptEventStorage(SqliteEventLogStorage):
     """Dagster's own storage but for how it gets at a file; ``dagster.yaml`` names it."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        """The storage in a directory, made if it is not there.
+        """Open the storage in a directory, made if it is not there.
 
         Args:
             base_dir: Where its files lie.

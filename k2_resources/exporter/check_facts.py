@@ -98,7 +98,7 @@ def _read_on(
 def _newer_than(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey, settled: int
 ) -> Iterator[AssetCheckExecutionRecord]:
-    """A check's records with ids beyond one, newest first, in pages that grow: mostly there is little that is new."""
+    """Yield a check's records with ids beyond one, newest first, in pages that grow, since little is new."""
     limit, cursor = _FIRST_PAGE, None
     while True:
         page = instance.event_log_storage.get_asset_check_execution_history(check, limit=limit, cursor=cursor)

@@ -70,7 +70,7 @@ class MaterializationFacts:
 
 
 def asset_figures(figures: Figures, feed: Feed, asset: dg.AssetKey) -> Figures:
-    """Figures that carry an asset's labels."""
+    """Return figures that carry an asset's labels."""
     return figures.with_labels(
         exchange=feed.exchange, asset_class=feed.asset_class, feed=feed.name, asset=asset.to_user_string()
     )
@@ -120,7 +120,7 @@ def _report(figures: Figures, history: _AssetHistory) -> None:
 
 
 def _failed_days(instance: dg.DagsterInstance, asset: dg.AssetKey) -> int:
-    """Days whose last attempt was planned and not carried out, by a run that failed."""
+    """Return days whose last attempt was planned and not carried out, by a run that failed."""
     attempts = instance.event_log_storage.get_latest_asset_partition_materialization_attempts_without_materializations(
         asset
     )

@@ -44,7 +44,7 @@ class Part(Protocol):
 
 
 def metrics_page(parts: Iterable[Part], environment: str, version: str) -> CollectorRegistry:
-    """The registry that serves all declared metrics, from some parts.
+    """Return the registry that serves all declared metrics, from some parts.
 
     Raises:
         ValueError: Two metrics would be served under one name.
@@ -93,7 +93,7 @@ class _Reading:
         threading.Thread(target=self._read, name=f"k2-{self.source}", daemon=True).start()
 
     def figures(self, since: float) -> Figures | None:
-        """The figures, as fresh as a scrape's patience allows; None if there are none.
+        """Return the figures, as fresh as a scrape's patience allows; None if there are none.
 
         Args:
             since: When the scrape began, on the monotonic clock.

@@ -18,7 +18,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def find_source_files(names: Iterable[str]) -> list[Path]:
-    """The files that some names stand for, in that order, each once.
+    """Return the files that some names stand for, in that order, each once.
 
     Args:
         names: Files, directories (their CSV files, sorted by name) and patterns (``trades/*.csv.gz``); ``-`` is
@@ -46,7 +46,7 @@ def find_source_files(names: Iterable[str]) -> list[Path]:
 
 
 def read_source_file(path: Path) -> bytes:
-    """A file's content, decompressed if it is gzip, whatever its name.
+    """Return a file's content, decompressed if it is gzip, whatever its name.
 
     Raises:
         SourceFileError: It can't be opened, or its compression is broken.

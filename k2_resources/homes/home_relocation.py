@@ -111,7 +111,7 @@ class HomeRelocation:
         )
 
     def foreign(self) -> list[str]:
-        """Why tables that the catalog names are another home's, for each that is.
+        """Tell why tables that the catalog names are another home's, for each that is.
 
         Raises:
             CatalogUnavailable: The catalog does not answer.
@@ -169,7 +169,7 @@ class HomeRelocation:
         )
 
     def _move(self, row: CatalogRow) -> TableMove:
-        """How a table would come to lie in our warehouse.
+        """Tell how a table would come to lie in our warehouse.
 
         Raises:
             NotRelocatable: It can't be told, or is not supported.
@@ -196,7 +196,7 @@ class HomeRelocation:
             return FromInputFile.table_metadata(self._io.new_input(row.metadata_location))
 
     def _marked(self, row: CatalogRow, mark: str) -> str:
-        """The metadata of a table that stays where it is, with another mark; its location."""
+        """Return the metadata of a table that stays where it is, with another mark; its location."""
         metadata = self._metadata(row)
         changed = metadata.model_copy(update={"properties": {**metadata.properties, MARK: mark}})
         directory, _, name = row.metadata_location.rpartition("/")
@@ -211,7 +211,7 @@ class HomeRelocation:
 
 
 def rows_of(engine: Engine) -> list[CatalogRow]:
-    """The tables of a catalog's database, by name.
+    """Return the tables of a catalog's database, by name.
 
     Raises:
         SQLAlchemyError: The database can't be asked.

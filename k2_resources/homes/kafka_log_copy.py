@@ -100,7 +100,7 @@ def _copy_log(log: Path, copied: CopiedFiles, below: str, others: _Choice) -> in
 
 
 def _files_of_partition(log: Path, offsets: list[int]) -> list[str]:
-    """The topic's id, the terms of its leaders, and what lies beside the segments before the last."""
+    """Return the topic's id, the terms of its leaders, and what lies beside the segments before the last."""
     names = {each.name for each in log.iterdir()}
     beside = [f"{offset:020d}{kind}" for offset in offsets[:-1] for kind in _OF_SEGMENT]
     # A snapshot of what is known of producers is taken where a segment begins.
@@ -109,13 +109,13 @@ def _files_of_partition(log: Path, offsets: list[int]) -> list[str]:
 
 
 def _files_of_cluster(log: Path, _: list[int]) -> list[str]:
-    """The states of the cluster's log that were written down, and who leads it."""
+    """Return the states of the cluster's log that were written down, and who leads it."""
     snapshots = sorted(each.name for each in log.iterdir() if each.suffix == ".checkpoint")
     return [*snapshots, *(name for name in ("quorum-state", "partition.metadata") if (log / name).exists())]
 
 
 def _segments(log: Path) -> list[int]:
-    """The first offsets of a log's segments, in order.
+    """Return the first offsets of a log's segments, in order.
 
     Raises:
         IndexError: It has none, as one that is being created or deleted.
@@ -131,7 +131,7 @@ def _segment(offset: int) -> str:
 
 
 def _checkpoint(recovery: dict[str, int]) -> str:
-    """What a broker reads to know from where on it has to go through each log after an outage."""
+    """Tell what a broker reads to know from where on it has to go through each log after an outage."""
     lines: Iterable[str] = (
         f"{match['topic']} {match['number']} {offset}"
         for name, offset in sorted(recovery.items())

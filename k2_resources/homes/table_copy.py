@@ -127,7 +127,7 @@ class TableCopying:
 
 
 def move_of(table: BackupTable, warehouse: Path, location: str) -> TableMove:
-    """The move of a table of a backup to a location.
+    """Return the move of a table of a backup to a location.
 
     Args:
         table: The table.

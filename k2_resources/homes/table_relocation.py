@@ -82,7 +82,7 @@ class TableMove:
         return self.directory / "metadata" / self.metadata_name
 
     def missing(self) -> Iterator[MissingFile]:
-        """The files without which a snapshot that is kept can't be read, and that are not there as they were written.
+        """Yield files that a retained snapshot needs and that are not there as they were written.
 
         Raises:
             NotRelocatable: A path lies outside of the table's old place, or a file lists rows to be left out.
@@ -129,7 +129,7 @@ class TableMove:
         return list(self.metadata.snapshots)
 
     def _needed(self) -> dict[Path, int | None]:
-        """Files by where they are now, with their sizes where the metadata tells."""
+        """Return files by where they are now, with their sizes where the metadata tells."""
         found: dict[Path, int | None] = {}
         for each in (*self.metadata.statistics, *self.metadata.partition_statistics):
             found[self._here(each.statistics_path)] = each.file_size_in_bytes
@@ -157,7 +157,7 @@ class TableMove:
                 found[self._here(file["file_path"])] = file["file_size_in_bytes"]
 
     def _written_list(self, manifest_list: str, manifests: dict[str, tuple[str, int]]) -> str:
-        """A manifest list for the new place, and the manifests that it names; its location."""
+        """Return a manifest list for the new place, and the manifests that it names; its location."""
         read = _records(self._here(manifest_list))
         for manifest in read.records:
             path = manifest["manifest_path"]
@@ -202,7 +202,7 @@ class TableMove:
         return f"{self.new}/{self._within(path)}"
 
     def _within(self, path: str) -> str:
-        """A path within the table's place.
+        """Return a path within the table's place.
 
         Raises:
             NotRelocatable: It lies outside.
@@ -249,13 +249,13 @@ def _write(path: Path, write: Callable[[Any], Any]) -> None:
 
 
 def next_metadata_name(metadata_name: str) -> str:
-    """A name for the metadata file after another one, as catalogs number them."""
+    """Return a name for the metadata file after another one, as catalogs number them."""
     found = _METADATA_FILE.fullmatch(metadata_name)
     return f"{int(found.group(1)) + 1 if found else 0:05d}-{uuid.uuid4()}.metadata.json"
 
 
 def as_lines(missing: Iterable[MissingFile], most: int = 5) -> str:
-    """Missing files as part of a sentence: the first few, and how many more."""
+    """Return missing files as part of a sentence: the first few, and how many more."""
     found = list(missing)
     shown = ", ".join(f"{each.path} {each.why}" for each in found[:most])
     return shown + (f", and {len(found) - most:,} more" if len(found) > most else "")

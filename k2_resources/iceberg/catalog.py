@@ -48,7 +48,7 @@ class TableMismatch(K2Error):
 
 
 def open_catalog(uri: str, warehouse: str) -> OwnedCatalog:
-    """The catalog behind a URI.
+    """Return the catalog behind a URI.
 
     Args:
         uri: A SQLAlchemy URL; ``sqlite:///…`` on a laptop, ``postgresql+psycopg2://…`` on a server.
@@ -75,7 +75,7 @@ def open_catalog(uri: str, warehouse: str) -> OwnedCatalog:
 
 
 def _without_credentials(uri: str) -> str:
-    """A catalog's URI as messages may show it: its driver and its database.
+    """Return a catalog's URI as messages may show it: its driver and its database.
 
     Raises:
         CatalogUnavailable: It is no URI; nothing of it is shown, since what can't be told apart may be a password.
@@ -93,7 +93,7 @@ def _without_credentials(uri: str) -> str:
 
 
 def with_time_limits(uri: str) -> str:
-    """A PostgreSQL catalog's URI with limits on how long anything is waited for, where it sets none itself.
+    """Return a PostgreSQL catalog's URI with limits on how long anything is waited for, where it sets none itself.
 
     Without them a lock or a network that swallows packets would hold a run until its longest time is over. SQLite's
     driver waits five seconds for a lock.
@@ -110,7 +110,7 @@ def with_time_limits(uri: str) -> str:
 
 
 def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
-    """A feed's table as it stands now, or None where nothing has been written yet.
+    """Return a feed's table as it stands now, or None where nothing has been written yet.
 
     Raises:
         CatalogUnavailable: The catalog does not answer.
@@ -163,7 +163,7 @@ def ensure_table(catalog: Catalog, feed: str, table: str, columns: pa.Schema) ->
 
 
 def absent_properties(table: Table) -> dict[str, str]:
-    """The properties that a table of an earlier K2 lacks; those that it has are left as they are."""
+    """Return the properties that a table of an earlier K2 lacks; those that it has are left as they are."""
     return {name: value for name, value in _PROPERTIES.items() if name not in table.properties}
 
 

@@ -16,7 +16,7 @@ _POSTGRESQL_IDENTITY = text(
 
 
 def sqlite_file(url: URL) -> Path | None:
-    """The file of a SQLite database; None for one in memory and for other databases."""
+    """Return the file of a SQLite database; None for one in memory and for other databases."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return None
     if url.database.startswith("file:"):
@@ -25,7 +25,7 @@ def sqlite_file(url: URL) -> Path | None:
 
 
 def same_place(location: str) -> str:
-    """A location in the one form that all names of its place have: links followed, equal schemes made one."""
+    """Return a location in the one form that all names of its place have: links followed, equal schemes made one."""
     scheme, _, path = PyArrowFileIO.parse_location(location)
     if scheme == "file":
         return f"file:{os.path.realpath(path)}"
@@ -33,13 +33,13 @@ def same_place(location: str) -> str:
 
 
 def local_directory(location: str) -> Path | None:
-    """The directory on this machine that a location names; None where it is not on this machine."""
+    """Return the directory on this machine that a location names; None where it is not on this machine."""
     scheme, _, path = PyArrowFileIO.parse_location(location)
     return Path(path) if scheme == "file" else None
 
 
 def identity_of(engine: Engine) -> str:
-    """What tells an engine's database from every other one; holds no password.
+    """Tell what tells an engine's database from every other one; holds no password.
 
     SQLite: the file, links followed. PostgreSQL: the server's own number, the database's and the schema, so that a
     server that is reached by another host name is the same one.

@@ -19,7 +19,7 @@ class DataFileLocation:
 
 
 def live_files(table: Table) -> list[DataFileLocation]:
-    """The data files of a table's current snapshot; reads its manifests, no data."""
+    """Return the data files of a table's current snapshot; reads its manifests, no data."""
     snapshot = table.current_snapshot()
     manifests = [] if snapshot is None else snapshot.manifests(table.io)
     return [
@@ -31,6 +31,6 @@ def live_files(table: Table) -> list[DataFileLocation]:
 
 
 def day_of_file(file: DataFile) -> date | None:
-    """The trading day whose rows a data file holds."""
+    """Return the trading day whose rows a data file holds."""
     value: Any = file.partition[0] if len(file.partition) else None
     return _EPOCH + timedelta(days=value) if isinstance(value, int) else value

@@ -94,7 +94,7 @@ def append_files(transaction: Transaction, files: Iterable[DataFile], summary: M
 
 
 def read_files(table: Table, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
-    """The rows of written files, whether a snapshot has them or not.
+    """Return the rows of written files, whether a snapshot has them or not.
 
     Args:
         table: The table that the files are of.
@@ -152,7 +152,7 @@ def _has_few_values(field: pa.Field) -> bool:
 
 
 def _encoding(field: pa.Field) -> str | None:
-    """What a column without a dictionary is written as: differences, where values grow; lengths apart from texts."""
+    """Choose the encoding of a column without a dictionary: differences where values grow, lengths apart from texts."""
     if field.name in _NEARLY_UNIQUE:
         return "DELTA_LENGTH_BYTE_ARRAY"
     if not _has_few_values(field) and (pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)):
@@ -167,7 +167,7 @@ def _is_text(data_type: pa.DataType) -> bool:
 
 
 def _leaves(field: pa.Field) -> list[str]:
-    """The Parquet columns that an Arrow field becomes."""
+    """Return the Parquet columns that an Arrow field becomes."""
     if pa.types.is_map(field.type):
         return [f"{field.name}.key_value.key", f"{field.name}.key_value.value"]
     if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):

@@ -19,18 +19,18 @@ _EPOCH = date(1970, 1, 1)
 
 
 def of_day(day: date) -> BooleanExpression:
-    """The filter for a trading day's rows, which whole files satisfy."""
+    """Return the filter for a trading day's rows, which whole files satisfy."""
     equal_to: Any = EqualTo  # a pydantic model whose own __init__ type checkers don't agree about
     return cast("BooleanExpression", equal_to(PARTITION_COLUMN, day.isoformat()))
 
 
 def of_days(days: Sequence[date]) -> BooleanExpression:
-    """The filter for the rows of some trading days, which whole files satisfy; at least one day."""
+    """Return the filter for the rows of some trading days, which whole files satisfy; at least one day."""
     return reduce(Or, map(of_day, days))
 
 
 def of_other_days(day: date) -> str:
-    """The filter for the rows of all trading days but one, as text."""
+    """Return the filter for the rows of all trading days but one, as text."""
     return f"({PARTITION_COLUMN} < '{day}' OR {PARTITION_COLUMN} > '{day}')"
 
 
@@ -44,12 +44,12 @@ class DayFiles:
 
 
 def day_files(table: Table | None, day: date) -> DayFiles:
-    """How many files, rows and bytes a table holds for a trading day; reads manifests, no data."""
+    """Tell how many files, rows and bytes a table holds for a trading day; reads manifests, no data."""
     return files_by_day(table, [day])[day]
 
 
 def files_by_day(table: Table | None, days: Sequence[date]) -> dict[date, DayFiles]:
-    """How many files, rows and bytes a table holds for each of some trading days."""
+    """Tell how many files, rows and bytes a table holds for each of some trading days."""
     found = dict.fromkeys(days, DayFiles())
     for day, files in _data_files(table, days).items():
         found[day] = DayFiles(
@@ -91,12 +91,12 @@ def days_of(table: Table) -> frozenset[date]:
 
 
 def day_paths(table: Table, day: date) -> frozenset[str]:
-    """The paths of the data files that hold a trading day's rows; reads manifests, no data."""
+    """Return the paths of the data files that hold a trading day's rows; reads manifests, no data."""
     return paths_by_day(table, [day])[day]
 
 
 def paths_by_day(table: Table, days: Sequence[date]) -> dict[date, frozenset[str]]:
-    """The paths of the data files that hold the rows of each of some trading days."""
+    """Return the paths of the data files that hold the rows of each of some trading days."""
     found = _data_files(table, days)
     return {day: frozenset(file.file_path for file in found.get(day, ())) for day in days}
 
@@ -108,7 +108,7 @@ def parted_by_day_alone(schema: Schema, spec: PartitionSpec) -> bool:
 
 
 def tasks_by_day(table: Table, days: Sequence[date]) -> dict[date, list[FileScanTask]]:
-    """The files to read for each of some trading days, of which there is one at least; reads manifests, no data.
+    """Return the files to read for each of some trading days, of which there is one at least; reads manifests, no data.
 
     In a table that somebody gave other partitions a file may hold rows of further days.
     """

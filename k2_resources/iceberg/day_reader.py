@@ -19,7 +19,7 @@ class DayReader:
     """
 
     def __init__(self, table: Table | None, schema: pa.Schema, days: Sequence[date]) -> None:
-        """A reader; nothing is read yet.
+        """Make a reader; nothing is read yet.
 
         Args:
             table: The table at some snapshot.
@@ -31,11 +31,11 @@ class DayReader:
         self._days = days
 
     def read_day(self, day: date, *columns: str) -> pa.Table:
-        """A day's rows, in the order in which they were written; all columns unless some are named."""
+        """Return a day's rows, in the order in which they were written; all columns unless some are named."""
         return self.read_day_compactly(day, *columns).cast(self._schema_of(columns))
 
     def read_day_compactly(self, day: date, *columns: str) -> pa.Table:
-        """The same, but texts of few values are dictionaries: a large day takes less memory."""
+        """Return the same, but texts of few values are dictionaries: a large day takes less memory."""
         schema = self._schema_of(columns)
         if self._table is None:
             return schema.empty_table()
@@ -43,11 +43,11 @@ class DayReader:
             return read_compactly(self._table, day, self._tasks[day], schema)
 
     def day_batches(self, day: date, *columns: str) -> Iterator[pa.Table]:
-        """The same a batch at a time, texts plain."""
+        """Yield the same a batch at a time, texts plain."""
         return self._batches(day, self._schema_of(columns))
 
     def day_batches_compactly(self, day: date, *columns: str) -> Iterator[pa.Table]:
-        """The same a batch at a time, texts of few values as dictionaries."""
+        """Yield the same a batch at a time, texts of few values as dictionaries."""
         return self._batches(day, compacted(self._schema_of(columns)))
 
     def _batches(self, day: date, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -21,7 +21,7 @@ _FIELD_ID = b"PARQUET:field_id"
 
 
 def read_compactly(table: Table, day: date, tasks: Sequence[FileScanTask], schema: pa.Schema) -> pa.Table:
-    """A day's rows with the columns of a schema; texts of few values are dictionaries, to be made plain where needed.
+    """Return a day's rows with the columns of a schema; texts of few values stay dictionaries.
 
     Args:
         table: The table at some snapshot.
@@ -41,7 +41,7 @@ def read_compactly(table: Table, day: date, tasks: Sequence[FileScanTask], schem
 
 
 def row_batches(table: Table, day: date, tasks: Sequence[FileScanTask], schema: pa.Schema) -> Iterator[pa.Table]:
-    """A day's rows a batch at a time, in the order in which they were written.
+    """Yield a day's rows a batch at a time, in the order in which they were written.
 
     Args:
         table: The table at some snapshot.
@@ -60,7 +60,7 @@ def row_batches(table: Table, day: date, tasks: Sequence[FileScanTask], schema: 
 
 
 def compacted(schema: pa.Schema) -> pa.Schema:
-    """Columns of a table, with dictionaries for texts of few values."""
+    """Return columns of a table, with dictionaries for texts of few values."""
     return pa.schema([_compact(field) for field in schema])
 
 
@@ -76,7 +76,7 @@ class _File:
 
 
 def _own_files(table: Table, tasks: Sequence[FileScanTask], schema: pa.Schema) -> list[_File] | None:
-    """The files, if they hold the day's rows and nothing else, column by column as the table has them; else None."""
+    """Return the files if they hold the day's rows alone, with the columns of the table; else None."""
     wanted = {name: str(table.schema().find_field(name).field_id).encode() for name in schema.names}
     found = []
     for task in tasks:
@@ -90,7 +90,7 @@ def _own_files(table: Table, tasks: Sequence[FileScanTask], schema: pa.Schema) -
 
 
 def _holds_the_day_alone(table: Table, task: FileScanTask) -> bool:
-    """Whether nothing of a planned file is left out: its partition is a trading day, so it was planned as a whole."""
+    """Tell whether a planned file is read as a whole, which it is where its partition is one trading day."""
     return not task.delete_files and parted_by_day_alone(table.schema(), table.specs()[task.file.spec_id])
 
 

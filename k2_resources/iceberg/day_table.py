@@ -100,7 +100,7 @@ class DayTable:
         return DayReader(find_table(self._catalog, self._feed, self._name), self.schema, days)
 
     def read_day(self, day: date, *columns: str) -> pa.Table:
-        """The published rows of a trading day, in the order in which they were written.
+        """Return the published rows of a trading day, in the order in which they were written.
 
         Args:
             day: The trading day.
@@ -113,7 +113,7 @@ class DayTable:
         return self.reader([day]).read_day(day, *columns)
 
     def files_by_day(self, days: Sequence[date]) -> Mapping[date, DayFiles]:
-        """The files of trading days' published versions."""
+        """Return the files of trading days' published versions."""
         return files_by_day(find_table(self._catalog, self._feed, self._name), days)
 
     def replace_day(self, day: date, rows: pa.Table, run_id: str) -> Published:

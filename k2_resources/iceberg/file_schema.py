@@ -6,7 +6,7 @@ from pyiceberg.schema import Schema
 
 
 def file_schema(schema: Schema) -> pa.Schema:
-    """A table's columns with their field ids, of 32-bit texts and lists as K2's own rows have them.
+    """Return a table's columns with their field ids, of 32-bit texts and lists as K2's own rows have them.
 
     pyiceberg asks for 64-bit ones, which every row would be copied into, and out of again by whoever reads it.
     """

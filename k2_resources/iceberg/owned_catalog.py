@@ -161,7 +161,7 @@ def require_own(table: Table) -> None:
 
 
 def why_foreign(table: Table) -> str | None:
-    """Why a table, as it was loaded, is another home's; None if it is ours."""
+    """Tell why a table, as it was loaded, is another home's; None if it is ours."""
     return table.io.reason if isinstance(table.io, ForeignFiles) else None
 
 
@@ -181,7 +181,7 @@ def require_unchanged(identifier: str | Identifier, loaded_from: str, lies_at: s
 
 
 def place_of(identifier: str | Identifier, metadata: TableMetadata) -> TablePlace:
-    """Where a table lies, and whose mark it bears."""
+    """Tell where a table lies, and whose mark it bears."""
     properties = metadata.properties
     elsewhere = (properties.get(key) for key in (TableProperties.WRITE_DATA_PATH, TableProperties.WRITE_METADATA_PATH))
     locations = (metadata.location, *(each for each in elsewhere if each))

@@ -21,7 +21,7 @@ class Reachable:
 
 
 def reachable(table: Table) -> Reachable:
-    """All files that a table refers to; any of its snapshots that can't be followed is an error, never left out."""
+    """Return all files that a table refers to; a snapshot that can't be followed is an error, never left out."""
     metadata = table.metadata
     statistics = [each.statistics_path for each in (*metadata.statistics, *metadata.partition_statistics)]
     needed = {table.metadata_location, *statistics}
@@ -36,7 +36,7 @@ def reachable(table: Table) -> Reachable:
 
 
 def _manifests(table: Table) -> Iterator[ManifestFile]:
-    """The manifests of all retained snapshots, each once."""
+    """Yield the manifests of all retained snapshots, each once."""
     seen: set[str] = set()
     for snapshot in table.metadata.snapshots:
         for manifest in snapshot.manifests(table.io):

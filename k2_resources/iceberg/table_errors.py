@@ -61,5 +61,5 @@ def in_words(table: str, doing: str) -> Iterator[None]:
 
 
 def database_said(error: SQLAlchemyError) -> str:
-    """The database's own words, without SQLAlchemy's around them."""
+    """Return the database's own words, without SQLAlchemy's around them."""
     return str(error.orig if isinstance(error, DBAPIError) else error)

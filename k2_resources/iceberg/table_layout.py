@@ -44,5 +44,5 @@ class Layout:
 
 
 def cleanings_of(table: Table) -> int:
-    """How often files were cleaned away of a table, by its property."""
+    """Tell how often files were cleaned away of a table, by its property."""
     return int(table.properties.get(CLEANINGS, 0))

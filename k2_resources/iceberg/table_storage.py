@@ -27,7 +27,7 @@ class TableStorage:
         self._root = path.rstrip("/")
 
     def path_of(self, location: str) -> str | None:
-        """The path of a file that the table names; None where it lies outside of the table's location."""
+        """Return the path of a file that the table names; None where it lies outside of the table's location."""
         *_, path = PyArrowFileIO.parse_location(location)
         return path.removeprefix(f"{self._root}/") if path.startswith(f"{self._root}/") else None
 
@@ -37,7 +37,7 @@ class TableStorage:
         return f"{path.rstrip('/')}/".startswith(f"{self._root}/")
 
     def files(self) -> tuple[StoredFile, ...]:
-        """All files under the table's location."""
+        """Return all files under the table's location."""
         selector = pafs.FileSelector(self._root, recursive=True, allow_not_found=True)
         return tuple(
             StoredFile(found.path.removeprefix(f"{self._root}/"), found.size, found.mtime.astimezone(UTC))
@@ -50,7 +50,7 @@ class TableStorage:
         return bool(self._filesystem.get_file_info(f"{self._root}/{path}").type == pafs.FileType.File)
 
     def now(self) -> datetime:
-        """The time by the clock that files' times are of, which in an object store is not this machine's.
+        """Return the time by the clock that files' times are of, which in an object store is not this machine's.
 
         A small file is written to see what time it gets, and deleted again.
         """
@@ -61,7 +61,7 @@ class TableStorage:
         return written.astimezone(UTC)
 
     def read(self, path: str) -> str:
-        """A file's text; nothing where there is no such file."""
+        """Return a file's text; nothing where there is no such file."""
         try:
             with self._filesystem.open_input_stream(f"{self._root}/{path}") as stream:
                 return bytes(stream.read()).decode()

@@ -129,7 +129,7 @@ class Gathering:
         return {partition for partition in last if reading[partition].position == reading[partition].end}
 
     def batch(self, cursors: dict[int, Cursor]) -> ReadBatch:
-        """What was gathered; each partition is covered up to where it stands."""
+        """Tell what was gathered; each partition is covered up to where it stands."""
         covered = []
         for partition, cursor in cursors.items():
             if cursor.position > cursor.start:

@@ -85,7 +85,7 @@ class SchemaRegistry:
         self._client = SchemaRegistryClient({"url": url, "timeout": timeout_seconds, "max.retries": 0})
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
-        """The id of a schema under a subject, which is held to BACKWARD_TRANSITIVE from before its first schema.
+        """Return the id of a schema under a subject, which is held to BACKWARD_TRANSITIVE from before its first schema.
 
         Raises:
             SchemaRefused: Messages written with the subject's earlier schemas could not be read with this one, or it
@@ -134,7 +134,7 @@ class SchemaRegistry:
         }
 
     def _tells(self, schema_id: int) -> bool:
-        """Tell whether something is to be said of an id; not of one that is unknown."""
+        """Tell whether an answer about an id is an answer at all; an unknown id is none."""
         return 0 <= schema_id <= _LARGEST_SCHEMA_ID and schema_id not in self._unknown_since
 
     def known_ids(self) -> frozenset[int]:

@@ -40,7 +40,7 @@ class FeedTopic:
 
 
 def topic_settings(topics: Topics) -> dict[str, str]:
-    """The settings of a feed's topics: kept by size and never by time.
+    """Return the settings of a feed's topics: kept by size and never by time.
 
     Kafka's retention goes by record time, which is the exchange's: with a time limit, trades of the past are deleted
     within minutes of their arrival.
@@ -54,7 +54,7 @@ def topic_settings(topics: Topics) -> dict[str, str]:
 
 
 def ensure_topic(bootstrap_servers: str, name: str, topics: Topics) -> FeedTopic:
-    """A feed's topic, created if it is not there.
+    """Return a feed's topic, created if it is not there.
 
     Args:
         bootstrap_servers: The brokers.
@@ -127,7 +127,7 @@ def _ask_leaders(admin: AdminClient, name: str) -> None:
 
 
 def _described(admin: AdminClient, name: str) -> tuple[int, dict[str, str]]:
-    """How many partitions a topic has, and its settings."""
+    """Tell how many partitions a topic has, and its settings."""
     description = _answer(admin.describe_topics(TopicCollection([name]))[name])
     (settings,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
     return len(description.partitions), {key: entry.value for key, entry in _answer(settings).items()}

@@ -93,7 +93,7 @@ class TopicReader:
             )
 
     def state(self, topic_id: str) -> TopicState:
-        """The bounds of the topic's logs, which are those of the topic of an id.
+        """Return the bounds of the topic's logs, which are those of the topic of an id.
 
         Raises:
             OffsetsGone: The topic is another one, or there is none.
@@ -107,7 +107,7 @@ class TopicReader:
         return found
 
     def read(self, ranges: RangeSet) -> Generator[ReadBatch, None, None]:
-        """All messages of some ranges of this topic, batch by batch; the next is read while one is worked on.
+        """Return all messages of some ranges of this topic, batch by batch; the next is read while one is worked on.
 
         A partition that can't be read on does not keep the others back: its error comes when these are read.
 
@@ -297,7 +297,7 @@ def _raise_worst(failures: list[K2Error]) -> None:
 
 
 def _layers(ranges: RangeSet) -> Iterator[tuple[str, dict[int, Span]]]:
-    """The ranges in rounds that hold at most one span a partition, so that reading never has to jump."""
+    """Yield the ranges in rounds that hold at most one span a partition, so that reading never has to jump."""
     for topic_id in sorted({topic_id for topic_id, _ in ranges.spans}):
         spans = {partition: each for (topic, partition), each in ranges.spans.items() if topic == topic_id}
         for number in range(max(map(len, spans.values()))):

@@ -48,7 +48,7 @@ class KafkaTopics:
         )
 
     def state(self, topic: str) -> TopicState | None:
-        """A topic's identity and the bounds of its partitions' logs; None where there is no such topic.
+        """Return a topic's identity and the bounds of its partitions' logs; None where there is no such topic.
 
         Raises:
             KafkaUnavailable: No broker answered.
@@ -67,7 +67,7 @@ class KafkaTopics:
         )
 
     def topic_id(self, topic: str) -> str | None:
-        """A topic's identity, which is new whenever the topic is created anew; None where there is no such topic.
+        """Return a topic's id, which is new whenever it is created anew; None where there is no such topic.
 
         Raises:
             KafkaUnavailable: No broker answered.
@@ -247,7 +247,7 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _is_transient_of_described(error: BaseException) -> bool:
-    """The same of a topic that was described: where it has just been made, not all of a broker knows it yet."""
+    """Return the same of a topic that was described: where it has just been made, not all of a broker knows it yet."""
     unknown = isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
     return unknown or _is_transient(error)
 
@@ -256,7 +256,7 @@ _RETRY = RetryPolicy(is_transient=_is_transient)
 
 
 def topic_id_text(topic_id: Uuid) -> str:
-    """A topic's id as Kafka's own tools spell it: URL-safe base64 (KIP-516), where librdkafka has ``+`` and ``/``."""
+    """Return a topic's id as Kafka's tools spell it: URL-safe base64 (KIP-516); librdkafka has ``+`` and ``/``."""
     return str(topic_id).translate(_URL_SAFE)
 
 

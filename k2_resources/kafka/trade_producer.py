@@ -47,7 +47,7 @@ class ProduceError(K2Error):
 def producer_settings(
     bootstrap_servers: str, delivery_timeout_seconds: float = DELIVERY_TIMEOUT_SECONDS
 ) -> Mapping[str, str | int | bool]:
-    """The producer's settings, of librdkafka.
+    """Return the producer's settings, of librdkafka.
 
     Retries have no count of their own: they end with the delivery timeout, so that three failures within a second do
     not lose what the fourth attempt would have delivered. lz4 in place of #010's snappy compresses as quickly and

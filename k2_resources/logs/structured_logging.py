@@ -65,7 +65,7 @@ def configure_logging(component: str, settings: Settings) -> None:
 
 
 def get_logger(component: str) -> structlog.stdlib.BoundLogger:
-    """A logger whose lines carry a component; usable at import time, before logging is configured."""
+    """Return a logger whose lines carry a component; usable at import time, before logging is configured."""
     logger = structlog.wrap_logger(
         logging.getLogger(f"{_ROOT}.{component}"),
         processors=_CHAIN,
@@ -83,13 +83,13 @@ def correlation(correlation_id: str) -> Iterator[None]:
 
 
 def current_correlation_id() -> str | None:
-    """The id that lines written here carry, if any; what a producer puts into the message's header."""
+    """Return the id that lines written here carry, if any; what a producer puts into the message's header."""
     found = structlog.contextvars.get_contextvars().get("correlation_id")
     return None if found is None else str(found)
 
 
 def carrying_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """The function, to be called in other threads with the correlation id of here and now.
+    """Return the function, to be called in other threads with the correlation id of here and now.
 
     A new thread starts without context (asyncio tasks inherit it by themselves); may be called many times at once.
     """
@@ -132,7 +132,7 @@ def timed(logger: structlog.stdlib.BoundLogger, operation: str, **fields: object
 
 
 def kafka_client_logger(name: str) -> logging.Logger:
-    """The logger to hand to a Kafka client as ``logger``: a message that repeats passes once in ten seconds.
+    """Return the logger to hand to a Kafka client as ``logger``: a message that repeats passes once in ten seconds.
 
     The line that passes next carries how many were held back, as ``suppressed``.
     """
@@ -143,7 +143,7 @@ def kafka_client_logger(name: str) -> logging.Logger:
 
 
 def kafka_error_callback(logger: logging.Logger) -> Callable[[object], None]:
-    """The ``error_cb`` of a Kafka client: its errors become warnings of the (rate-limited) logger.
+    """Return the ``error_cb`` of a Kafka client: its errors become warnings of the (rate-limited) logger.
 
     They are warnings since librdkafka goes on trying; what fails for good raises from the call that needed it.
     """
@@ -236,7 +236,7 @@ def _first_keys_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _for_a_terminal(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """The level as the renderer's colours know it; no escape sequence that a symbol brings drives the terminal."""
+    """Return the level as the renderer's colours know it, and no escape sequence of a symbol."""
     event["level"] = event["level"].lower()
     shown = {key: _printable(value) if isinstance(value, str) else value for key, value in event.items()}
     return {key: value for key, value in shown.items() if key != "correlation_id" or value is not None}

@@ -19,7 +19,7 @@ from k2_resources.raw.settled_commit import until_committed
 
 
 def tags_to_set(table: Table | None, day: date | None) -> TagPlan:
-    """What ``tag_day`` would do with a table."""
+    """Tell what ``tag_day`` would do with a table."""
     if table is None or table.current_snapshot() is None:
         return TagPlan(None, ())
     refs = table.metadata.refs.items()

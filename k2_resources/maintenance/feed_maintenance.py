@@ -91,7 +91,7 @@ class FeedMaintenance:
         self._cleaner = OrphanCleaner(catalog, ORPHANS_REST, storage_clock)
 
     def look(self, day: date) -> MaintenancePlan:
-        """What a maintenance after a day's close would do; raises like ``carry_out``."""
+        """Tell what a maintenance after a day's close would do; raises like ``carry_out``."""
         ended = self._ended(day)
         found = {name: find_table(self._catalog, self._feed.name, name) for name in self._tables}
         return MaintenancePlan(
@@ -137,7 +137,7 @@ class FeedMaintenance:
         return done
 
     def latest_closed(self) -> date:
-        """The trading day that closed last."""
+        """Return the trading day that closed last."""
         return self._calendar.last_closed(self._clock() - GRACE)
 
     @property

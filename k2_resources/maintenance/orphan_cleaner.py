@@ -165,7 +165,7 @@ class _Looked:
 
 
 def _locations_of(catalog: Catalog) -> dict[str, str]:
-    """Where all tables of a catalog lie."""
+    """Tell where all tables of a catalog lie."""
     found = {}
     for space in catalog.list_namespaces():
         for identifier in catalog.list_tables(space):
@@ -219,6 +219,6 @@ def _require_all(table: Table, referred: Reachable, files: tuple[StoredFile, ...
 
 
 def _newest_metadata(files: tuple[StoredFile, ...]) -> frozenset[str]:
-    """The metadata file written last: should the catalog be lost, the table is registered anew by it."""
+    """Return the metadata file written last: should the catalog be lost, the table is registered anew by it."""
     metadata = [each for each in files if each.path.endswith(".metadata.json")]
     return frozenset({max(metadata, key=lambda each: each.modified).path} if metadata else ())

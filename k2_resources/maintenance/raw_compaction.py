@@ -106,7 +106,7 @@ class RawCompactor:
         self._identifier = f"{feed}.{self._name}"
 
     def look(self) -> CompactionPlan:
-        """What the next commit would replace; nothing where there is no table.
+        """Tell what the next commit would replace; nothing where there is no table.
 
         Raises:
             CatalogUnavailable: The catalog does not answer.
@@ -116,7 +116,7 @@ class RawCompactor:
         return CompactionPlan() if table is None else self._plan(live_files(table))
 
     def files(self) -> TableFiles:
-        """What the table consists of now; raises like ``look``."""
+        """Tell what the table consists of now; raises like ``look``."""
         table = find_table(self._catalog, self._feed, self._name)
         snapshot = None if table is None else table.current_snapshot()
         if table is None or snapshot is None:
@@ -188,7 +188,7 @@ class RawCompactor:
         return plan_compaction(facts, self._closed(frozenset(each.day for each in facts)))
 
     def _written(self, table: Table, group: FileGroup, files: list[DataFile]) -> DataFile:
-        """A group's rows in a file of their own, read back from there and held against what was read before."""
+        """Return a group's rows in a file of their own, read back from there and held against what was read before."""
         rows = read_files(table, files, self._columns)
         if rows.num_rows != group.rows:
             raise RowsChanged(

@@ -13,7 +13,7 @@ _log = get_logger("maintenance")
 
 
 def properties_to_set(table: Table | None) -> dict[str, str]:
-    """The properties that ``complete_properties`` would set."""
+    """Return the properties that ``complete_properties`` would set."""
     return {} if table is None else absent_properties(table)
 
 

@@ -37,7 +37,7 @@ class CountsUnavailable(K2Error):
 
 
 def counter(name: str) -> CounterFigure:
-    """A counter of this process.
+    """Return a counter of this process.
 
     Raises:
         MetricError: It is not declared, not a counter, or its figures come from facts.
@@ -46,7 +46,7 @@ def counter(name: str) -> CounterFigure:
 
 
 def histogram(name: str) -> HistogramFigure:
-    """A histogram of this process.
+    """Return a histogram of this process.
 
     Raises:
         MetricError: It is not declared, not a histogram, or its figures come from facts.
@@ -93,7 +93,7 @@ class CountsFile:
             )
 
     def read(self) -> Counts:
-        """All counts of metrics that are declared today; those of earlier versions are left in the file.
+        """Return all counts of metrics that are declared today; those of earlier versions are left in the file.
 
         Raises:
             CountsUnavailable: The file can't be read.

@@ -47,14 +47,14 @@ class Figures:
         self._defaults: dict[str, str] = {}
 
     def with_labels(self, **labels: str) -> "Figures":
-        """The same figures, with default values for labels; a metric without such a label ignores them."""
+        """Return the same figures, with default values for labels; a metric without such a label ignores them."""
         view = Figures.__new__(Figures)
         view._lock, view._counts, view._gauges = self._lock, self._counts, self._gauges
         view._defaults = {**self._defaults, **labels}
         return view
 
     def counter(self, name: str) -> "CounterFigure":
-        """A counter's figures.
+        """Return a counter's figures.
 
         Raises:
             MetricError: It is not declared, or not a counter.
@@ -62,7 +62,7 @@ class Figures:
         return CounterFigure(self, metric(name, Kind.COUNTER))
 
     def gauge(self, name: str) -> "GaugeFigure":
-        """A gauge's figures.
+        """Return a gauge's figures.
 
         Raises:
             MetricError: It is not declared, or not a gauge.
@@ -70,7 +70,7 @@ class Figures:
         return GaugeFigure(self, metric(name, Kind.GAUGE))
 
     def histogram(self, name: str) -> "HistogramFigure":
-        """A histogram's figures.
+        """Return a histogram's figures.
 
         Raises:
             MetricError: It is not declared, or not a histogram.
@@ -78,17 +78,17 @@ class Figures:
         return HistogramFigure(self, metric(name, Kind.HISTOGRAM))
 
     def gauges(self) -> dict[tuple[str, LabelValues], float]:
-        """The gauges' values."""
+        """Return the gauges' values."""
         with self._lock:
             return dict(self._gauges)
 
     def counts(self) -> Counts:
-        """The counters' and histograms' values."""
+        """Return the counters' and histograms' values."""
         with self._lock:
             return self._copied()
 
     def taken(self) -> Counts:
-        """The counters' and histograms' values, which are then zero: what happened since the last call."""
+        """Return the counters' and histograms' values, which are then zero: what happened since the last call."""
         with self._lock:
             taken = self._copied()
             self._counts.counters.clear()

@@ -100,7 +100,7 @@ class Metric:
             raise MetricError(f"metric {self.name}: labels {self.labels} repeat one another or hold a symbol")
 
     def label_values(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """The values of the metric's own labels, in their order.
+        """Return the values of the metric's own labels, in their order.
 
         Raises:
             MetricError: A label is missing, or is none of the metric's.
@@ -111,7 +111,7 @@ class Metric:
 
 
 def registered(metrics: Iterable[Metric]) -> Mapping[str, Metric]:
-    """The metrics by name.
+    """Return the metrics by name.
 
     Raises:
         MetricError: Two have the same name.
@@ -125,7 +125,7 @@ def registered(metrics: Iterable[Metric]) -> Mapping[str, Metric]:
 
 
 def metric(name: str, kind: Kind) -> Metric:
-    """The declared metric of a name.
+    """Return the declared metric of a name.
 
     Raises:
         MetricError: No metric has the name, or it is of another kind.

@@ -31,7 +31,7 @@ _NOTHING = ranges([])
 
 
 def prove_ledger(table: Table, kind: RawKind, reading: LogReading | None, day: date | None = None) -> Verification:
-    """All that can be verified of a raw table as it was loaded.
+    """Return all that can be verified of a raw table as it was loaded.
 
     Args:
         table: The table.

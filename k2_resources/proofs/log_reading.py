@@ -107,7 +107,7 @@ class LogReading:
         )
 
     def _wanted(self, state: TopicState, account: LogAccount, claims: LedgerClaims, rows: RowAccount) -> pl.DataFrame:
-        """What is read: all that is retained of the ledger, or what of it is the day's."""
+        """Tell what is read: all that is retained of the ledger, or what of it is the day's."""
         retained = intersection(difference(claims.covered, claims.truncated), account.retained)
         if self.day is None:
             return retained
@@ -131,7 +131,7 @@ class LogReading:
     def _go_through(
         self, topic_id: str, spans: pl.DataFrame, claims: LedgerClaims, chunks: RowChunks
     ) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
-        """Ranges of all messages, and of those that should be rows of the day and have none."""
+        """Return ranges of all messages, and of those that should be rows of the day and have none."""
         given: list[pl.DataFrame] = []
         perhaps_lost: list[pl.DataFrame] = []
         gone_through, total = 0, offsets_in(spans)
@@ -148,7 +148,7 @@ class LogReading:
         return given, perhaps_lost
 
     def _windows(self, spans: pl.DataFrame, chunks: RowChunks) -> Iterator[Window]:
-        """The spans cut as the rows' files lie, so that each file is read about once; then those without rows."""
+        """Yield the spans cut as the rows' files lie, so that each file is read about once; then those without rows."""
         left = spans
         for of_chunk in chunks.ranges:
             own = intersection(bridged(union(of_chunk), _READ_THROUGH), left)

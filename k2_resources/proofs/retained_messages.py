@@ -52,7 +52,7 @@ class RetainedMessages:
         self._consumer.close()
 
     def state(self) -> TopicState | None:
-        """The topic as it is now; None where there is none.
+        """Return the topic as it is now; None where there is none.
 
         Raises:
             KafkaUnavailable: No broker answered.
@@ -83,7 +83,7 @@ class RetainedMessages:
             ) from error
 
     def read(self, topic_id: str, window: Window) -> MessageBatch:
-        """All messages whose offsets lie in a window, which must be retained.
+        """Return all messages whose offsets lie in a window, which must be retained.
 
         Args:
             topic_id: Goes into the batch; the topic's present id.
@@ -157,7 +157,7 @@ class _Taken:
         self._correlation_ids += map(_correlation_id, headers_of(messages))
 
     def batch(self) -> MessageBatch:
-        """All that were taken."""
+        """Return all that were taken."""
         return MessageBatch(
             self._topic_id,
             self._partitions,

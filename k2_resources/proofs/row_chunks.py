@@ -40,7 +40,7 @@ class RowChunks:
 
     @classmethod
     def of(cls, table: Table, columns: pa.Schema, files: Sequence[DataFile]) -> "RowChunks":
-        """The chunks of some files, which stay in order."""
+        """Return the chunks of some files, which stay in order."""
         chunks: list[list[DataFile]] = []
         room = 0
         for each in files:
@@ -52,7 +52,7 @@ class RowChunks:
         return cls(table, columns, chunks)
 
     def offsets(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-        """The ranges of each chunk's rows, and of its dead letters; goes through all chunks once."""
+        """Yield the ranges of each chunk's rows, and of its dead letters; goes through all chunks once."""
         for number in range(len(self.chunks)):
             rows = self._read(number, (*_OFFSET, "reject_reason")).rename(_OFFSET)
             found = ranges_of_offsets(rows)
@@ -60,12 +60,12 @@ class RowChunks:
             yield found, ranges_of_offsets(rows.filter(pl.col("reject_reason").is_not_null()))
 
     def rows(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """All rows, a chunk at a time."""
+        """Yield all rows, a chunk at a time."""
         for number in range(len(self.chunks)):
             yield self._read(number, columns)
 
     def rows_within(self, topic_id: str, window: Window, columns: Sequence[str]) -> pl.DataFrame:
-        """The rows whose offsets lie in a window; groups that the window before needed too are not read again.
+        """Return the rows whose offsets lie in a window; groups that the window before needed too are not read again.
 
         Args:
             topic_id: Whose offsets these are.
@@ -92,7 +92,7 @@ class RowChunks:
         return pl.concat(frames) if frames else _frame(self._schema(columns).empty_table())
 
     def rows_at(self, places: pl.DataFrame) -> pl.DataFrame:
-        """The ranges of all rows of the table, of whatever day, that lie in some ranges."""
+        """Return the ranges of all rows of the table, of whatever day, that lie in some ranges."""
         hulls = places.group_by("partition").agg(pl.col("start").min(), pl.col("end").max())
         where = " or ".join(
             f"(kafka_partition = {partition} and kafka_offset >= {start} and kafka_offset < {end})"
@@ -135,7 +135,7 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
 
 
 def windows(spans: pl.DataFrame, offsets: int) -> Iterator[Window]:
-    """Spans of one topic's partitions cut into windows, side by side, so that all partitions go forward together.
+    """Yield spans of one topic's partitions cut into windows, side by side, so that all partitions go forward together.
 
     Args:
         spans: Disjoint ranges of one topic; several of a partition come one after the other.

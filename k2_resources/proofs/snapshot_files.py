@@ -72,14 +72,14 @@ def kept_files(table: Table, day: date | None = None) -> KeptFiles:
 
 
 def structure(table: Table | None, day: date) -> tuple[TableHistory, list[FoundFile]]:
-    """A table's history, and the files that reading a trading day of it needs."""
+    """Return a table's history, and the files that reading a trading day of it needs."""
     if table is None:
         return TableHistory(None, (), None), []
     return history_of(table), files_of_day(table, day)
 
 
 def files_of_day(table: Table, day: date) -> list[FoundFile]:
-    """The manifest lists of all snapshots kept, and what the current one needs for a trading day.
+    """Return the manifest lists of all snapshots kept, and what the current one needs for a trading day.
 
     Data files are looked up, not opened.
     """
@@ -102,7 +102,7 @@ def files_of_day(table: Table, day: date) -> list[FoundFile]:
 
 
 def _still_needed(table: Table, files: list[FoundFile]) -> list[FoundFile]:
-    """The files without those that were cleaned up since the table was loaded, their snapshots having expired."""
+    """Return the files without those that were cleaned up since the table was loaded."""
     if all(each.whole for each in files):
         return files
     kept = {each.snapshot_id for each in table.catalog.load_table(table.name()).metadata.snapshots}
@@ -118,7 +118,7 @@ class _Search:
     manifests: dict[str, list[DataFileLocation] | None] = field(default_factory=dict)
 
     def data_files(self, snapshot: Snapshot) -> list[DataFileLocation] | None:
-        """A snapshot's data files; None where not all of its manifests can be read."""
+        """Return a snapshot's data files; None where not all of its manifests can be read."""
         listed = _looked_up(self.io, snapshot.manifest_list, FileKind.MANIFEST_LIST, snapshot.snapshot_id)
         listed, manifests = _read(listed, lambda: snapshot.manifests(self.io))
         self.found.append(listed)
@@ -141,7 +141,7 @@ def _placed(manifest: ManifestFile, io: FileIO) -> list[DataFileLocation]:
 
 
 def _read(found: FoundFile, content: Callable[[], _T]) -> tuple[FoundFile, _T | None]:
-    """What a file holds, if it is whole; and the file, with why it can't be read."""
+    """Tell what a file holds, if it is whole; and the file, with why it can't be read."""
     if not found.whole:
         return found, None
     try:

@@ -10,7 +10,7 @@ from k2_market.verification.snapshot_verification import KeptSnapshot, TableHist
 
 
 def history_of(table: Table) -> TableHistory:
-    """What a loaded table's metadata holds; opens no file."""
+    """Tell what a loaded table's metadata holds; opens no file."""
     return TableHistory(
         current_id=table.metadata.current_snapshot_id,
         snapshots=[
@@ -27,7 +27,7 @@ def history_of(table: Table) -> TableHistory:
 
 
 def with_earlier_ledgers(history: TableHistory, table: Table) -> TableHistory:
-    """The same, with the ledgers of the metadata files before the current one; those cleaned up by now are left out."""
+    """Return the history with the ledgers of earlier metadata files, as far as they are still there."""
     found: list[tuple[str, str | None]] = []
     for entry in table.metadata.metadata_log:
         try:

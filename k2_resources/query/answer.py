@@ -33,7 +33,7 @@ class Answer:
     batches: Iterator[pa.RecordBatch]
 
     def table(self) -> pa.Table:
-        """All rows at once."""
+        """Return all rows at once."""
         return pa.Table.from_batches(self.batches, self.schema)
 
 

@@ -45,7 +45,7 @@ class BarQueries:
         self._connection.close()
 
     def bars(self, symbol: str, first: date, last: date) -> pa.Table:
-        """A symbol's bars from one trading day to another, both included, in time order.
+        """Return a symbol's bars from one trading day to another, both included, in time order.
 
         Raises:
             NoBars: There are none; names the nearest days or symbols that have some.

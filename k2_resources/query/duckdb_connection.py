@@ -32,7 +32,7 @@ class DuckDBExtensionError(K2Error):
 
 
 def open_connection(spill_directory: Path) -> duckdb.DuckDBPyConnection:
-    """A connection that can read Iceberg tables.
+    """Return a connection that can read Iceberg tables.
 
     Args:
         spill_directory: Where what does not fit into memory goes while the connection is open.
@@ -80,12 +80,12 @@ def seal(connection: duckdb.DuckDBPyConnection, readable: Iterable[str]) -> None
 
 
 def literal(text: str) -> str:
-    """A text as a SQL string, where a value can't be bound."""
+    """Return a text as a SQL string, where a value can't be bound."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def identifier(name: str) -> str:
-    """A name as a quoted SQL identifier."""
+    """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -72,7 +72,7 @@ class ReadingStatement:
 
 
 def parse_statement(sql: str) -> ReadingStatement:
-    """A SQL text as a statement that only reads.
+    """Return a SQL text as a statement that only reads.
 
     Raises:
         QueryError: Not SQL, not exactly one statement, or one that does more than read.
@@ -134,12 +134,12 @@ def _syntax_tree(sql: str) -> list[dict[str, Any]]:
 
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
-    """A database with nothing in it."""
+    """Return a database with nothing in it."""
     return duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
 
 
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:
-    """Every object in a syntax tree."""
+    """Yield every object in a syntax tree."""
     pending = [tree]
     while pending:
         node = pending.pop()

@@ -40,7 +40,7 @@ def open_query_connection(
     tables: Collection[tuple[str, str]] | None = None,
     as_of: date | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """A connection that has the views and can reach their tables' files and nothing else.
+    """Return a connection that has the views and can reach their tables' files and nothing else.
 
     It is a context manager that closes itself.
 
@@ -129,7 +129,7 @@ def create_view(
 
 
 def scan_sql(table: Table, snapshot_id: int | None = None) -> str:
-    """The ``iceberg_scan(…)`` of a table, to stand after FROM.
+    """Return the ``iceberg_scan(…)`` of a table, to stand after FROM.
 
     Args:
         table: The table, as the catalog has it now.
@@ -148,7 +148,7 @@ def scan_sql(table: Table, snapshot_id: int | None = None) -> str:
 
 
 def snapshot_as_of(table: Table, moment: datetime) -> int | None:
-    """The snapshot that was a table's current one at some moment; None if it had none yet.
+    """Return the snapshot that was a table's current one at some moment; None if it had none yet.
 
     Args:
         table: The table.
@@ -172,7 +172,7 @@ def snapshot_as_of(table: Table, moment: datetime) -> int | None:
 
 
 def snapshot_of_day(table: Table, day: date) -> int:
-    """The snapshot that was tagged as the end of a trading day.
+    """Return the snapshot that was tagged as the end of a trading day.
 
     Raises:
         SnapshotNotKept: There is no such tag, or not any more.
@@ -207,7 +207,7 @@ def _tagged_days(table: Table) -> list[date]:
 
 
 def view_name(schema: str, table: str) -> str:
-    """A view's name as SQL, quoted."""
+    """Return a view's name as SQL, quoted."""
     return f"{identifier(schema)}.{identifier(table)}"
 
 

@@ -26,7 +26,7 @@ def looked_up(
     calendar: TradingCalendar,
     failed: Callable[[], Sequence[FailedRun]],
 ) -> IngestClaims:
-    """What of a run's claims is so, and may be read and recorded.
+    """Tell what of a run's claims is so, and may be read and recorded.
 
     Args:
         claims: What the run was told.

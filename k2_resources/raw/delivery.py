@@ -47,7 +47,7 @@ class Delivery:
     batch_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def batch(self) -> Batch:
-        """What the ledger is to know of it."""
+        """Tell what the ledger is to know of it."""
         late = pc.is_in(self.rows["trade_date"], value_set=pa.array(sorted(self.published_days), pa.date32()))
         return Batch(
             batch_id=self.batch_id,
@@ -61,7 +61,7 @@ class Delivery:
         )
 
     def without(self, refused: RangeSet) -> "Delivery":
-        """The part of it outside some ranges."""
+        """Return the part of it outside some ranges."""
         topics = self.rows["kafka_topic_id"].to_numpy()
         partitions = self.rows["kafka_partition"].to_numpy()
         offsets = self.rows["kafka_offset"].to_numpy()
@@ -95,7 +95,7 @@ class WrittenDelivery:
     published_days: frozenset[date]
 
     def read_again(self, table: Table, schema: pa.Schema) -> Delivery:
-        """The delivery as it was, its rows read from their files.
+        """Return the delivery as it was, its rows read from their files.
 
         Args:
             table: The table that the files are of.

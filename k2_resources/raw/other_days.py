@@ -137,7 +137,7 @@ class OtherDays:
 
 
 def _topics_of(view: RawView) -> tuple[str, ...]:
-    """The ids of the topics that fed a table, the oldest first; also at a snapshot that its ledger has gone beyond."""
+    """Return the ids of the topics that fed a table, oldest first, also at an earlier snapshot."""
     return () if view.table is None else tuple(ledger_claims(view.table.properties.get(PROPERTY)).topic_names)
 
 

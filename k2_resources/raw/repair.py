@@ -48,7 +48,7 @@ class DayRepair:
     found: DayDifference | None = None
 
     def look(self, view: RawView) -> DayDifference:
-        """How the day differs from what Kafka has.
+        """Tell how the day differs from what Kafka has.
 
         Raises:
             LedgerError: The table's ledger can't be trusted.
@@ -65,7 +65,7 @@ class DayRepair:
         return difference(facts, self.reread.rows(facts.wanted))
 
     def decide(self, view: RawView) -> Rewrite | None:
-        """What is to be written, if anything."""
+        """Tell what is to be written, if anything."""
         self.found = self.look(view)
         return self.found.rewrite if self.found.changes else None
 
@@ -87,7 +87,7 @@ class DeadLetterRepair:
     found: Revival | None = None
 
     def look(self, view: RawView) -> Revival:
-        """What would become of the day's dead letters.
+        """Tell what would become of the day's dead letters.
 
         Raises:
             LedgerError: The table's ledger can't be trusted.
@@ -99,7 +99,7 @@ class DeadLetterRepair:
         return revival(self.day, rows, self._same_offsets_elsewhere(view, dead), ledger.covered, again)
 
     def decide(self, view: RawView) -> Rewrite | None:
-        """What is to be written, if anything."""
+        """Tell what is to be written, if anything."""
         self.found = self.look(view)
         return self.found.rewrite if self.found.changes else None
 
@@ -166,7 +166,7 @@ _OF_A_WRONG_DAY = f"{DEAD} AND reject_reason LIKE '{OUTSIDE_WINDOW}%'"
 
 
 def days_with_dead_letters(view: RawView) -> list[date]:
-    """The trading days that dead letters are filed under."""
+    """Return the trading days that dead letters are filed under."""
     if view.table is None:
         return []
     scan = view.table.scan(row_filter=DEAD, selected_fields=("trade_date",))

@@ -22,7 +22,7 @@ class Decoder:
         self._window = window
 
     def rows(self, messages: MessageBatch) -> pa.Table:
-        """One raw row for every message.
+        """Return one raw row for every message.
 
         Raises:
             RegistryUnavailable: Its schemas can't be asked for.
@@ -41,7 +41,7 @@ class RereadMessages:
         self._rows = decoder.kind.rows.empty_table()
 
     def rows(self, wanted: RangeSet) -> pa.Table:
-        """A row for each message at some offsets; others that were read before may be among them.
+        """Return a row for each message at some offsets; others that were read before may be among them.
 
         Raises:
             OffsetsGone: An offset is no longer retained.

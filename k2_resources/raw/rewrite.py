@@ -61,7 +61,7 @@ class RawRewriter:
         self._identifier = f"{feed}.{self._name}"
 
     def view(self) -> RawView:
-        """The table as it is now.
+        """Return the table as it is now.
 
         Raises:
             NoTable: There is none.
@@ -152,7 +152,7 @@ class RawRewriter:
 
 
 def repair_run_id() -> str:
-    """A run id for a repair's snapshots, which no Dagster run has."""
+    """Return a run id for a repair's snapshots, which no Dagster run has."""
     return f"{REPAIR}{uuid.uuid4()}"
 
 

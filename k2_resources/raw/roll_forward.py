@@ -43,7 +43,7 @@ class WayForward:
 
 
 def way_forward(table: Table) -> WayForward | None:
-    """Where a table is to be rolled forward to; None where it was not rolled back.
+    """Tell where a table is to be rolled forward to; None where it was not rolled back.
 
     Raises:
         LedgerError: The ledger can't be read.

@@ -41,7 +41,7 @@ class Conflict(K2Error):
 
 
 def until_first(attempt: Callable[[], _T]) -> _T:
-    """What an attempt returns once no other writer commits before it; each attempt loads the table anew.
+    """Tell what an attempt returns once no other writer commits before it; each attempt loads the table anew.
 
     Raises:
         Conflict: Others came first ``ATTEMPTS`` times.
@@ -56,7 +56,7 @@ def until_first(attempt: Callable[[], _T]) -> _T:
 
 
 def until_committed(attempt: Callable[[], _T], if_not: str) -> _T:
-    """What an attempt returns once no other writer commits before it; for commits that may be made twice.
+    """Tell what an attempt returns once no other writer commits before it; for commits that may be made twice.
 
     Args:
         attempt: Loads the table anew each time, and commits at most once.
@@ -111,7 +111,7 @@ def settled(transaction: Transaction, catalog: Catalog, identifier: str, batch_i
 
 
 def _asked_again(catalog: Catalog, identifier: str, batch_id: str, unknown: Exception, if_not_landed: str) -> Table:
-    """The table after a commit that got no answer, once the catalog answers again."""
+    """Return the table after a commit that got no answer, once the catalog answers again."""
     patient = Retrying(stop=stop_after_delay(_ASKING_SECONDS), wait=wait_exponential(0.1, max=5), reraise=True)
     try:
         return patient(catalog.load_table, identifier)

@@ -72,7 +72,7 @@ class RawTable:
         return f"{self._feed}.{self._name}"
 
     def ledger(self) -> Ledger:
-        """The ledger as it stands; an empty one where no table is.
+        """Return the ledger as it stands; an empty one where no table is.
 
         Raises:
             LedgerError: The ledger can't be read, or the table was rolled back behind it.
@@ -81,7 +81,7 @@ class RawTable:
         return Ledger() if table is None else ledger_of(table)
 
     def view(self) -> "RawView":
-        """The table as it is now; what is read through the view belongs to one snapshot."""
+        """Return the table as it is now; what is read through the view belongs to one snapshot."""
         return RawView(find_table(self._catalog, self._feed, self._name), self.schema)
 
     def write(self, delivery: Delivery) -> WrittenDelivery:
@@ -156,7 +156,7 @@ class RawTable:
         )
 
     def _fitting(self, delivery: WrittenDelivery, refused: RangeSet, table: Table) -> WrittenDelivery:
-        """A delivery as the table takes it: without what is refused, in files of the table as it is now."""
+        """Return a delivery as the table takes it: without what is refused, in files of the table as it is now."""
         if delivery.batch.covered.isdisjoint(refused) and delivery.layout == Layout.of(table):
             return delivery
         with in_words(self.identifier, f"reading {delivery.batch.messages} written rows of"):

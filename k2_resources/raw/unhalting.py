@@ -32,7 +32,7 @@ class Unhalt:
     found: Unhalting | None = None
 
     def look(self, view: RawView) -> Unhalting:
-        """What the ledger records of the topic, beside what its log has.
+        """Tell what the ledger records of the topic, beside what its log has.
 
         Raises:
             NoSuchTopic: There is no topic of that name.

@@ -65,7 +65,7 @@ class RawView:
         return None if self.table is None else self.table.metadata.current_snapshot_id
 
     def at(self, snapshot_id: int | None) -> "RawView":
-        """The rows as they were at a snapshot; as they are in this view where the table no longer keeps it."""
+        """Return the rows as they were at a snapshot; as they are in this view where the table no longer keeps it."""
         if self.table is None or snapshot_id is None or self.table.snapshot_by_id(snapshot_id) is None:
             return self
         then = self.table.metadata.model_copy(update={"current_snapshot_id": snapshot_id})
@@ -103,11 +103,11 @@ class RawView:
         return DayReader(self.table, self.schema, days)
 
     def read_day(self, day: date, *columns: str) -> pa.Table:
-        """A trading day's rows, all columns unless some are named; only the day's files are opened."""
+        """Return a trading day's rows, all columns unless some are named; only the day's files are opened."""
         return self.reader([day]).read_day(day, *columns)
 
     def rows_at(self, ranges: RangeSet) -> pa.Table:
-        """The rows at some offsets, all columns; files that have none of them are not opened."""
+        """Return the rows at some offsets, all columns; files that have none of them are not opened."""
         bounds = [
             f"(kafka_partition = {partition} AND kafka_offset >= {spans[0][0]} AND kafka_offset < {spans[-1][1]})"
             for (_, partition), spans in ranges.spans.items()
@@ -153,7 +153,7 @@ def with_new_rows(table: Table, days: Iterable[date]) -> dict[str, str]:
 
 
 def ledger_of(table: Table) -> Ledger:
-    """The ledger that a loaded table carries.
+    """Return the ledger that a loaded table carries.
 
     Raises:
         LedgerError: It can't be read.
@@ -176,7 +176,7 @@ def ledger_of(table: Table) -> Ledger:
 
 
 def _rolled_back(table: Table) -> RangeSet:
-    """The offset ranges of commits that the table remembers and that its current snapshot does not build on."""
+    """Return the offset ranges of commits that the table remembers and that its current snapshot does not build on."""
     current = table.current_snapshot()
     after = -1 if current is None else current.sequence_number or 0
     return RangeSet.of(
@@ -188,7 +188,7 @@ def _rolled_back(table: Table) -> RangeSet:
 
 
 def batch_ids(table: Table) -> list[str]:
-    """Batch ids along the current snapshot's ancestry, newest first."""
+    """Return batch ids along the current snapshot's ancestry, newest first."""
     found = (
         snapshot.summary.additional_properties.get(BATCH_ID)
         for snapshot in ancestors_of(table.current_snapshot(), table.metadata)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """No collections while the block runs.
+    """Collect no garbage while the block runs.
 
     Every collection walks all objects that could be part of a cycle. Messages are many and are never part of one:
     half of the time of reading them went into walking them. Reference counting goes on freeing what is let go.
@@ -23,7 +23,7 @@ def collector_paused() -> Iterator[None]:
 
 @contextmanager
 def loaded_for_good() -> Iterator[None]:
-    """No collections while modules and definitions are loaded, and none walks them afterwards, not even at exit.
+    """Collect no garbage while modules and definitions are loaded, and none walks them afterwards, not even at exit.
 
     A quarter of the time of loading went into walking what stays for good.
     """

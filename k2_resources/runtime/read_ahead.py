@@ -27,7 +27,7 @@ _END = object()
 
 @contextlib.contextmanager
 def read_ahead(items: Generator[_T, None, None], most: int = 1) -> Iterator[Iterator[_T]]:
-    """The items of an iterator, made in a thread of its own while earlier ones are worked on.
+    """Yield the items of an iterator, made in a thread of its own while earlier ones are worked on.
 
     An item that was taken is held by its taker alone: items are batches, and each is a tenth of what a run may hold.
 

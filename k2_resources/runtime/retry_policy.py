@@ -55,7 +55,7 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """What the function returns, or its last failure; each retry and the final failure are logged."""
+        """Tell what the function returns, or its last failure; each retry and the final failure are logged."""
         name = getattr(function, "__qualname__", repr(function))
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self.is_transient),

@@ -92,7 +92,7 @@ async def _body(answer: httpx2.Response) -> AsyncIterator[bytes]:
 
 
 def _passed(headers: RawHeaders, wanted: Callable[[str], bool]) -> Iterator[tuple[bytes, bytes]]:
-    """The headers to pass on, their names in lower case."""
+    """Yield the headers to pass on, their names in lower case."""
     named = [(name.decode("latin-1").lower(), value) for name, value in headers]
     of_connection = {
         each.strip().lower()
