@@ -22,7 +22,7 @@ from k2_market.bars import minute_bars, roll_up
 from k2_market.feeds.feed import Conditions, Feed, load_feeds
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.quality.finding import Finding
-from k2_market.quality.trade_rules import Judgement
+from k2_market.quality.trade_rules import TradeChecks
 from k2_market.schemas.tables import DAY, RAW_TRADES
 from k2_market.sources.format import SourceFormat
 from k2_market.sources.trade import in_time_order
@@ -77,7 +77,7 @@ def _findings(feed: Feed, trades: pl.DataFrame) -> Iterator[tuple[int, tuple[Fin
         assert isinstance(day, date)
         raw = _raw_rows(rows, feed)
         clean = clean_day(raw, feed.conditions).trades
-        judgement = Judgement(trade_rules(feed, day, closes, shares))
+        judgement = TradeChecks(trade_rules(feed, day, closes, shares))
         judgement.see(raw, clean)
         findings = judgement.findings()
         yield clean.num_rows, findings

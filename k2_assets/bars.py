@@ -12,7 +12,7 @@ import pyarrow as pa
 from k2_assets.asset_facts import table_facts
 from k2_assets.day_build import BACKFILL, BuiltDay, Extent, Gate, data_versions
 from k2_assets.day_chart import day_chart_markdown
-from k2_assets.records.run_process import sign
+from k2_assets.records.run_process import record_process
 from k2_assets.records.run_scope import days_of_run, materialized
 from k2_market.bars import READ_FROM_TRADES, BarOverflowError, minute_bars, roll_up
 from k2_market.feeds.feed import Feed
@@ -53,7 +53,7 @@ def minute_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.Asse
     def ohlcv_1m(
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
-        sign(context)
+        record_process(context)
         calendar = TradingCalendar.of(feed)
         run_days = days_of_run(context, calendar, iceberg.day_table(feed.name, CLEAN_TRADES).builds())
         source = BarsSource.of(feed, iceberg, CLEAN_TRADES, run_days)
@@ -95,7 +95,7 @@ def rolled_up_bars_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.A
     def ohlcv_rolled_up(
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
-        sign(context)
+        record_process(context)
         calendar = TradingCalendar.of(feed)
         run_days = days_of_run(context, calendar, iceberg.day_table(feed.name, MINUTE.table).builds())
         source = BarsSource.of(feed, iceberg, MINUTE.table, run_days)

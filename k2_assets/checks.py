@@ -14,7 +14,7 @@ import dagster as dg
 import pyarrow as pa
 
 from k2_assets.records.check_history import figures_of_other_days
-from k2_assets.records.run_scope import checked, days_to_check, finding_metadata, said_of_days, severity_of
+from k2_assets.records.run_scope import checked, days_to_check, finding_metadata, metadata_of_days, severity_of
 from k2_assets.trades import RAW_SNAPSHOT
 from k2_market.errors import CalendarError, K2Error
 from k2_market.feeds.feed import Feed
@@ -35,7 +35,7 @@ from k2_market.quality.trade_rules import (
     TRADES_IN_ORDER,
     UNIQUE_TRADES,
     UNMATCHED_AMENDMENTS,
-    Judgement,
+    TradeChecks,
     TradeRule,
     inside_session_rule,
     prices_positive_rule,
@@ -141,7 +141,7 @@ def trade_checks(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetChec
         sessions = days_to_check(context, asset, TradingCalendar.of(feed), table.builds())
         run_days = [day for days in sessions.values() for day in days]
         raw = _raw_days(
-            iceberg.raw_table(feed.name, TRADES).view(), said_of_days(context, asset, sessions, RAW_SNAPSHOT)
+            iceberg.raw_table(feed.name, TRADES).view(), metadata_of_days(context, asset, sessions, RAW_SNAPSHOT)
         )
         trades, builds = table.reader_and_builds(run_days)
         rules = table.rules()
@@ -337,7 +337,7 @@ def feed_of_build(feed: Feed, build: DayBuild | None, rules: Mapping[str, BuildR
 
 def trade_findings(feed: Feed, found: TradesOfDay, day: date) -> tuple[Finding, ...]:
     """Apply the rules to a day's published trades."""
-    judgement = Judgement(trade_rules(feed, day, found.closes, found.usual_shares))
+    judgement = TradeChecks(trade_rules(feed, day, found.closes, found.usual_shares))
     later = [] if found.build is None else [other for other in found.build.others if other > day]
     published = found.trades.read_day_compactly(day, *COLUMNS_JUDGED)
     for settled, rows in settled_parts(*found.raw, day, later, feed.ids.unique_within, published):

@@ -19,7 +19,7 @@ from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import DayBuild
 from k2_market.quality.finding import Finding, Severity, findings_of_session
 from k2_resources.iceberg.day_planning import DayFiles
-from k2_resources.iceberg.day_table import DayTable, Published
+from k2_resources.iceberg.day_table import DayTable, PublishResult
 from k2_resources.iceberg.staged_day import StagedDay
 from k2_resources.logs.structured_logging import get_logger
 
@@ -120,7 +120,7 @@ class Gate:
             for each in ready
         }
 
-    def _log_published(self, ready: "_Ready", published: Published) -> None:
+    def _log_published(self, ready: "_Ready", published: PublishResult) -> None:
         _log.info(
             "day published",
             table=self._asset.to_user_string(),
@@ -195,7 +195,7 @@ class _Ready:
     build_seconds: float
 
 
-def _described(ready: _Ready, published: Published, files: DayFiles) -> dict[str, Any]:
+def _described(ready: _Ready, published: PublishResult, files: DayFiles) -> dict[str, Any]:
     of_this_build = {} if published.superseded else ready.built.metadata
     return {
         **({"note": _SUPERSEDED} if published.superseded else {}),

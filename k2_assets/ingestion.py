@@ -33,7 +33,7 @@ _MOST_CORRELATION_IDS = 20
 
 _log = get_logger("ingest")
 
-NONE = RangeSet()
+EMPTY_RANGES = RangeSet()
 """No offsets."""
 
 
@@ -66,7 +66,7 @@ class Ingestion:
         """Give what the topic's messages are."""
         return self.table.kind.messages
 
-    def run(self, ranges: RangeSet, lost: RangeSet, truncated: RangeSet = NONE) -> "IngestReport":
+    def run(self, ranges: RangeSet, lost: RangeSet, truncated: RangeSet = EMPTY_RANGES) -> "IngestReport":
         """Ingest some ranges; those that are in the ledger already are not read.
 
         Args:
@@ -87,7 +87,7 @@ class Ingestion:
         with arrow_from_system(), collector_paused(), read_ahead(self._decoded(wanted, report)) as batches:
             for written in self._written(batches, lost, report):
                 report.add(self._commit(written))
-                lost = NONE
+                lost = EMPTY_RANGES
                 report.correlation_ids.update(*(each.correlation_ids for each in written))
         if lost or truncated:
             report.add(self._record(lost, truncated))
@@ -104,7 +104,7 @@ class Ingestion:
         ids = {topic_id for topic_id, _ in (*lost.spans, *truncated.spans)}
         names = dict.fromkeys(ids, self.topic)
         nothing = self.table.schema.empty_table()
-        return self.table.commit(Delivery(nothing, NONE, names, self.run_id, lost=lost, truncated=truncated))
+        return self.table.commit(Delivery(nothing, EMPTY_RANGES, names, self.run_id, lost=lost, truncated=truncated))
 
     def _decoded(self, ranges: RangeSet, report: "IngestReport") -> Generator["DecodedBatch", None, None]:
         started = time.perf_counter()
@@ -152,7 +152,7 @@ class Ingestion:
                     written = self.table.write(self._delivery(batch, lost))
                 waiting.append(WrittenBatch(written, batch.correlation_ids))
                 report.write_seconds += time.perf_counter() - started
-                lost = NONE
+                lost = EMPTY_RANGES
                 del batch  # it is a tenth of the run's memory, and the next one may be long in coming
                 if len(waiting) == most:
                     yield waiting

@@ -9,7 +9,7 @@ from k2_assets.asset_facts import feed_tags, owners_of
 from k2_assets.checks import check_keys
 from k2_assets.names import family_name, maintenance_asset_name
 from k2_assets.records.partitions import day_of
-from k2_assets.records.run_process import sign
+from k2_assets.records.run_process import record_process
 from k2_market.feeds.feed import Feed
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.kinds.shipped import KINDS
@@ -17,7 +17,7 @@ from k2_market.plans.orphan_files import bytes_of
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.dagster.record_retention import remove_old_runs
 from k2_resources.logs.structured_logging import correlation
-from k2_resources.maintenance.feed_maintenance import FeedMaintenance, Maintained
+from k2_resources.maintenance.feed_maintenance import FeedMaintenance, MaintenanceResult
 from k2_resources.settings import Settings
 
 
@@ -36,7 +36,7 @@ def maintenance_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinit
         "tagged with the session, files that no table refers to and records of old runs are removed.",
     )
     def maintenance(context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource) -> dg.MaterializeResult[None]:
-        sign(context)
+        record_process(context)
         day = day_of(context.partition_key)
         with correlation(context.run.run_id):
             done = FeedMaintenance(iceberg.catalog(), feed, kind, lambda: datetime.now(UTC)).carry_out(day)
@@ -55,7 +55,7 @@ def remove_runs_past_retention(instance: dg.DagsterInstance, settings: Settings,
     return remove_old_runs(instance, checks, now - timedelta(days=settings.keep_runs_days))
 
 
-def maintenance_metadata(done: Maintained) -> dict[str, Any]:
+def maintenance_metadata(done: MaintenanceResult) -> dict[str, Any]:
     """``maintenance_figures`` as Dagster shows them."""
     return {
         name: dg.MetadataValue.json(value) if isinstance(value, dict) else value
@@ -63,7 +63,7 @@ def maintenance_metadata(done: Maintained) -> dict[str, Any]:
     }
 
 
-def maintenance_figures(done: Maintained) -> dict[str, Any]:
+def maintenance_figures(done: MaintenanceResult) -> dict[str, Any]:
     """Tell what a maintenance did to the raw table's files, to tags, and to files that nothing referred to.
 
     Keys: ``files_before`` and ``files_after``, the same of ``bytes``, ``manifests`` and ``snapshots``;

@@ -18,7 +18,7 @@ from k2_assets.records.ingest_runs import failed_ingests
 from k2_assets.records.partitions import by_session, day_of, latest_of_session, seconds
 from k2_assets.records.raw_files import files_metadata
 from k2_assets.records.run_failure import failure_noted
-from k2_assets.records.run_process import sign
+from k2_assets.records.run_process import record_process
 from k2_assets.records.run_scope import materialized
 from k2_assets.setting_aside import set_aside
 from k2_assets.topic import topic_key
@@ -26,7 +26,7 @@ from k2_market.alerting.silence import longest_pause
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.raw_kind import RawKind
-from k2_market.ledger.day_report import NOTHING
+from k2_market.ledger.day_report import EMPTY_REPORT
 from k2_market.ledger.ledger import Ledger, spans_to_json
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.messages.block_decoder import DayWindow
@@ -39,7 +39,7 @@ from k2_resources.dagster.registry_resource import SchemaRegistryResource
 from k2_resources.kafka.topic_reader import OffsetsGone
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.logs.structured_logging import correlation
-from k2_resources.raw.claim_lookup import looked_up
+from k2_resources.raw.claim_lookup import verified_claims
 from k2_resources.raw.view import RawView
 from k2_resources.runtime import crash_points
 
@@ -67,7 +67,7 @@ def raw_table_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinitio
         iceberg: IcebergCatalogResource,
         registry: SchemaRegistryResource,
     ) -> Iterator[dg.MaterializeResult[None]]:
-        sign(context)
+        record_process(context)
         own_day = day_of(context.partition_key)
         calendar = TradingCalendar.of(feed)
         if config.dead_letters_of:
@@ -95,7 +95,7 @@ def raw_table_asset(feed: Feed, kind: RawKind, days: dg.DailyPartitionsDefinitio
             claims = claims_of(config)
             if claims.topic_id:
                 failed = partial(failed_ingests, context.instance, feed.name, kind, now)
-                claims = looked_up(claims, ingestion.reader, ingestion.registry, table, calendar, failed)
+                claims = verified_claims(claims, ingestion.reader, ingestion.registry, table, calendar, failed)
             else:
                 ranges = pending_of_day(topic, calendar, topics, table.ledger(), own_day)
                 claims = IngestClaims("", ranges)
@@ -187,7 +187,7 @@ def _metadata_by_session(
     }
     reports = {
         session: reduce(add, by_date.values())
-        for session, by_date in by_session(calendar, {own_day: NOTHING, **report.by_day}).items()
+        for session, by_date in by_session(calendar, {own_day: EMPTY_REPORT, **report.by_day}).items()
     }
     return {
         session: {

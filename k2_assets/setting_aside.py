@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from k2_assets.ingestion import NONE, Ingestion, IngestReport
+from k2_assets.ingestion import EMPTY_RANGES, Ingestion, IngestReport
 from k2_market.errors import K2Error
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet, named
 from k2_market.messages import block_decoder
@@ -16,7 +16,7 @@ _log = get_logger("ingest")
 
 
 def set_aside(
-    ingestion: Ingestion, ranges: RangeSet, handling: Handling, attempts: int, lost: RangeSet = NONE
+    ingestion: Ingestion, ranges: RangeSet, handling: Handling, attempts: int, lost: RangeSet = EMPTY_RANGES
 ) -> IngestReport:
     """Set some offsets aside, those at least that are not in the ledger by now.
 
@@ -38,7 +38,7 @@ def set_aside(
     reason = f"set aside after {attempts} failed attempts"
     report = IngestReport()
     left = ranges - ingestion.table.ledger().settled
-    unread = left if handling is Handling.SKIP else NONE
+    unread = left if handling is Handling.SKIP else EMPTY_RANGES
     left = left - unread
     while left:
         before = left
@@ -53,7 +53,7 @@ def set_aside(
         if left == before:
             raise K2Error(f"{ingestion.topic}: nothing came of {named(left)}, neither messages nor an error")
     if unread or lost:
-        _commit(ingestion, report, ingestion.table.schema.empty_table(), NONE, unread, lost)
+        _commit(ingestion, report, ingestion.table.schema.empty_table(), EMPTY_RANGES, unread, lost)
     _log.warning(
         "offsets set aside",
         feed=ingestion.feed,
@@ -78,7 +78,7 @@ def _commit(
     rows: pa.Table,
     covered: RangeSet,
     aside: RangeSet,
-    lost: RangeSet = NONE,
+    lost: RangeSet = EMPTY_RANGES,
 ) -> None:
     topics = {topic_id for topic_id, _ in (*covered.spans, *aside.spans, *lost.spans)}
     delivery = Delivery(

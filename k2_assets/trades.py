@@ -11,7 +11,7 @@ import dagster as dg
 
 from k2_assets.asset_facts import table_facts
 from k2_assets.day_build import BACKFILL, BuiltDay, Extent, Gate, data_versions
-from k2_assets.records.run_process import sign
+from k2_assets.records.run_process import record_process
 from k2_assets.records.run_scope import adopts, days_of_run, materialized
 from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
@@ -22,7 +22,7 @@ from k2_market.quality.trade_rules import (
     COMPLETE_AGAINST_RAW,
     TRADES_IN_ORDER,
     UNIQUE_TRADES,
-    Judgement,
+    TradeChecks,
     prices_positive_rule,
 )
 from k2_market.schemas.tables import TRADES as TRADES_SCHEMA
@@ -59,7 +59,7 @@ def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDef
     def trades(
         context: dg.AssetExecutionContext, iceberg: IcebergCatalogResource
     ) -> Iterator[dg.MaterializeResult[None]]:
-        sign(context)
+        record_process(context)
         table = iceberg.day_table(feed.name, CLEAN_TRADES)
         raw, calendar = iceberg.raw_table(feed.name, TRADES).view(), TradingCalendar.of(feed)
         run_days = days_of_run(context, calendar, raw.day_versions)
@@ -133,7 +133,7 @@ def build_trades(source: TradesSource, day: date, staged: StagedDay) -> BuiltDay
     feed = rules.applied_to(source.feed)
     topics = tuple(source.raw.ledger.topic_names)
     later = source.naming.get(day, frozenset())
-    judgement = Judgement(
+    judgement = TradeChecks(
         (UNIQUE_TRADES, COMPLETE_AGAINST_RAW, TRADES_IN_ORDER, prices_positive_rule(feed.price.may_be))
     )
     parts, about, arrived, sought = [], Counter[date](), Counter[date](), False

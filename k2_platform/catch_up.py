@@ -31,10 +31,10 @@ from k2_market.plans.day_builds import outdated_days, stale_days
 from k2_market.plans.ingest_claims import halted
 from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.schemas.tables import DAY
-from k2_platform.dagster_storage import DagsterHome, alone_in, initialise, pools_of_feeds
+from k2_platform.dagster_storage import DagsterHome, exclusive_lock, initialise, pools_of_feeds
 from k2_platform.definitions import build_defs
 from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
-from k2_resources.iceberg.table_errors import database_said
+from k2_resources.iceberg.table_errors import database_message
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.logs.structured_logging import get_logger
 from k2_resources.settings import Settings
@@ -103,7 +103,7 @@ def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """
     home = DagsterHome(settings.dagster_home, settings.code_server_port, {})
     try:
-        with alone_in(settings.dagster_home):
+        with exclusive_lock(settings.dagster_home):
             if not home.is_written:
                 home.write()
                 initialise(settings.dagster_home, pools_of_feeds(settings))
@@ -111,8 +111,8 @@ def local_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
             yield instance
     except SQLAlchemyError as error:
         raise DagsterRecordsUnavailable(
-            f"Dagster's records in {settings.dagster_home}: {database_said(error)}. Is its disk full or not writable, "
-            "or its database down? Rows and ledger do not depend on it; what was committed stays"
+            f"Dagster's records in {settings.dagster_home}: {database_message(error)}. Is its disk full or not "
+            "writable, or its database down? Rows and ledger do not depend on it; what was committed stays"
         ) from error
 
 

@@ -99,7 +99,7 @@ class DagsterHome:
 
 
 @contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
+def exclusive_lock(directory: Path) -> Iterator[None]:
     """Wait until no other process makes this Dagster home ready, and keep others waiting for as long as the block is.
 
     The system lets go of it when the process ends, however it ends.
@@ -148,5 +148,5 @@ def pools_of_feeds(settings: Settings) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     settings = Settings.load()
-    with alone_in(settings.dagster_home):
+    with exclusive_lock(settings.dagster_home):
         initialise(settings.dagster_home, pools_of_feeds(settings))

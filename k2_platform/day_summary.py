@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class DayCounts:
     """A check that did not pass, and what it says."""
 
     check: str
@@ -69,7 +69,7 @@ class DaySummary:
     trades: int
     minute_bars: int
     checks: Counter[str] | None
-    found: tuple[Found, ...]
+    found: tuple[DayCounts, ...]
     bars: str
 
     @property
@@ -198,7 +198,7 @@ def print_findings(days: Sequence[DaySummary], console: Console) -> None:
             console.print(f"  {day.feed} {day.day} {found.check} ({found.severity}): {found.description}", style=style)
 
 
-def print_where_to_look(
+def print_next_steps(
     settings: Settings, days: Sequence[DaySummary], planted: "Sequence[PlantedFault]", console: Console
 ) -> None:
     """Say what the checks found, and where all of it can be looked at."""
@@ -258,7 +258,7 @@ def _messages_by_day(settings: Settings, feed: Feed, days: Sequence[date]) -> di
     return found
 
 
-def _failed_checks(feed: Feed, day: date, instance: "dg.DagsterInstance") -> tuple[Found, ...]:
+def _failed_checks(feed: Feed, day: date, instance: "dg.DagsterInstance") -> tuple[DayCounts, ...]:
     import dagster as dg
     from dagster._core.event_api import PartitionKeyFilter
 
@@ -274,7 +274,7 @@ def _failed_checks(feed: Feed, day: date, instance: "dg.DagsterInstance") -> tup
         if event is not None and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
     ]
     return tuple(
-        Found(f"{each.asset_key.to_user_string()} {each.check_name}", each.severity.value, each.description or "")
+        DayCounts(f"{each.asset_key.to_user_string()} {each.check_name}", each.severity.value, each.description or "")
         for each in evaluations
         if not each.passed
     )

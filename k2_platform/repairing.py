@@ -18,7 +18,7 @@ from k2_market.ledger.row_offsets import offsets_of
 from k2_market.messages.block_decoder import DayWindow
 from k2_market.plans.unhalting import Unhalting
 from k2_market.repair.day_difference import DayDifference
-from k2_market.repair.dead_letter_repair import Revival, dead_letters_of
+from k2_market.repair.dead_letter_repair import DeadLetterPlan, dead_letters_of
 from k2_platform.catch_up import local_instance
 from k2_platform.rechecked_days import recheck
 from k2_resources.iceberg.catalog import open_catalog
@@ -31,7 +31,7 @@ from k2_resources.raw.ledger_against_log import LedgerAgainstLog
 from k2_resources.raw.repair import DayRepair, DeadLetterRepair, ReadAgain, days_with_dead_letters, read_again
 from k2_resources.raw.reread_messages import Decoder, RereadMessages
 from k2_resources.raw.rewrite import RawRewriter, repair_run_id
-from k2_resources.raw.roll_forward import WayForward, roll_forward, way_forward
+from k2_resources.raw.roll_forward import RollForwardPlan, roll_forward, roll_forward_plan
 from k2_resources.raw.table import RawTable
 from k2_resources.raw.unhalting import Unhalt
 from k2_resources.raw.view import RawView
@@ -68,7 +68,7 @@ class Repairs:
         self._report([day, *repair.found.rewrite.days] if repair.found.changes else [])
         return repair.found
 
-    def dead_letters(self, only: date | None) -> Iterator[tuple[date, Revival]]:
+    def dead_letters(self, only: date | None) -> Iterator[tuple[date, DeadLetterPlan]]:
         """Repair the dead letters filed under a day, or under any.
 
         Those that were set aside come last and one by one: should one of them end this process, too, the others are
@@ -116,12 +116,12 @@ class Repairs:
             self._report(committed)
         return found
 
-    def roll_forward(self) -> WayForward | None:
+    def roll_forward(self) -> RollForwardPlan | None:
         """Roll the table forward after it was rolled back; None where it was not."""
         if self.dry_run:
             table = self._rewriter.view().table
             assert table is not None
-            return way_forward(table)
+            return roll_forward_plan(table)
         forward = roll_forward(self._rewriter, self._catalog)
         self._report([] if forward is None else forward.days)
         return forward

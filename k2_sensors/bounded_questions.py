@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 @dataclass
-class Door:
+class BoundedClient:
     """Puts questions to one service.
 
     Attributes:

@@ -38,7 +38,7 @@ from k2_resources.kafka.schema_registry import SchemaRegistry, SchemaUnavailable
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.logs.structured_logging import get_logger
 from k2_resources.raw.view import TableRolledBack
-from k2_sensors.bounded_questions import Door
+from k2_sensors.bounded_questions import BoundedClient
 
 INTERVAL_SECONDS = 30
 
@@ -88,7 +88,7 @@ def build_ingest_alarm_sensor(
         data_paths: Directories whose disks are watched.
     """
     watched = [FeedKind(feed, kind) for feed in feeds for kind in kinds_of(feed, kinds)]
-    doors = Doors()
+    doors = IngestClients()
     at_start = contents_of(feed_directories)
     observed = ObservedTopics()
 
@@ -121,12 +121,12 @@ def build_ingest_alarm_sensor(
 
 
 @dataclass(frozen=True)
-class Doors:
+class IngestClients:
     """The services that ingestion depends on, and how long each is waited for."""
 
-    catalog: Door = field(default_factory=lambda: Door("the catalog", CATALOG_SECONDS))
-    kafka: Door = field(default_factory=lambda: Door("Kafka", KAFKA_SECONDS))
-    registry: Door = field(default_factory=lambda: Door("the schema registry", KAFKA_SECONDS))
+    catalog: BoundedClient = field(default_factory=lambda: BoundedClient("the catalog", CATALOG_SECONDS))
+    kafka: BoundedClient = field(default_factory=lambda: BoundedClient("Kafka", KAFKA_SECONDS))
+    registry: BoundedClient = field(default_factory=lambda: BoundedClient("the schema registry", KAFKA_SECONDS))
 
 
 @dataclass
@@ -197,7 +197,7 @@ def look(
     registry: SchemaRegistryResource,
     instance: dg.DagsterInstance,
     now: datetime,
-    doors: Doors,
+    doors: IngestClients,
 ) -> AlarmFacts:
     """Find what there is to know of the ingestion of some topics; takes no longer than its doors are given."""
     # Ledgers before topics: a run that commits in between must not make a ledger look ahead of its topic.

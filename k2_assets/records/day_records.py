@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 
 from k2_assets.records.partitions import PARTITION_ROWS, day_of
-from k2_assets.records.run_scope import latest_record, said_in
+from k2_assets.records.run_scope import latest_record, metadata_in
 from k2_market.quality.ledger_checks import OFFSETS_RECONCILE
 
 _ROWS_BEFORE = "dagster/row_count"
@@ -16,7 +16,7 @@ _ROWS_BEFORE = "dagster/row_count"
 def rows_reported(instance: dg.DagsterInstance, raw: dg.AssetKey, day: date) -> int:
     """Read how many rows a session had by its latest report; none where nothing says."""
     latest = latest_record(instance, raw, day)
-    return int(said_in(latest, PARTITION_ROWS) or said_in(latest, _ROWS_BEFORE) or 0)
+    return int(metadata_in(latest, PARTITION_ROWS) or metadata_in(latest, _ROWS_BEFORE) or 0)
 
 
 def report_numbers(instance: dg.DagsterInstance, raw: dg.AssetKey) -> dict[date, int]:

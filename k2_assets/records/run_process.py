@@ -66,7 +66,7 @@ class RunProcess:
             return False  # there is a process of that number, and no saying which
 
 
-def sign(context: dg.AssetExecutionContext) -> None:
+def record_process(context: dg.AssetExecutionContext) -> None:
     """Write this process into the run's tags."""
     context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: str(RunProcess.own())})
 

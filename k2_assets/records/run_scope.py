@@ -109,7 +109,7 @@ def days_to_check(
     return {session: dates_of_session(calendar, session, filled) for session in sessions}
 
 
-def said_of_days(
+def metadata_of_days(
     context: _Context, asset: dg.AssetKey, sessions: Mapping[date, Iterable[date]], name: str
 ) -> dict[date, str | None]:
     """Read for each day what its session's latest materialization, this run's if there is one, has under a name."""
@@ -120,7 +120,7 @@ def said_of_days(
         for day in days:
             # A closed date that was a partition of its own when it was made has its own record.
             own = None if day == session or says(record, CLOSED_DATES) else latest_record(context.instance, asset, day)
-            found[day] = said_in(own or record, name)
+            found[day] = metadata_in(own or record, name)
     return found
 
 
@@ -130,7 +130,7 @@ def says(record: dg.EventLogRecord | None, name: str) -> bool:
     return made is not None and name in made.metadata
 
 
-def said_in(record: dg.EventLogRecord | None, name: str) -> str | None:
+def metadata_in(record: dg.EventLogRecord | None, name: str) -> str | None:
     """Tell what a materialization, if there is one, has under a metadata name."""
     made = None if record is None else record.asset_materialization
     value = None if made is None else made.metadata.get(name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from k2_market.plans.orphan_files import Sweep
+    from k2_market.plans.orphan_files import SweepPlan
 
 
 def clean_orphans(
@@ -46,7 +46,7 @@ def clean_orphans(
     _print(swept, dry_run, as_json)
 
 
-def _print(swept: "dict[str, Sweep]", dry_run: bool, as_json: bool) -> None:
+def _print(swept: "dict[str, SweepPlan]", dry_run: bool, as_json: bool) -> None:
     import json
 
     from rich.console import Console

@@ -23,7 +23,7 @@ def demo() -> None:
 
     from k2_cli.stack.local_stack import LocalStack
     from k2_platform.catch_up import feeds_named, local_instance, wait_until_caught_up
-    from k2_platform.day_summary import day_states, print_where_to_look, summaries, summary_table
+    from k2_platform.day_summary import day_states, print_next_steps, summaries, summary_table
     from k2_platform.demo_data import produce_asx, produce_simulated
     from k2_resources.iceberg.catalog import open_catalog
     from k2_resources.logs.structured_logging import configure_logging
@@ -48,6 +48,6 @@ def demo() -> None:
             for day in summaries(settings, feed, catalog, instance, day_states(catalog, feed, instance))
         ]
     console.print(summary_table(days, "What came of it"))
-    print_where_to_look(settings, days, planted, console)
+    print_next_steps(settings, days, planted, console)
     if failed or not days:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from k2_cli.inputs.asked_day import AskedDay, day_option
 if TYPE_CHECKING:
     from datetime import date
 
-    from k2_resources.maintenance.feed_maintenance import Maintained, MaintenancePlan
+    from k2_resources.maintenance.feed_maintenance import MaintenancePlan, MaintenanceResult
 
 
 def maintain(
@@ -70,7 +70,7 @@ def _print_plan(feed: str, day: "date", plan: "MaintenancePlan", as_json: bool) 
     )
 
 
-def _print_done(feed: str, day: "date", done: "Maintained", as_json: bool) -> None:
+def _print_done(feed: str, day: "date", done: "MaintenanceResult", as_json: bool) -> None:
     from k2_assets.maintenance import maintenance_figures
 
     _print({"feed": feed, "date": str(day), "dry_run": False, **maintenance_figures(done)}, as_json)

@@ -11,10 +11,10 @@ from k2_cli.output.table_display import TableColumn, show_columns, visible
 from k2_market.errors import K2Error
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_market.plans.unhalting import Unhalting
-from k2_market.repair.day_difference import DayDifference, Found
-from k2_market.repair.dead_letter_repair import Revival
+from k2_market.repair.day_difference import DayDifference, RowDifference
+from k2_market.repair.dead_letter_repair import DeadLetterPlan
 from k2_resources.raw.repair import ReadAgain
-from k2_resources.raw.roll_forward import WayForward
+from k2_resources.raw.roll_forward import RollForwardPlan
 
 _RANGES_SHOWN = 3
 _DRY = "Dry run: nothing was written."
@@ -42,7 +42,7 @@ def print_day(table: str, found: DayDifference, dry_run: bool, as_json: bool) ->
 
 
 def print_dead_letters(
-    table: str, days: Sequence[tuple[date, Revival]], unread: ReadAgain | None, dry_run: bool, as_json: bool
+    table: str, days: Sequence[tuple[date, DeadLetterPlan]], unread: ReadAgain | None, dry_run: bool, as_json: bool
 ) -> None:
     """Print what became of dead letters, and of offsets that had been set aside unread, if these were read again."""
     if as_json:
@@ -73,7 +73,7 @@ def print_dead_letters(
         console.print(_DRY)
 
 
-def print_roll_forward(table: str, forward: WayForward | None, dry_run: bool, as_json: bool) -> None:
+def print_roll_forward(table: str, forward: RollForwardPlan | None, dry_run: bool, as_json: bool) -> None:
     """Print what rolling forward brings back."""
     if as_json:
         content = None if forward is None else _forward_as_json(forward)
@@ -166,7 +166,7 @@ def _unhalting_as_json(table: str, found: Unhalting, dry_run: bool) -> dict[str,
     }
 
 
-def _show(found: Sequence[Found], console: Console) -> None:
+def _show(found: Sequence[RowDifference], console: Console) -> None:
     show_columns(
         [
             TableColumn("rows", [f"{each.rows:,}" for each in found], True),
@@ -184,7 +184,7 @@ def _show_unread(found: ReadAgain, console: Console) -> None:
         console.print(f"Set aside unread, and still so: {_places(offsets)}: {visible(reason)}")
 
 
-def _said(found: Found) -> str:
+def _said(found: RowDifference) -> str:
     return str(found.what) if found.day is None else f"of {found.day}: {found.what}"
 
 
@@ -219,7 +219,7 @@ def _day_as_json(table: str, found: DayDifference, dry_run: bool) -> dict[str, A
     }
 
 
-def _found_as_json(found: Found) -> dict[str, Any]:
+def _found_as_json(found: RowDifference) -> dict[str, Any]:
     return {
         "what": found.what.name.lower(),
         "rows": found.rows,
@@ -228,7 +228,7 @@ def _found_as_json(found: Found) -> dict[str, Any]:
     }
 
 
-def _revival_as_json(day: date, found: Revival) -> dict[str, Any]:
+def _revival_as_json(day: date, found: DeadLetterPlan) -> dict[str, Any]:
     return {
         "day": str(day),
         "dead_letters": found.dead_letters,
@@ -245,7 +245,7 @@ def _unread_as_json(found: ReadAgain) -> dict[str, Any]:
     }
 
 
-def _forward_as_json(forward: WayForward) -> dict[str, Any]:
+def _forward_as_json(forward: RollForwardPlan) -> dict[str, Any]:
     return {
         "snapshot_id": str(forward.snapshot_id),
         "batch_id": forward.batch_id,

@@ -32,9 +32,9 @@ def print_report(found: Verification, as_json: bool) -> None:
             )
         )
         _print_places(console, each.where)
-    for told in found.told:
-        console.print(Text(f"{told.count:,} {visible(told.what)}"))
-        _print_places(console, told.where)
+    for note in found.notes:
+        console.print(Text(f"{note.count:,} {visible(note.what)}"))
+        _print_places(console, note.where)
     for text in found.not_looked_at:
         console.print(Text(f"not looked at: {visible(text)}", style="dim"))
     for text in found.unanswered:

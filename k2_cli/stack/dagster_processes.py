@@ -11,7 +11,7 @@ from datetime import datetime
 from k2_cli.stack.health_probes import code_server_serves, graphql, http_answers, refuses_other_hosts
 from k2_cli.stack.port_owners import is_taken
 from k2_cli.stack.process_supervision import Command, Port
-from k2_platform.dagster_storage import DagsterHome, alone_in, initialise
+from k2_platform.dagster_storage import DagsterHome, exclusive_lock, initialise
 
 _LOG_AS_JSON = ("--log-format", "json")
 _DAEMONS_QUERY = "{instance{daemonHealth{allDaemonStatuses{required healthy lastHeartbeatTime}}}}"
@@ -37,7 +37,7 @@ class CodeServer:
 
     def prepare(self) -> Command:
         """Make Dagster's home and say how to run it."""
-        with alone_in(self.home.directory):
+        with exclusive_lock(self.home.directory):
             self.home.write()
             initialise(self.home.directory, self.pools)
         arguments = ["--host", "127.0.0.1", "--port", str(self.home.code_server_port)]

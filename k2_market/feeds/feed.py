@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from k2_market.errors import FeedFileError, UnknownFeedError
-from k2_market.feeds.file_errors import EXPECTED, problems_in_words
+from k2_market.feeds.file_errors import EXPECTED, explain_problems
 from k2_market.feeds.names import is_reserved
 from k2_market.values.plain_texts import code_fault, split_codes
 
@@ -285,7 +285,7 @@ def parse_feed(text: str, source: str) -> Feed:
     except tomllib.TOMLDecodeError as error:
         raise FeedFileError(f"{source}: not valid TOML: {error}") from error
     except ValidationError as error:
-        raise FeedFileError(f"{source}: {problems_in_words(error)}") from error
+        raise FeedFileError(f"{source}: {explain_problems(error)}") from error
 
 
 def load_feeds(directories: Iterable[Path]) -> DeclaredFeeds:

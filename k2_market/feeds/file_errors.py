@@ -43,16 +43,16 @@ _OWN_WORDS = "value_error"
 """The type of an error whose text a validator of ours wrote."""
 
 
-def problems_in_words(error: ValidationError) -> str:
+def explain_problems(error: ValidationError) -> str:
     """Describe every problem of a feed's file in one line, ``;`` between them.
 
     Example:
         ``key asset_class: found 'equity'; expected equities, crypto, futures or options``
     """
-    return "; ".join(_in_words(problem) for problem in error.errors())
+    return "; ".join(_explained(problem) for problem in error.errors())
 
 
-def _in_words(problem: ErrorDetails) -> str:
+def _explained(problem: ErrorDetails) -> str:
     path = [str(part) for part in problem["loc"] if isinstance(part, str)]
     key = ".".join(path)
     if problem["type"] == _OWN_WORDS:

@@ -39,7 +39,7 @@ class DayReport:
         )
 
 
-NOTHING = DayReport(rows=0, dead_letters=0, symbols=frozenset(), first=None, last=None)
+EMPTY_REPORT = DayReport(rows=0, dead_letters=0, symbols=frozenset(), first=None, last=None)
 
 
 def reports_by_day(raw_rows: pa.Table) -> dict[date, DayReport]:
@@ -73,5 +73,5 @@ def merged(reports: Iterable[Mapping[date, DayReport]]) -> dict[date, DayReport]
     total: dict[date, DayReport] = {}
     for each in reports:
         for day, report in each.items():
-            total[day] = total.get(day, NOTHING) + report
+            total[day] = total.get(day, EMPTY_REPORT) + report
     return dict(sorted(total.items()))

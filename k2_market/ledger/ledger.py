@@ -36,7 +36,7 @@ class Batch:
     set_aside: RangeSet = field(default_factory=RangeSet)
 
 
-def joined(batches: Iterable[Batch]) -> Batch:
+def join_batches(batches: Iterable[Batch]) -> Batch:
     """Return one or more batches as one, under the first one's id.
 
     Raises:

@@ -26,7 +26,7 @@ def offsets_of(rows: pa.Table) -> RangeSet:
     return RangeSet(dict(sorted(spans.items())))
 
 
-def within(rows: pa.Table, ranges: RangeSet) -> Mask:
+def rows_within(rows: pa.Table, ranges: RangeSet) -> Mask:
     """Tell which raw rows have their offsets in some ranges."""
     inside = np.zeros(rows.num_rows, np.bool_)
     of_topic = {
@@ -43,7 +43,7 @@ def within(rows: pa.Table, ranges: RangeSet) -> Mask:
     return inside
 
 
-def parted(rows: pa.Table, chosen: Mask) -> tuple[pa.Table, pa.Table]:
+def split_rows(rows: pa.Table, chosen: Mask) -> tuple[pa.Table, pa.Table]:
     """Return the rows that are meant, and the others; where all are meant they are not copied."""
     if chosen.all():
         return rows, rows.slice(0, 0)

@@ -155,7 +155,7 @@ def _file(found: dict[str, Any]) -> LoadedFile:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class LoadDecision:
     """Holds what earlier loads have to do with files that are to be loaded.
 
     Attributes:
@@ -167,7 +167,7 @@ class Judgement:
     remarks: tuple[str, ...]
 
 
-def judge(files: Iterable[LoadedFile], loads: Sequence[Load]) -> Judgement:
+def judge(files: Iterable[LoadedFile], loads: Sequence[Load]) -> LoadDecision:
     """Hold files against the loads that stand: those that are complete and were not taken back.
 
     Args:
@@ -199,7 +199,7 @@ def judge(files: Iterable[LoadedFile], loads: Sequence[Load]) -> Judgement:
                 f"{file.name}: its rows of {_listed(days)} are those of {_named(load, other)}, under the same ids: "
                 "they count once"
             )
-    return Judgement(tuple(refusals), tuple(remarks))
+    return LoadDecision(tuple(refusals), tuple(remarks))
 
 
 _DaysBefore = dict[tuple[date, str], list[tuple[int, str]]]

@@ -147,13 +147,13 @@ def _parsed(writer: WriterSchema) -> tuple[AvroSchema, Mapping[str, Any]]:
             fastavro.parse_schema(each, referred_to)
         parsed = fastavro.parse_schema(cast(AvroSchema, schema), dict(referred_to))
     except Exception as error:  # a registry may hold anything, and fastavro answers with any of a dozen errors
-        raise Unreadable(f"is not valid Avro ({_in_words(error)})") from error
+        raise Unreadable(f"is not valid Avro ({_explained(error)})") from error
     if not isinstance(parsed, dict) or parsed.get("type") != "record":
         raise Unreadable("is not a record")
     return parsed, referred_to
 
 
-def _in_words(error: Exception) -> str:
+def _explained(error: Exception) -> str:
     if isinstance(error, fastavro.schema.UnknownType):
         return f"there is no type {error.name}"
     return type(error).__name__

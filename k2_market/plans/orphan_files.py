@@ -40,7 +40,7 @@ Marks = Mapping[str, Mark]
 
 
 @dataclass(frozen=True)
-class Look:
+class FileListing:
     """A table's files, and what refers to them, at one moment.
 
     Attributes:
@@ -57,7 +57,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepPlan:
     """What is to be done with a table's files.
 
     Attributes:
@@ -75,7 +75,7 @@ class Sweep:
     marks: Marks
 
 
-def sweep(look: Look, marks: Marks, floor: timedelta) -> Sweep:
+def plan_sweep(look: FileListing, marks: Marks, floor: timedelta) -> SweepPlan:
     """Tell what is to be done with a table's files.
 
     A file is deleted when it was written ``floor`` ago, was marked ``floor`` ago, and the table had a commit since
@@ -94,7 +94,7 @@ def sweep(look: Look, marks: Marks, floor: timedelta) -> Sweep:
     deletable = tuple(each for each in rested if marked[each.path].snapshot_id != look.snapshot_id)
     gone = frozenset(deletable)
     resting = tuple(each for each in orphans if each not in gone)
-    return Sweep(
+    return SweepPlan(
         deletable=deletable,
         resting=resting,
         held=tuple(each for each in rested if each not in gone),
@@ -103,7 +103,7 @@ def sweep(look: Look, marks: Marks, floor: timedelta) -> Sweep:
     )
 
 
-def _mark(file: StoredFile, earlier: Mark | None, look: Look) -> Mark:
+def _mark(file: StoredFile, earlier: Mark | None, look: FileListing) -> Mark:
     """Return a file's mark; a new one where the earlier is of a file before this one, or lies in the future."""
     if earlier is None or earlier.seen > look.now or file.modified > earlier.seen:
         return Mark(look.now, look.snapshot_id)

@@ -11,7 +11,7 @@ from k2_market.frames.number_runs import runs_of, union_of
 from k2_market.frames.repeated_keys import rows_sharing_a_key
 from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.offset_ranges import RangeSet
-from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offsets_of, within
+from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offsets_of, rows_within
 from k2_market.quality.finding import Finding, Severity
 from k2_market.quality.ledger_checks import OFFSETS_RECONCILE
 from k2_market.verification.offset_accounts import difference, intersection, offsets_in, ranges
@@ -39,7 +39,7 @@ def offsets_reconcile(
     sound = rows == offsets_in(seen) and unknown.is_empty()
     offsets = _NONE if sound else pl.concat([_NONE, *frames(day_rows, OFFSET_COLUMNS)])
     repeated = rows_sharing_a_key(offsets, OFFSET_COLUMNS).unique().sort(OFFSET_COLUMNS)
-    strays = strays_of(offsets, ledger.covered)
+    strays = offsets_outside(offsets, ledger.covered)
     missing = ledger.covered - offsets_of(all_offsets()) if table_rows < ledger.messages else RangeSet()
     lost = lost_before(seen, ledger)
     surplus = table_rows - ledger.messages
@@ -91,9 +91,9 @@ def lost_before(seen: pl.DataFrame, ledger: Ledger) -> RangeSet:
     return RangeSet.of(each for each in ledger.lost if (each.topic_id, each.partition, each.end) in found)
 
 
-def strays_of(offsets: pl.DataFrame, covered: RangeSet) -> pl.DataFrame:
+def offsets_outside(offsets: pl.DataFrame, covered: RangeSet) -> pl.DataFrame:
     """Select those of some offsets (topic id, partition, offset) that a set does not cover."""
-    inside = within(offsets.to_arrow(), covered)
+    inside = rows_within(offsets.to_arrow(), covered)
     return offsets.filter(pl.Series(~inside))
 
 

@@ -6,13 +6,13 @@ from datetime import date
 from k2_market.errors import LedgerError
 from k2_market.quality.finding import MAX_EXAMPLES, Finding, Severity
 from k2_market.quality.ledger_checks import LEDGER_VERIFIED
-from k2_market.verification.file_verification import FileKind, FoundFile, file_violations
+from k2_market.verification.file_verification import FileKind, FileState, file_violations
 from k2_market.verification.invariants import Invariant, Violation, violation
 from k2_market.verification.ledger_claims import ledger_claims
 from k2_market.verification.snapshot_verification import TableHistory, history_violations
 
 
-def ledger_verified(day: date, history: TableHistory, files: Sequence[FoundFile]) -> Finding:
+def ledger_verified(day: date, history: TableHistory, files: Sequence[FileState]) -> Finding:
     """Say whether the snapshots kept and the ledger tell of the same offsets, and the day's files are there.
 
     It finds a table that was rolled back, a ledger that was edited, a file that was deleted or cut short. Rows are not
@@ -47,7 +47,7 @@ def ledger_verified(day: date, history: TableHistory, files: Sequence[FoundFile]
     )
 
 
-def _violations(history: TableHistory, files: Sequence[FoundFile]) -> list[Violation]:
+def _violations(history: TableHistory, files: Sequence[FileState]) -> list[Violation]:
     try:
         claims = ledger_claims(history.ledger)
     except LedgerError as error:
@@ -55,7 +55,7 @@ def _violations(history: TableHistory, files: Sequence[FoundFile]) -> list[Viola
     return [*history_violations(history, claims), *file_violations(files)]
 
 
-def _describe(day: date, found: list[Violation], history: TableHistory, of_day: list[FoundFile]) -> str:
+def _describe(day: date, found: list[Violation], history: TableHistory, of_day: list[FileState]) -> str:
     if found:
         return f"{'; '.join(each.what for each in found)}.".capitalize()
     return (

@@ -49,7 +49,7 @@ class TradeRule:
     conclude: Callable[[Tally], Finding]
 
 
-class Judgement:
+class TradeChecks:
     """What some rules find of a day that is shown to them part by part."""
 
     def __init__(self, rules: Iterable[TradeRule]) -> None:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from k2_market.frames.row_comparison import differing
 from k2_market.ledger.offset_ranges import RangeSet
-from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_of, parted, within
+from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_of, rows_within, split_rows
 from k2_market.repair.day_repair import DayFacts, Rewrite
 
 _BYTES = ("payload", "kafka_key", "kafka_timestamp", "schema_id", "correlation_id")
@@ -48,7 +48,7 @@ class Untouched(StrEnum):
 
 
 @dataclass(frozen=True)
-class Found:
+class RowDifference:
     """Rows or offsets of which the same is to be said.
 
     Attributes:
@@ -77,8 +77,8 @@ class DayDifference:
 
     before: int
     rewrite: Rewrite
-    changes: tuple[Found, ...]
-    untouched: tuple[Found, ...]
+    changes: tuple[RowDifference, ...]
+    untouched: tuple[RowDifference, ...]
 
 
 def difference(facts: DayFacts, reread: pa.Table) -> DayDifference:
@@ -88,10 +88,10 @@ def difference(facts: DayFacts, reread: pa.Table) -> DayDifference:
         facts: What the table has.
         reread: What all messages at ``facts.wanted`` decode to now; it may hold other rows beside.
     """
-    known, strays = parted(facts.rows, within(facts.rows, facts.ledger.covered))
+    known, strays = split_rows(facts.rows, rows_within(facts.rows, facts.ledger.covered))
     own, copies = _first_of_each(known)
     judged = _judged(facts, own, reread)
-    missing = reread.filter(pa.array(within(reread, facts.without_row)))
+    missing = reread.filter(pa.array(rows_within(reread, facts.without_row)))
     added = missing.filter(pc.equal(missing["trade_date"], facts.day))
     moved = judged.in_kafka(Change.MOVED)
     of_day = pa.concat_tables([judged.in_table(*_KEPT), judged.in_kafka(Change.REPLACED, Change.DECODED), added])
@@ -109,7 +109,7 @@ def difference(facts: DayFacts, reread: pa.Table) -> DayDifference:
             *(_found(each, judged.in_table(each)) for each in _KEPT_THOUGH),
             _found(Untouched.ELSEWHERE_TOO, judged.elsewhere_too()),
             *_by_day(Untouched.MISSING_ELSEWHERE, missing.filter(pc.not_equal(missing["trade_date"], facts.day))),
-            Found(Untouched.GONE, len(gone), gone),
+            RowDifference(Untouched.GONE, len(gone), gone),
         ),
     )
 
@@ -137,7 +137,7 @@ def _first_of_each(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     )
     chosen = np.zeros(rows.num_rows, np.bool_)
     chosen[first] = True
-    return parted(rows, chosen)
+    return split_rows(rows, chosen)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class _Judged:
 
     def in_table(self, *verdicts: str) -> pa.Table:
         """Return the rows so judged, as the table has them."""
-        return parted(self.own, self.frame["verdict"].is_in(verdicts).to_numpy())[0]
+        return split_rows(self.own, self.frame["verdict"].is_in(verdicts).to_numpy())[0]
 
     def in_kafka(self, *verdicts: str) -> pa.Table:
         """Return the rows so judged, as Kafka has them."""
@@ -170,9 +170,9 @@ class _Judged:
 
 def _judged(facts: DayFacts, own: pa.Table, reread: pa.Table) -> _Judged:
     frame = _side_by_side(own, reread).with_columns(
-        pl.Series("asked", within(own, facts.wanted)),
-        pl.Series("elsewhere", within(own, offsets_of(facts.elsewhere))),
-        pl.Series("set_aside", within(own, facts.ledger.set_aside)),
+        pl.Series("asked", rows_within(own, facts.wanted)),
+        pl.Series("elsewhere", rows_within(own, offsets_of(facts.elsewhere))),
+        pl.Series("set_aside", rows_within(own, facts.ledger.set_aside)),
     )
     was_dead, is_dead, of_the_day = pl.col("was_dead"), pl.col("is_dead"), pl.col("its_day") == facts.day
     verdict = (
@@ -225,14 +225,14 @@ def _filed_under(day: date, rows: pa.Table) -> pa.Table:
     return rows.set_column(place, field, pa.repeat(pa.scalar(day, field.type), rows.num_rows))
 
 
-def _found(what: Change | Untouched, rows: pa.Table) -> Found:
-    return Found(what, rows.num_rows, offsets_of(rows))
+def _found(what: Change | Untouched, rows: pa.Table) -> RowDifference:
+    return RowDifference(what, rows.num_rows, offsets_of(rows))
 
 
-def _by_day(what: Untouched, rows: pa.Table) -> Iterator[Found]:
+def _by_day(what: Untouched, rows: pa.Table) -> Iterator[RowDifference]:
     for day in sorted(rows["trade_date"].unique().to_pylist()):
         yield replace(_found(what, rows.filter(pc.equal(rows["trade_date"], day))), day=day)
 
 
-def _if_any(*found: Found) -> tuple[Found, ...]:
+def _if_any(*found: RowDifference) -> tuple[RowDifference, ...]:
     return tuple(each for each in found if each.rows)

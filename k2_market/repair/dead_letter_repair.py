@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.offset_ranges import RangeSet
-from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_of, within
+from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_of, rows_within
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.row_admission import awaited_day
 from k2_market.repair.day_repair import Rewrite
@@ -18,7 +18,7 @@ from k2_market.values.record_times import NO_TIMESTAMP
 
 
 @dataclass(frozen=True)
-class Revival:
+class DeadLetterPlan:
     """What becomes of the dead letters filed under a day.
 
     Attributes:
@@ -56,8 +56,8 @@ def tried_letters(rows: pa.Table, ledger: Ledger, only: RangeSet | None) -> pa.T
         only: The offsets to try; None for all that were not set aside.
     """
     dead = dead_letters_of(rows)
-    aside = within(dead, ledger.set_aside)
-    return dead.filter(pa.array(~aside if only is None else aside & within(dead, only)))
+    aside = rows_within(dead, ledger.set_aside)
+    return dead.filter(pa.array(~aside if only is None else aside & rows_within(dead, only)))
 
 
 def kept_messages(dead: pa.Table) -> list[MessageBatch]:
@@ -80,7 +80,9 @@ def kept_messages(dead: pa.Table) -> list[MessageBatch]:
     return batches
 
 
-def revival(day: date, rows: pa.Table, elsewhere: pa.Table, covered: RangeSet, again: pa.Table) -> Revival:
+def dead_letter_plan(
+    day: date, rows: pa.Table, elsewhere: pa.Table, covered: RangeSet, again: pa.Table
+) -> DeadLetterPlan:
     """Tell what becomes of a day's dead letters.
 
     Those that are in the table more than once, or not in its ledger, stay: the day is to be repaired first.
@@ -93,11 +95,11 @@ def revival(day: date, rows: pa.Table, elsewhere: pa.Table, covered: RangeSet, a
         again: What the dead letters that are tried decode to now.
     """
     decoded = again.filter(again["reject_reason"].is_null())
-    decoded = decoded.filter(pa.array(within(decoded, covered - offsets_of(elsewhere) - _repeated(rows))))
-    replaced = within(rows, offsets_of(decoded))
-    still_dead = again.filter(pa.array(~within(again, offsets_of(decoded))))
+    decoded = decoded.filter(pa.array(rows_within(decoded, covered - offsets_of(elsewhere) - _repeated(rows))))
+    replaced = rows_within(rows, offsets_of(decoded))
+    still_dead = again.filter(pa.array(~rows_within(again, offsets_of(decoded))))
     kept, judged_anew = _judged_anew(rows.filter(pa.array(~replaced)), still_dead)
-    return Revival(
+    return DeadLetterPlan(
         rewrite=Rewrite(day, pa.concat_tables([kept, decoded])),
         dead_letters=again.num_rows,
         decoded=dict(sorted(Counter(decoded["trade_date"].to_pylist()).items())),

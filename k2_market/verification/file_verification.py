@@ -20,7 +20,7 @@ class FileKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class FoundFile:
+class FileState:
     """A file that a table's metadata names, and what was found in its place.
 
     Attributes:
@@ -69,7 +69,7 @@ class FoundFile:
         return f"{self.kind}{of_day} {self.path} {self.complaint}{rows} (snapshot {self.snapshot_id} needs it)"
 
 
-def file_violations(files: Iterable[FoundFile]) -> list[Violation]:
+def file_violations(files: Iterable[FileState]) -> list[Violation]:
     """Return the files that are not what the metadata says."""
     broken = [each for each in files if not each.whole]
     if not broken:

@@ -59,7 +59,7 @@ def violation(invariant: Invariant, what: str, where: Iterable[str], count: int 
 
 
 @dataclass(frozen=True)
-class Told:
+class Note:
     """Something that is so and is no fault of the table's: a hole, a loss on record, a dead letter, what is pending."""
 
     what: str
@@ -75,7 +75,7 @@ class Verification:
         subject: The table, as ``asx.ohlcv_1d``, or what else was looked at.
         looked_at: For each invariant that was looked at, at how much.
         violations: What does not hold.
-        told: What else there is to know.
+        notes: What else there is to know.
         not_looked_at: What was not to be looked at, and why.
         unanswered: What should have been looked at and could not be.
     """
@@ -83,7 +83,7 @@ class Verification:
     subject: str
     looked_at: Mapping[Invariant, str]
     violations: tuple[Violation, ...]
-    told: tuple[Told, ...] = ()
+    notes: tuple[Note, ...] = ()
     not_looked_at: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
 

@@ -10,10 +10,18 @@ from datetime import date
 
 import polars as pl
 
-from k2_market.verification.invariants import Invariant, Told, Violation, violation
+from k2_market.verification.invariants import Invariant, Note, Violation, violation
 from k2_market.verification.ledger_claims import LedgerClaims
-from k2_market.verification.offset_accounts import difference, intersection, joined, offsets_in, pieces, ranges, texts
-from k2_market.verification.snapshot_verification import KeptSnapshot
+from k2_market.verification.offset_accounts import (
+    coalesced,
+    difference,
+    intersection,
+    offsets_in,
+    pieces,
+    ranges,
+    texts,
+)
+from k2_market.verification.snapshot_verification import RetainedSnapshot
 
 _NOTHING = ranges([])
 
@@ -59,7 +67,7 @@ class LogAccount:
 
 
 def offset_violations(
-    claims: LedgerClaims, account: RowAccount, log: LogAccount | None, commits: Sequence[KeptSnapshot] = ()
+    claims: LedgerClaims, account: RowAccount, log: LogAccount | None, commits: Sequence[RetainedSnapshot] = ()
 ) -> list[Violation]:
     """Tell what does not hold between ledger, rows and broker.
 
@@ -78,7 +86,7 @@ def offset_violations(
     return violations
 
 
-def told(claims: LedgerClaims, account: RowAccount, log: LogAccount | None) -> list[Told]:
+def notes_on_claims(claims: LedgerClaims, account: RowAccount, log: LogAccount | None) -> list[Note]:
     """Tell what the ledger has on record besides rows, and what waits to be read."""
     found = _pieces(claims, account, log)
     empty = found.filter((pl.col("covered") > 0) & (pl.col("rows") == 0)) if account.day is None else found.clear()
@@ -87,12 +95,15 @@ def told(claims: LedgerClaims, account: RowAccount, log: LogAccount | None) -> l
     if log is not None:
         pending = difference(difference(difference(log.retained, claims.covered), claims.lost), claims.set_aside)
     return [
-        Told(what, texts(each), offsets_in(each))
+        Note(what, texts(each), offsets_in(each))
         for what, each in (
-            ("holes (no message at these offsets: aborted transactions, control records, compaction)", joined(empty)),
-            ("dead letters" if account.day is None else f"dead letters of {account.day}", joined(dead)),
-            ("removed by retention before they were read (ledger.lost)", joined(claims.lost)),
-            ("past the end of a log that the broker lost part of (ledger.truncated)", joined(claims.truncated)),
+            (
+                "holes (no message at these offsets: aborted transactions, control records, compaction)",
+                coalesced(empty),
+            ),
+            ("dead letters" if account.day is None else f"dead letters of {account.day}", coalesced(dead)),
+            ("removed by retention before they were read (ledger.lost)", coalesced(claims.lost)),
+            ("past the end of a log that the broker lost part of (ledger.truncated)", coalesced(claims.truncated)),
             ("set aside, as dead letters (ledger.set_aside)", intersection(claims.set_aside, claims.covered)),
             ("set aside unread: no row has them (ledger.set_aside)", claims.unread),
             ("pending: the broker has them, the ledger not yet", pending),
@@ -121,8 +132,10 @@ def _between_rows_and_ledger(found: pl.DataFrame) -> Iterator[Violation]:
     doubled = found.filter(pl.col("rows") > 1)
     if doubled.height:
         more = int(doubled.select(((pl.col("rows") - 1) * pl.col("offsets")).sum()).item())
-        yield violation(Invariant.NOTHING_TWICE, f"{more} rows too many at these offsets", texts(joined(doubled)), more)
-    strays = joined(found.filter((pl.col("rows") > 0) & (pl.col("covered") == 0)))
+        yield violation(
+            Invariant.NOTHING_TWICE, f"{more} rows too many at these offsets", texts(coalesced(doubled)), more
+        )
+    strays = coalesced(found.filter((pl.col("rows") > 0) & (pl.col("covered") == 0)))
     if strays.height:
         yield violation(
             Invariant.ROWS_AND_OFFSETS,
@@ -130,7 +143,7 @@ def _between_rows_and_ledger(found: pl.DataFrame) -> Iterator[Violation]:
             texts(strays),
             offsets_in(strays),
         )
-    decoded = joined(found.filter((pl.col("set_aside") > 0) & (pl.col("rows") > 0) & (pl.col("dead") == 0)))
+    decoded = coalesced(found.filter((pl.col("set_aside") > 0) & (pl.col("rows") > 0) & (pl.col("dead") == 0)))
     if decoded.height:
         yield violation(
             Invariant.NOTHING_SILENT,
@@ -139,7 +152,7 @@ def _between_rows_and_ledger(found: pl.DataFrame) -> Iterator[Violation]:
             offsets_in(decoded),
         )
     settled = (pl.col("covered") > 0) | (pl.col("set_aside") > 0)
-    contradicting = joined(found.filter((pl.col("covered") > 1) | (settled & (pl.col("lost") > 0))))
+    contradicting = coalesced(found.filter((pl.col("covered") > 1) | (settled & (pl.col("lost") > 0))))
     if contradicting.height:
         yield violation(
             Invariant.HISTORY,
@@ -155,7 +168,7 @@ def _missing(claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
     if rows != claims.messages:
         empty = found.filter((pl.col("covered") > 0) & (pl.col("rows") == 0))
         holes = (pl.col("asked") > 0) & (pl.col("given") == 0) & (pl.col("truncated") == 0)
-        perhaps = joined(empty.filter(~holes))
+        perhaps = coalesced(empty.filter(~holes))
         yield violation(
             Invariant.ROWS_AND_OFFSETS,
             f"{rows} rows were read for the ledger's {claims.messages} messages"
@@ -165,7 +178,7 @@ def _missing(claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
         )
 
 
-def _of_commits(commits: Sequence[KeptSnapshot], account: RowAccount) -> Iterator[Violation]:
+def _of_commits(commits: Sequence[RetainedSnapshot], account: RowAccount) -> Iterator[Violation]:
     """Yield each commit's rows are where it said that they are."""
     ingests = {str(each.snapshot_id): each for each in commits if each.ingests and each.ranges.height}
     if not ingests:
@@ -176,7 +189,7 @@ def _of_commits(commits: Sequence[KeptSnapshot], account: RowAccount) -> Iterato
         there = rows.filter((pl.col(name) > 0) & (pl.col("rows") > 0))
         count = int(there.select(length.sum()).item() or 0)
         if count != each.messages:
-            empty = joined(rows.filter((pl.col(name) > 0) & (pl.col("rows") == 0)))
+            empty = coalesced(rows.filter((pl.col(name) > 0) & (pl.col("rows") == 0)))
             yield violation(
                 Invariant.ROWS_AND_OFFSETS,
                 f"{each} brought {each.messages} messages; {count} of its offsets have rows, these have none",
@@ -192,7 +205,7 @@ def _numbers(claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
         yield violation(
             Invariant.NOTHING_SILENT,
             f"the ledger has {claims.dead_letters} dead letters, the table {dead}",
-            texts(joined(found.filter(pl.col("dead") > 0))),
+            texts(coalesced(found.filter(pl.col("dead") > 0))),
             abs(dead - claims.dead_letters),
         )
     covered = int(found.filter(pl.col("covered") > 0)["offsets"].sum())
@@ -208,7 +221,7 @@ def _numbers(claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
 
 def _between_rows_and_broker(found: pl.DataFrame, log: LogAccount) -> Iterator[Violation]:
     known = pl.col("truncated") == 0
-    lost = joined(found.filter((pl.col("due") > 0) & (pl.col("covered") > 0) & (pl.col("rows") == 0) & known))
+    lost = coalesced(found.filter((pl.col("due") > 0) & (pl.col("covered") > 0) & (pl.col("rows") == 0) & known))
     if lost.height:
         yield violation(
             Invariant.NOTHING_LOST,
@@ -216,7 +229,7 @@ def _between_rows_and_broker(found: pl.DataFrame, log: LogAccount) -> Iterator[V
             texts(lost),
             offsets_in(lost),
         )
-    unknown = joined(found.filter((pl.col("rows") > 0) & (pl.col("asked") > 0) & (pl.col("given") == 0) & known))
+    unknown = coalesced(found.filter((pl.col("rows") > 0) & (pl.col("asked") > 0) & (pl.col("given") == 0) & known))
     if unknown.height and not log.compacted:
         yield violation(
             Invariant.CONTENT, "rows at offsets where the broker has no message", texts(unknown), offsets_in(unknown)

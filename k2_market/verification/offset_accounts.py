@@ -91,24 +91,24 @@ def bridged(found: pl.DataFrame, gap: int) -> pl.DataFrame:
     )
 
 
-def joined(found: pl.DataFrame) -> pl.DataFrame:
+def coalesced(found: pl.DataFrame) -> pl.DataFrame:
     """Return disjoint ranges, in order, with those that touch made one."""
     return bridged(found, 0)
 
 
 def union(*found: pl.DataFrame) -> pl.DataFrame:
     """Return all offsets of some ranges, which may overlap, as disjoint ranges in order."""
-    return joined(pieces({"any": pl.concat(each.select(*RANGE_COLUMNS) for each in found)}))
+    return coalesced(pieces({"any": pl.concat(each.select(*RANGE_COLUMNS) for each in found)}))
 
 
 def difference(whole: pl.DataFrame, taken: pl.DataFrame) -> pl.DataFrame:
     """Return the offsets of ``whole`` that are not in ``taken``, as disjoint ranges in order."""
-    return joined(pieces({"whole": whole, "taken": taken}).filter((pl.col("whole") > 0) & (pl.col("taken") == 0)))
+    return coalesced(pieces({"whole": whole, "taken": taken}).filter((pl.col("whole") > 0) & (pl.col("taken") == 0)))
 
 
 def intersection(one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """Return the offsets that are in both, as disjoint ranges in order."""
-    return joined(pieces({"one": one, "other": other}).filter((pl.col("one") > 0) & (pl.col("other") > 0)))
+    return coalesced(pieces({"one": one, "other": other}).filter((pl.col("one") > 0) & (pl.col("other") > 0)))
 
 
 def offsets_in(found: pl.DataFrame) -> int:

@@ -15,13 +15,21 @@ import polars as pl
 from k2_market.errors import LedgerError
 from k2_market.verification.invariants import Invariant, Violation, violation
 from k2_market.verification.ledger_claims import LedgerClaims, ledger_claims, parse_ranges
-from k2_market.verification.offset_accounts import difference, intersection, joined, offsets_in, pieces, ranges, texts
+from k2_market.verification.offset_accounts import (
+    coalesced,
+    difference,
+    intersection,
+    offsets_in,
+    pieces,
+    ranges,
+    texts,
+)
 
 _BATCH_ID, _RANGES, _MESSAGES = "k2.batch-id", "k2.ranges", "k2.messages"
 
 
 @dataclass(frozen=True)
-class KeptSnapshot:
+class RetainedSnapshot:
     """A snapshot that a table's metadata holds; ``sequence`` rises from commit to commit."""
 
     snapshot_id: int
@@ -77,15 +85,15 @@ class TableHistory:
     """
 
     current_id: int | None
-    snapshots: Sequence[KeptSnapshot]
+    snapshots: Sequence[RetainedSnapshot]
     ledger: str | None
     earlier_ledgers: Sequence[tuple[str, str | None]] = ()
 
     @cached_property
-    def chain(self) -> list[KeptSnapshot]:
+    def chain(self) -> list[RetainedSnapshot]:
         """The current snapshot and those that it builds on, as far as they are kept; newest first."""
         by_id = {each.snapshot_id: each for each in self.snapshots}
-        found: list[KeptSnapshot] = []
+        found: list[RetainedSnapshot] = []
         at = self.current_id
         while at is not None and at in by_id and by_id[at] not in found:
             found.append(by_id[at])
@@ -98,7 +106,7 @@ class TableHistory:
         return not self.chain or self.chain[-1].sequence <= 1
 
     @property
-    def beside(self) -> list[KeptSnapshot]:
+    def beside(self) -> list[RetainedSnapshot]:
         """Snapshots that the current one does not build on, though they are as new as some that it does."""
         oldest = self.chain[-1].sequence if self.chain else -1
         inside = {each.snapshot_id for each in self.chain}
@@ -146,7 +154,7 @@ def _rolled_back(history: TableHistory, claims: LedgerClaims) -> Iterator[Violat
 
 
 def _overlapping(history: TableHistory, found: pl.DataFrame) -> Iterator[Violation]:
-    doubled = joined(found.filter(pl.col("commits") > 1))
+    doubled = coalesced(found.filter(pl.col("commits") > 1))
     if doubled.height:
         both = [each for each in history.chain if intersection(each.ranges, doubled).height]
         yield violation(
@@ -175,7 +183,7 @@ def _not_in_ledger(history: TableHistory, claims: LedgerClaims) -> Iterator[Viol
 
 def _brought_by_nobody(history: TableHistory, claims: LedgerClaims, found: pl.DataFrame) -> Iterator[Violation]:
     """Yield the ledger's remainder must be what expired snapshots can have brought; nothing, where none has expired."""
-    remainder = joined(found.filter((pl.col("ledger") > 0) & (pl.col("commits") == 0)))
+    remainder = coalesced(found.filter((pl.col("ledger") > 0) & (pl.col("commits") == 0)))
     messages = claims.messages - sum(each.messages for each in history.chain)
     if history.reaches_first:
         if remainder.height:
@@ -246,6 +254,6 @@ def _gone_back(history: TableHistory, claims: LedgerClaims) -> Iterator[Violatio
             )
 
 
-def _brought(snapshots: Sequence[KeptSnapshot]) -> pl.DataFrame:
+def _brought(snapshots: Sequence[RetainedSnapshot]) -> pl.DataFrame:
     """Return the ranges that some commits brought; what two of them brought is in it twice."""
     return pl.concat([ranges([]), *(each.ranges for each in snapshots)])

@@ -63,7 +63,7 @@ class CopiedFiles:
             BackupError: It is damaged, or stays locked; or there is no room.
         """
         target = self._target(path)
-        with _in_words(target):
+        with _errors_explained(target):
             target.unlink(missing_ok=True)
             copy_database(source, target)
         self.add(path)
@@ -93,12 +93,12 @@ class CopiedFiles:
     @contextmanager
     def _written(self, path: str) -> Iterator[BinaryIO]:
         target = self._target(path)
-        with _in_words(target), target.open("wb") as stream:
+        with _errors_explained(target), target.open("wb") as stream:
             yield stream
 
     def _target(self, path: str) -> Path:
         target = self.directory / path
-        with _in_words(target):
+        with _errors_explained(target):
             make_private(target.parent)
         return target
 
@@ -141,7 +141,7 @@ def copy_verified(file: BackupFile, source: Path, target: Path) -> None:
     Raises:
         BackupError: It is not there, or not as it was; or there is no room.
     """
-    with _in_words(target):
+    with _errors_explained(target):
         make_private(target.parent)
         try:
             with source.open("rb") as stream, target.open("xb") as written:
@@ -183,7 +183,7 @@ def _is_cloned(source: BinaryIO, target: BinaryIO) -> bool:
 
 
 @contextmanager
-def _in_words(target: Path) -> Iterator[None]:
+def _errors_explained(target: Path) -> Iterator[None]:
     """Have it said where there was no room, or what could not be written."""
     try:
         yield

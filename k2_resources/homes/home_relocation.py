@@ -22,7 +22,7 @@ from k2_market.homes.table_ownership import MARK, Owner, lies_within
 from k2_resources.homes.table_relocation import NotRelocatable, TableMove, as_lines, next_metadata_name
 from k2_resources.iceberg.catalog_identity import catalog_in_use, local_directory, same_place
 from k2_resources.iceberg.owned_catalog import OwnedCatalog
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.logs.structured_logging import get_logger
 from k2_resources.runtime import crash_points
 
@@ -94,7 +94,7 @@ class HomeRelocation:
             NotRelocatable: A table's metadata can't be read, or can't be written for another place.
             CatalogUnavailable: The catalog does not answer.
         """
-        with in_words("the catalog's tables", "listing"):
+        with translate_errors("the catalog's tables", "listing"):
             rows = rows_of(self._catalog.engine)
         looked = {row.name: self._looked_at(row) for row in rows}
         facts = [each for each, _ in looked.values()]
@@ -117,7 +117,7 @@ class HomeRelocation:
             CatalogUnavailable: The catalog does not answer.
             WarehouseUnavailable: A table's metadata can't be read.
         """
-        with in_words("the catalog's tables", "listing"):
+        with translate_errors("the catalog's tables", "listing"):
             rows = rows_of(self._catalog.engine)
         found = (self._catalog.why_not(row.name, self._metadata(row)) for row in rows)
         return [each for each in found if each is not None]
@@ -135,11 +135,11 @@ class HomeRelocation:
         changes = []
         for name in plan.changed:
             row, move = plan.rows[name], plan.moves.get(name)
-            with in_words(name, "relocating"):
+            with translate_errors(name, "relocating"):
                 changes.append((row, self._marked(row, mark) if move is None else move.carry_out(mark)))
             crash_points.reached("relocated_half")
         crash_points.reached("before_relocation")
-        with in_words("the catalog's tables", "relocating"):
+        with translate_errors("the catalog's tables", "relocating"):
             switch(self._catalog.engine, changes)
         crash_points.reached("after_relocation")
         _log.info("tables relocated", tables=plan.changed, warehouse=self._warehouse)
@@ -192,7 +192,7 @@ class HomeRelocation:
         return TableMove(row.name, directory, f"{self._warehouse.rstrip('/')}/{within}", root / within, metadata_name)
 
     def _metadata(self, row: CatalogRow) -> TableMetadata:
-        with in_words(row.name, "loading"):
+        with translate_errors(row.name, "loading"):
             return FromInputFile.table_metadata(self._io.new_input(row.metadata_location))
 
     def _marked(self, row: CatalogRow, mark: str) -> str:

@@ -15,7 +15,7 @@ from k2_market.schemas.tables import PARTITION_COLUMN, PARTITION_FIELD
 from k2_resources.files.private_directories import make_private
 from k2_resources.iceberg.catalog_identity import sqlite_file
 from k2_resources.iceberg.owned_catalog import OwnedCatalog, require_own
-from k2_resources.iceberg.table_errors import CatalogUnavailable, database_said, in_words
+from k2_resources.iceberg.table_errors import CatalogUnavailable, database_message, translate_errors
 from k2_resources.logs.structured_logging import get_logger
 
 KEPT_SNAPSHOTS = 30
@@ -70,7 +70,7 @@ def open_catalog(uri: str, warehouse: str) -> OwnedCatalog:
         # pool_pre_ping finds a connection that a database restart has cut.
         return OwnedCatalog("k2", uri=with_time_limits(uri), warehouse=warehouse, pool_pre_ping="true")
     except (SQLAlchemyError, OSError, ImportError) as error:
-        said = database_said(error) if isinstance(error, SQLAlchemyError) else str(error)
+        said = database_message(error) if isinstance(error, SQLAlchemyError) else str(error)
         raise CatalogUnavailable(f"Iceberg catalog {shown}: {said}") from error
 
 
@@ -117,7 +117,7 @@ def find_table(catalog: Catalog, feed: str, table: str) -> Table | None:
         WarehouseUnavailable: The metadata file that the catalog names can't be read.
     """
     try:
-        with in_words(f"{feed}.{table}", "loading"):
+        with translate_errors(f"{feed}.{table}", "loading"):
             return catalog.load_table((feed, table))
     except NoSuchTableError:
         return None
@@ -144,7 +144,7 @@ def ensure_table(catalog: Catalog, feed: str, table: str, columns: pa.Schema) ->
         found = _with_columns(found, columns)
         _require_columns(found, columns)
         return found
-    with in_words(f"{feed}.{table}", "creating"):
+    with translate_errors(f"{feed}.{table}", "creating"):
         # Another process may be doing the same: whoever comes second to the namespace or the table finds it there.
         with suppress(IntegrityError):
             catalog.create_namespace_if_not_exists(feed)
@@ -174,7 +174,7 @@ def _with_columns(table: Table, schema: pa.Schema) -> Table:
     if not absent:
         return table
     name = ".".join(table.name())
-    with in_words(name, f"adding columns {', '.join(field.name for field in absent)} to"):
+    with translate_errors(name, f"adding columns {', '.join(field.name for field in absent)} to"):
         try:
             with table.update_schema() as update:
                 update.union_by_name(pa.schema(absent))

@@ -29,7 +29,7 @@ from pyiceberg.table.metadata import TableMetadata
 
 from k2_market.schemas.tables import PARTITION_COLUMN
 from k2_resources.iceberg.catalog import TableMismatch
-from k2_resources.iceberg.day_planning import parted_by_day_alone
+from k2_resources.iceberg.day_planning import is_partitioned_by_day
 from k2_resources.iceberg.file_schema import file_schema
 
 ROWS_PER_GROUP = 1_000_000
@@ -58,7 +58,7 @@ def write_day_files(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iter
 def _written(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iterator[DataFile]:
     typed = rows.select([field.name for field in metadata.schema().fields]).cast(file_schema(metadata.schema()))
     write_id = uuid.uuid4()
-    if not parted_by_day_alone(metadata.schema(), metadata.spec()):
+    if not is_partitioned_by_day(metadata.schema(), metadata.spec()):
         yield from _dataframe_to_data_files(metadata, typed, io, write_id)
         return
     days = sorted(pc.unique(typed[PARTITION_COLUMN]).to_pylist())
@@ -67,13 +67,13 @@ def _written(metadata: TableMetadata, io: FileIO, rows: pa.Table) -> Iterator[Da
         yield _write(metadata, io, f"00000-{number}-{write_id}.parquet", day, of_day)
 
 
-def require_parted_by_day(table: Table) -> None:
+def require_day_partitions(table: Table) -> None:
     """See that a table has a partition a trading day, so that a day's files can be replaced as a whole.
 
     Raises:
         TableMismatch: Somebody gave it other partitions.
     """
-    if not parted_by_day_alone(table.schema(), table.spec()):
+    if not is_partitioned_by_day(table.schema(), table.spec()):
         raise TableMismatch(
             f"{'.'.join(table.name())}: its partitions are {', '.join(map(str, table.spec().fields)) or 'none'}, "
             "expected a trading day each; its days can be replaced as a whole only then"

@@ -85,7 +85,7 @@ def days_of(table: Table) -> frozenset[date]:
     if table.current_snapshot() is None:
         return frozenset()
     scan = table.scan(selected_fields=(PARTITION_COLUMN,))
-    if all(parted_by_day_alone(table.schema(), spec) for spec in table.specs().values()):
+    if all(is_partitioned_by_day(table.schema(), spec) for spec in table.specs().values()):
         return frozenset(_EPOCH + timedelta(days=task.file.partition[0]) for task in scan.plan_files())
     return frozenset(scan.to_arrow()[PARTITION_COLUMN].unique().to_pylist())
 
@@ -101,7 +101,7 @@ def paths_by_day(table: Table, days: Sequence[date]) -> dict[date, frozenset[str
     return {day: frozenset(file.file_path for file in found.get(day, ())) for day in days}
 
 
-def parted_by_day_alone(schema: Schema, spec: PartitionSpec) -> bool:
+def is_partitioned_by_day(schema: Schema, spec: PartitionSpec) -> bool:
     """Say whether a table has a partition a trading day and no other, as K2 makes its tables."""
     columns = [(schema.find_column_name(field.source_id), str(field.transform)) for field in spec.fields]
     return columns == [(PARTITION_COLUMN, "day")]
@@ -114,7 +114,7 @@ def tasks_by_day(table: Table, days: Sequence[date]) -> dict[date, list[FileScan
     """
     planned = list(table.scan(row_filter=_between(min(days), max(days))).plan_files())
     specs = [table.specs()[spec_id] for spec_id in {task.file.spec_id for task in planned}]
-    if not all(parted_by_day_alone(table.schema(), spec) for spec in specs):
+    if not all(is_partitioned_by_day(table.schema(), spec) for spec in specs):
         return {day: list(table.scan(row_filter=of_day(day)).plan_files()) for day in days}
     found: dict[date, list[FileScanTask]] = {day: [] for day in days}
     for task in planned:

@@ -9,7 +9,7 @@ from pyiceberg.table import FileScanTask, Table
 
 from k2_resources.iceberg.day_planning import tasks_by_day
 from k2_resources.iceberg.day_rows import compacted, read_compactly, row_batches
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 
 
 class DayReader:
@@ -39,7 +39,7 @@ class DayReader:
         schema = self._schema_of(columns)
         if self._table is None:
             return schema.empty_table()
-        with in_words(".".join(self._table.name()), f"reading {day} of"):
+        with translate_errors(".".join(self._table.name()), f"reading {day} of"):
             return read_compactly(self._table, day, self._tasks[day], schema)
 
     def day_batches(self, day: date, *columns: str) -> Iterator[pa.Table]:
@@ -52,7 +52,7 @@ class DayReader:
 
     def _batches(self, day: date, schema: pa.Schema) -> Iterator[pa.Table]:
         if self._table is not None:
-            with in_words(".".join(self._table.name()), f"reading {day} of"):
+            with translate_errors(".".join(self._table.name()), f"reading {day} of"):
                 yield from row_batches(self._table, day, self._tasks[day], schema)
 
     @cached_property

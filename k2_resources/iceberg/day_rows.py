@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import FileScanTask, Table
 
-from k2_resources.iceberg.day_planning import of_day, parted_by_day_alone
+from k2_resources.iceberg.day_planning import is_partitioned_by_day, of_day
 
 _OF_FEW_VALUES = ("symbol", "side", "currency", "action", "kafka_topic_id", "reject_reason")
 _BATCH_ROWS = 131_072
@@ -91,7 +91,7 @@ def _own_files(table: Table, tasks: Sequence[FileScanTask], schema: pa.Schema) -
 
 def _holds_the_day_alone(table: Table, task: FileScanTask) -> bool:
     """Tell whether a planned file is read as a whole, which it is where its partition is one trading day."""
-    return not task.delete_files and parted_by_day_alone(table.schema(), table.specs()[task.file.spec_id])
+    return not task.delete_files and is_partitioned_by_day(table.schema(), table.specs()[task.file.spec_id])
 
 
 def _footer(table: Table, path: str) -> pq.FileMetaData:

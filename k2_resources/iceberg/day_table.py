@@ -29,7 +29,7 @@ from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
 from k2_resources.iceberg.snapshot_summary import RUN_ID
 from k2_resources.iceberg.staged_day import StagedDay
-from k2_resources.iceberg.table_errors import CatalogUnavailable, in_words
+from k2_resources.iceberg.table_errors import CatalogUnavailable, translate_errors
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.runtime import crash_points
 
@@ -39,7 +39,7 @@ _MOST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishResult:
     """What publishing a day did.
 
     Attributes:
@@ -116,7 +116,7 @@ class DayTable:
         """Return the files of trading days' published versions."""
         return files_by_day(find_table(self._catalog, self._feed, self._name), days)
 
-    def replace_day(self, day: date, rows: pa.Table, run_id: str) -> Published:
+    def replace_day(self, day: date, rows: pa.Table, run_id: str) -> PublishResult:
         """Make ``rows`` the day's published version; see ``Stager`` and ``publish``.
 
         Args:
@@ -146,7 +146,7 @@ class DayTable:
         run_id: str,
         made_from: Builds | None = None,
         rules: Mapping[str, BuildRules] | None = None,
-    ) -> dict[date, Published]:
+    ) -> dict[date, PublishResult]:
         """Make staged days the published versions, in one commit; readers see the old or the new days.
 
         A commit whose answer was lost is simply tried again: where it landed, the files are the table's already. A day
@@ -166,7 +166,7 @@ class DayTable:
         """
         named = _named([staged.day for staged in days])
         started = time.perf_counter()
-        with in_words(self.identifier, f"publishing {named} in"):
+        with translate_errors(self.identifier, f"publishing {named} in"):
             for staged in days:
                 staged.end()
         ended = time.perf_counter()
@@ -188,7 +188,7 @@ class DayTable:
 
     def _attempt(
         self, days: Sequence[StagedDay], named: str, run_id: str, made_from: Builds, rules: Mapping[str, BuildRules]
-    ) -> dict[date, Published]:
+    ) -> dict[date, PublishResult]:
         table = ensure_table(self._catalog, self._feed, self._name, self.schema)
         snapshot = table.current_snapshot()
         as_it_is = None if snapshot is None else snapshot.snapshot_id
@@ -196,7 +196,7 @@ class DayTable:
         recorded = builds_of(table)
         older = {day for day, build in made_from.items() if not supersedes(build, recorded.get(day))}
         done = {
-            staged.day: Published(as_it_is, changed=staged.is_in(now[staged.day]), superseded=staged.day in older)
+            staged.day: PublishResult(as_it_is, changed=staged.is_in(now[staged.day]), superseded=staged.day in older)
             for staged in days
         }
         new = [
@@ -208,7 +208,7 @@ class DayTable:
         ]
         record = _recorded(table, recorded | {day: made_from[day] for day in made_from if day not in older}, rules)
         if new:
-            with in_words(self.identifier, f"publishing {named} in"):
+            with translate_errors(self.identifier, f"publishing {named} in"):
                 for staged in new:
                     staged.fit(table)
                 there = [staged.day for staged in new if now[staged.day]]
@@ -218,13 +218,13 @@ class DayTable:
             # Without a snapshot nothing but the record can be lost to another writer, and its days are then built anew.
             transaction = TableTransaction(table)
             transaction.set_properties(record)
-            with in_words(self.identifier, f"recording the build of {named} in"):
+            with translate_errors(self.identifier, f"recording the build of {named} in"):
                 transaction.commit_transaction()
         return done
 
     def _replaced(
         self, table: Table, days: list[StagedDay], there: list[date], run_id: str, record: dict[str, str]
-    ) -> Published:
+    ) -> PublishResult:
         started = time.perf_counter()
         transaction = TableTransaction(table)
         expire_oldest(transaction, table)
@@ -243,7 +243,7 @@ class DayTable:
         for staged in days:
             staged.keep()  # from here on the files may be the table's, whatever the catalog answers
         committed = transaction.commit_transaction().current_snapshot()
-        return Published(
+        return PublishResult(
             snapshot_id=None if committed is None else committed.snapshot_id,
             changed=True,
             write_seconds=written - started,
@@ -290,7 +290,7 @@ class Stager:
         Raises:
             WarehouseUnavailable: A file of the table can't be read or written.
         """
-        with in_words(".".join(self.table.name()), f"writing {day} of"):
+        with translate_errors(".".join(self.table.name()), f"writing {day} of"):
             staged = StagedDay(self.table, day, self.schema, self.published[day], self.writing)
             try:
                 yield staged

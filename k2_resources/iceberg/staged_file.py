@@ -16,7 +16,7 @@ from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
 from pyiceberg.table.locations import load_location_provider
 
-from k2_resources.iceberg.day_files import require_parted_by_day
+from k2_resources.iceberg.day_files import require_day_partitions
 from k2_resources.iceberg.file_schema import file_schema
 
 ROW_GROUP_ROWS = 131_072
@@ -44,7 +44,7 @@ class StagedFile:
         Raises:
             TableMismatch: Somebody gave the table other partitions than trading days.
         """
-        require_parted_by_day(table)
+        require_day_partitions(table)
         self._table = table
         self._schema = file_schema(table.schema())
         self.path = _place(table, day)

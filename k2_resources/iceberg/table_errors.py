@@ -19,7 +19,7 @@ class WarehouseUnavailable(K2Error):
 
 
 @contextmanager
-def in_words(table: str, doing: str) -> Iterator[None]:
+def translate_errors(table: str, doing: str) -> Iterator[None]:
     """Have what the catalog's database and the file system raise say which table it is about.
 
     Args:
@@ -34,8 +34,8 @@ def in_words(table: str, doing: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise CatalogUnavailable(
-            f"Iceberg catalog, {doing} {table}: {database_said(error)}. Is the catalog's database up, and does another "
-            "process hold its lock?"
+            f"Iceberg catalog, {doing} {table}: {database_message(error)}. Is the catalog's database up, and does "
+            "another process hold its lock?"
         ) from error
     except (RESTError, WaitingForLockException, RequestException) as error:
         raise CatalogUnavailable(
@@ -60,6 +60,6 @@ def in_words(table: str, doing: str) -> Iterator[None]:
         ) from error
 
 
-def database_said(error: SQLAlchemyError) -> str:
+def database_message(error: SQLAlchemyError) -> str:
     """Return the database's own words, without SQLAlchemy's around them."""
     return str(error.orig if isinstance(error, DBAPIError) else error)

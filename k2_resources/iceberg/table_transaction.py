@@ -15,7 +15,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableUpdate, _apply_table_update, _TableMetadataUpdateContext
 
 from k2_resources.iceberg.owned_catalog import require_own
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.whole_files import require_whole
 
 
@@ -53,7 +53,7 @@ class TableTransaction(Transaction):
         """
         table = ".".join(self._table.name())
         added = [file for each in self._snapshot_producers for file in each._added_data_files]
-        with in_words(table, "looking up files of"):
+        with translate_errors(table, "looking up files of"):
             require_whole(table, self._table.io, added)
         return super().commit_transaction()
 

@@ -13,7 +13,7 @@ from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from k2_market.plans.day_tags import TagPlan, plan_tags
 from k2_resources.iceberg.catalog import find_table
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.raw.settled_commit import until_committed
 
@@ -52,7 +52,7 @@ def _attempt(catalog: Catalog, feed: str, name: str, day: date | None) -> TagPla
         return plan
     if not (plan.added or plan.removed):
         return plan
-    with in_words(f"{feed}.{name}", "tagging"):
+    with translate_errors(f"{feed}.{name}", "tagging"):
         transaction = TableTransaction(table)
         tags = ManageSnapshots(transaction)
         if plan.added is not None:

@@ -16,7 +16,7 @@ from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import GRACE
 from k2_market.plans.compaction_plan import CompactionPlan
 from k2_market.plans.day_tags import TagPlan
-from k2_market.plans.orphan_files import Sweep
+from k2_market.plans.orphan_files import SweepPlan
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.table_storage import TableStorage
 from k2_resources.maintenance.day_tagging import tag_day, tags_to_set
@@ -39,11 +39,11 @@ class MaintenancePlan:
     properties: Mapping[str, Mapping[str, str]]
     compaction: CompactionPlan
     tags: Mapping[str, TagPlan]
-    swept: Mapping[str, Sweep]
+    swept: Mapping[str, SweepPlan]
 
 
 @dataclass
-class Maintained:
+class MaintenanceResult:
     """What a maintenance did.
 
     Attributes:
@@ -60,7 +60,7 @@ class Maintained:
     properties: dict[str, dict[str, str]] = field(default_factory=dict)
     compactions: list[Compaction] = field(default_factory=list)
     tags: dict[str, TagPlan] = field(default_factory=dict)
-    swept: dict[str, Sweep] = field(default_factory=dict)
+    swept: dict[str, SweepPlan] = field(default_factory=dict)
 
 
 class FeedMaintenance:
@@ -103,7 +103,7 @@ class FeedMaintenance:
             },
         )
 
-    def carry_out(self, day: date) -> Maintained:
+    def carry_out(self, day: date) -> MaintenanceResult:
         """Complete properties, put small files together, tag the end of the day, remove what nothing refers to.
 
         Args:
@@ -120,7 +120,7 @@ class FeedMaintenance:
             WarehouseUnavailable: A file can't be read or written.
             CommitOutcomeUnknown: The catalog gave no answer to a compaction.
         """
-        done = Maintained(before=self._compactor.files())
+        done = MaintenanceResult(before=self._compactor.files())
         done.properties = {
             name: completed
             for name in self._tables

@@ -17,12 +17,20 @@ from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.table import Table
 
 from k2_market.errors import K2Error
-from k2_market.plans.orphan_files import CLEANINGS, Look, StoredFile, Sweep, marks_from_json, marks_to_json, sweep
+from k2_market.plans.orphan_files import (
+    CLEANINGS,
+    FileListing,
+    StoredFile,
+    SweepPlan,
+    marks_from_json,
+    marks_to_json,
+    plan_sweep,
+)
 from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.owned_catalog import require_own
 from k2_resources.iceberg.reachable_files import Reachable, reachable
-from k2_resources.iceberg.table_errors import CatalogUnavailable, in_words
+from k2_resources.iceberg.table_errors import CatalogUnavailable, translate_errors
 from k2_resources.iceberg.table_layout import cleanings_of
 from k2_resources.iceberg.table_storage import TableStorage
 from k2_resources.iceberg.table_transaction import TableTransaction
@@ -80,7 +88,7 @@ class OrphanCleaner:
         self._clock = clock
         self._locations: dict[str, str] | None = None
 
-    def look(self, feed: str, name: str) -> Sweep | None:
+    def look(self, feed: str, name: str) -> SweepPlan | None:
         """Say what cleaning a table would do, and change nothing; None where there is no such table.
 
         Raises:
@@ -94,7 +102,7 @@ class OrphanCleaner:
         looked = self._looked(TableStorage(table), feed, name, self._clock or _this_machines_time)
         return None if looked is None else looked.sweep
 
-    def clean(self, feed: str, name: str) -> Sweep | None:
+    def clean(self, feed: str, name: str) -> SweepPlan | None:
         """Delete what has rested long enough, and mark what has not; None where there is no such table.
 
         Raises:
@@ -133,7 +141,7 @@ class OrphanCleaner:
         referred = _followed(table)
         _require_all(table, referred, files, storage)
         snapshot = table.current_snapshot()
-        look = Look(
+        look = FileListing(
             now=now,
             files=tuple(each for each in files if each.path != MARKS),
             reachable=frozenset(
@@ -142,11 +150,11 @@ class OrphanCleaner:
             | _newest_metadata(files),
             snapshot_id=None if snapshot is None else snapshot.snapshot_id,
         )
-        return _Looked(table, sweep(look, marks_from_json(storage.read(MARKS)), self._floor))
+        return _Looked(table, plan_sweep(look, marks_from_json(storage.read(MARKS)), self._floor))
 
     def _require_own_location(self, table: Table, storage: TableStorage) -> None:
         if self._locations is None:
-            with in_words("the catalog's tables", "listing"):
+            with translate_errors("the catalog's tables", "listing"):
                 self._locations = _locations_of(self._catalog)
         for name, location in self._locations.items():
             if name != ".".join(table.name()) and storage.encloses(location):
@@ -161,7 +169,7 @@ class _Looked:
     """A table as it was looked at, and what is to be done with its files."""
 
     table: Table
-    sweep: Sweep
+    sweep: SweepPlan
 
 
 def _locations_of(catalog: Catalog) -> dict[str, str]:
@@ -183,14 +191,14 @@ def _is_announced(table: Table) -> bool:
     transaction.set_properties({CLEANINGS: str(cleanings_of(table) + 1)})
     crash_points.reached("before_announcement")
     try:
-        with in_words(".".join(table.name()), "cleaning"):
+        with translate_errors(".".join(table.name()), "cleaning"):
             transaction.commit_transaction()
     except CommitFailedException:
         return False
     return True
 
 
-def _delete(storage: TableStorage, planned: Sweep) -> None:
+def _delete(storage: TableStorage, planned: SweepPlan) -> None:
     crash_points.reached("orphans_announced")
     for each in planned.deletable:
         storage.delete(each.path)

@@ -20,14 +20,14 @@ from k2_market.ledger.ledger import PROPERTY, Ledger
 from k2_market.plans.compaction_plan import CompactionPlan, FileFacts, FileGroup, plan_compaction
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.data_files import DataFileLocation, day_of_file, live_files
-from k2_resources.iceberg.day_files import read_files, require_parted_by_day, write_day_files
+from k2_resources.iceberg.day_files import read_files, require_day_partitions, write_day_files
 from k2_resources.iceberg.owned_catalog import require_own
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
 from k2_resources.iceberg.snapshot_summary import BATCH_ID
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
-from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, settled, until_first
+from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
 from k2_resources.raw.view import ledger_of
 from k2_resources.runtime import crash_points
 
@@ -138,7 +138,7 @@ class RawCompactor:
             CommitOutcomeUnknown: The catalog gave no answer, and does not show the compaction.
         """
         try:
-            return until_first(self._attempt)
+            return retry_on_conflict(self._attempt)
         except Conflict as conflict:
             raise K2Error(
                 f"{self._identifier}: compaction lost against other writers {ATTEMPTS} times; {_UNCHANGED}"
@@ -149,7 +149,7 @@ class RawCompactor:
         if table is None:
             return None
         require_own(table)
-        require_parted_by_day(table)
+        require_day_partitions(table)
         ledger = ledger_of(table)
         placed = live_files(table)
         plan = self._plan(placed)
@@ -157,7 +157,7 @@ class RawCompactor:
             return None
         by_path = {each.file.file_path: each.file for each in placed}
         old = [by_path[each.path] for group in plan.groups for each in group.files]
-        with in_words(self._identifier, "compacting"):
+        with translate_errors(self._identifier, "compacting"):
             new = [self._written(table, group, [by_path[each.path] for each in group.files]) for group in plan.groups]
         try:
             committed = self._commit(table, ledger, plan.days, old, new)
@@ -173,12 +173,12 @@ class RawCompactor:
         batch_id, named = str(uuid.uuid4()), " ".join(map(str, days))
         transaction = TableTransaction(table)
         expire_oldest(transaction, table)
-        with in_words(self._identifier, "compacting"):
+        with translate_errors(self._identifier, "compacting"):
             _replace(transaction, old, new, {BATCH_ID: batch_id, COMPACTED_DAYS: named})
         crash_points.reached("compacted_written")
         transaction.set_properties({PROPERTY: ledger.repaired(batch_id, ledger.dead_letters).to_json()})
         crash_points.reached("before_compaction_cas")
-        committed = settled(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
+        committed = commit_once(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
         crash_points.reached("after_compaction_cas")
         _log.info("files compacted", table=self._identifier, batch_id=batch_id, days=named, files=len(old))
         return committed

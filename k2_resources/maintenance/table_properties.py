@@ -4,7 +4,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2_resources.iceberg.catalog import absent_properties, find_table
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
 from k2_resources.raw.settled_commit import until_committed
@@ -38,7 +38,7 @@ def _attempt(catalog: Catalog, feed: str, name: str) -> dict[str, str]:
     absent = properties_to_set(table)
     if table is None or not absent:
         return {}
-    with in_words(f"{feed}.{name}", "setting properties of"):
+    with translate_errors(f"{feed}.{name}", "setting properties of"):
         transaction = TableTransaction(table)
         transaction.set_properties(absent)
         transaction.commit_transaction()

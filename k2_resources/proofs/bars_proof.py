@@ -20,7 +20,7 @@ from k2_market.plans.build_plan import is_open
 from k2_market.plans.build_rules import BuildRules
 from k2_market.schemas.tables import BAR_INTERVALS
 from k2_market.verification.bar_recomputation import bar_differences, bar_violations, bars_of_symbol
-from k2_market.verification.invariants import Invariant, Told, Verification, Violation
+from k2_market.verification.invariants import Invariant, Note, Verification, Violation
 from k2_market.verification.ledger_claims import ledger_claims
 from k2_market.verification.trade_recomputation import (
     COLUMNS_READ,
@@ -39,7 +39,7 @@ from k2_market.verification.trade_recomputation import (
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.day_planning import days_of
 from k2_resources.iceberg.day_table import DayTable
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 
 Progress = Callable[[int, int], None]
 """Called with how many days are done, and of how many."""
@@ -78,22 +78,22 @@ def prove_bars(
         subject=f"trades and bars of {feed.name}" + (f" on {wanted[0]}" if len(wanted) == 1 else ""),
         looked_at={Invariant.BARS: str(counts)},
         violations=tuple(violations),
-        told=(*_told(feed, other_rules), *_told_kept_back(counts.kept_back)),
+        notes=(*_notes(feed, other_rules), *_notes_on_kept_back(counts.kept_back)),
         not_looked_at=tuple(f"{day}, which is still open; name it by --date" for day in open_days),
     )
 
 
-def _told(feed: Feed, other_rules: Sequence[str]) -> tuple[Told, ...]:
+def _notes(feed: Feed, other_rules: Sequence[str]) -> tuple[Note, ...]:
     if not other_rules:
         return ()
     what = f"days were built under other rules than the feed's file has: k2 rebuild --feed {feed.name}"
-    return (Told(what, tuple(other_rules), len(other_rules)),)
+    return (Note(what, tuple(other_rules), len(other_rules)),)
 
 
-def _told_kept_back(places: Sequence[str]) -> Iterator[Told]:
+def _notes_on_kept_back(places: Sequence[str]) -> Iterator[Note]:
     if places:
         what = "symbols have no bars of an interval, since their sums are too large for one"
-        yield Told(what, tuple(places), len(places))
+        yield Note(what, tuple(places), len(places))
 
 
 @dataclass
@@ -235,6 +235,6 @@ class _RawRows:
         schema = pa.schema([TRADES.messages.rows.field(name) for name in columns])
         if self._table is None or self._table.current_snapshot() is None:
             return schema.empty_table()
-        with in_words(self._name, "reading"):
+        with translate_errors(self._name, "reading"):
             found = self._table.scan(row_filter=row_filter, selected_fields=columns).to_arrow()
         return named_in_scope(found.select(schema.names).cast(schema), self._scope, self.topics)

@@ -14,17 +14,17 @@ from pyiceberg.table import Table
 from k2_market.errors import K2Error, LedgerError
 from k2_market.homes.table_ownership import notice
 from k2_market.kinds.raw_kind import RawKind
-from k2_market.verification.file_verification import FoundFile, file_violations, row_count_violations
+from k2_market.verification.file_verification import FileState, file_violations, row_count_violations
 from k2_market.verification.invariants import Invariant, Verification, Violation, violation
 from k2_market.verification.ledger_claims import LedgerClaims, ledger_claims
-from k2_market.verification.ledger_verification import LogAccount, RowAccount, offset_violations, told
+from k2_market.verification.ledger_verification import LogAccount, RowAccount, notes_on_claims, offset_violations
 from k2_market.verification.message_comparison import Comparison
 from k2_market.verification.offset_accounts import offsets_in, ranges
 from k2_market.verification.snapshot_verification import TableHistory, history_violations
 from k2_resources.iceberg.owned_catalog import why_foreign
 from k2_resources.proofs.log_reading import LogReading
 from k2_resources.proofs.row_chunks import RowChunks
-from k2_resources.proofs.snapshot_files import KeptFiles, kept_files
+from k2_resources.proofs.snapshot_files import SnapshotFiles, snapshot_files
 from k2_resources.proofs.table_history import history_of, with_earlier_ledgers
 
 _NOTHING = ranges([])
@@ -45,7 +45,7 @@ def prove_ledger(table: Table, kind: RawKind, reading: LogReading | None, day: d
         claims = ledger_claims(history.ledger)
     except LedgerError as error:
         return Verification(_subject(table, day), {}, (violation(Invariant.HISTORY, str(error), ()), *foreign))
-    kept = kept_files(table, day)
+    kept = snapshot_files(table, day)
     chunks = RowChunks.of(table, kind.messages.rows, kept.readable)
     account = _rows(chunks, day)
     answer = _ask(reading, claims, account, chunks) if kept.current is not None else _Answer(None)
@@ -61,7 +61,7 @@ def prove_ledger(table: Table, kind: RawKind, reading: LogReading | None, day: d
             *_of_content(answer.comparison),
             *foreign,
         ),
-        told=tuple(told(claims, account, answer.log)),
+        notes=tuple(notes_on_claims(claims, account, answer.log)),
         not_looked_at=(*_out_of_sight(kept, reading, day), *answer.not_looked_at),
         unanswered=answer.unanswered,
     )
@@ -95,7 +95,7 @@ def _rows(chunks: RowChunks, day: date | None) -> RowAccount:
 
 
 def _of_rows(
-    history: TableHistory, claims: LedgerClaims, kept: KeptFiles, account: RowAccount, log: LogAccount | None
+    history: TableHistory, claims: LedgerClaims, kept: SnapshotFiles, account: RowAccount, log: LogAccount | None
 ) -> Sequence[Violation]:
     return () if kept.current is None else offset_violations(claims, account, log, history.chain)
 
@@ -113,7 +113,7 @@ def _of_content(comparison: Comparison | None) -> Sequence[Violation]:
 
 
 def _looked_at(
-    history: TableHistory, account: RowAccount, files: Sequence[FoundFile], answer: _Answer
+    history: TableHistory, account: RowAccount, files: Sequence[FileState], answer: _Answer
 ) -> dict[Invariant, str]:
     snapshots, rows = len(history.snapshots), offsets_in(account.rows)
     commits = sum(each.ingests for each in history.snapshots)
@@ -131,7 +131,7 @@ def _looked_at(
     return seen
 
 
-def _out_of_sight(kept: KeptFiles, reading: LogReading | None, day: date | None) -> list[str]:
+def _out_of_sight(kept: SnapshotFiles, reading: LogReading | None, day: date | None) -> list[str]:
     left_out = []
     if kept.current is None:
         left_out.append("rows and broker: the manifests of the current snapshot can't be read")

@@ -12,7 +12,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from k2_market.verification.file_verification import FileKind, FoundFile
+from k2_market.verification.file_verification import FileKind, FileState
 from k2_market.verification.snapshot_verification import TableHistory
 from k2_resources.iceberg.data_files import DataFileLocation, day_of_file
 from k2_resources.iceberg.day_planning import of_day
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 @dataclass
-class KeptFiles:
+class SnapshotFiles:
     """What was found.
 
     Attributes:
@@ -33,7 +33,7 @@ class KeptFiles:
         rows: For each snapshot whose manifests can be read, the rows that they say there are.
     """
 
-    files: list[FoundFile] = field(default_factory=list)
+    files: list[FileState] = field(default_factory=list)
     current: list[DataFileLocation] | None = None
     rows: dict[int, int] = field(default_factory=dict)
 
@@ -45,7 +45,7 @@ class KeptFiles:
         return [each.file for each in ordered if each.file.file_path not in broken]
 
 
-def kept_files(table: Table, day: date | None = None) -> KeptFiles:
+def snapshot_files(table: Table, day: date | None = None) -> SnapshotFiles:
     """Look up the files of all snapshots that a table keeps.
 
     Args:
@@ -53,7 +53,7 @@ def kept_files(table: Table, day: date | None = None) -> KeptFiles:
         day: Look up no data files but those of this trading day; None looks up all.
     """
     search = _Search(table.io)
-    found = KeptFiles(current=[] if table.metadata.current_snapshot_id is None else None)
+    found = SnapshotFiles(current=[] if table.metadata.current_snapshot_id is None else None)
     needed: dict[str, tuple[int, DataFile]] = {}
     for snapshot in sorted(table.metadata.snapshots, key=lambda each: each.sequence_number or 0, reverse=True):
         entries = search.data_files(snapshot)
@@ -71,14 +71,14 @@ def kept_files(table: Table, day: date | None = None) -> KeptFiles:
     return found
 
 
-def structure(table: Table | None, day: date) -> tuple[TableHistory, list[FoundFile]]:
+def structure(table: Table | None, day: date) -> tuple[TableHistory, list[FileState]]:
     """Return a table's history, and the files that reading a trading day of it needs."""
     if table is None:
         return TableHistory(None, (), None), []
     return history_of(table), files_of_day(table, day)
 
 
-def files_of_day(table: Table, day: date) -> list[FoundFile]:
+def files_of_day(table: Table, day: date) -> list[FileState]:
     """Return the manifest lists of all snapshots kept, and what the current one needs for a trading day.
 
     Data files are looked up, not opened.
@@ -101,7 +101,7 @@ def files_of_day(table: Table, day: date) -> list[FoundFile]:
     return _still_needed(table, [*found, listed, *looked_up])
 
 
-def _still_needed(table: Table, files: list[FoundFile]) -> list[FoundFile]:
+def _still_needed(table: Table, files: list[FileState]) -> list[FileState]:
     """Return the files without those that were cleaned up since the table was loaded."""
     if all(each.whole for each in files):
         return files
@@ -114,7 +114,7 @@ class _Search:
     """Goes through snapshots; manifests that they share are read once."""
 
     io: FileIO
-    found: list[FoundFile] = field(default_factory=list)
+    found: list[FileState] = field(default_factory=list)
     manifests: dict[str, list[DataFileLocation] | None] = field(default_factory=dict)
 
     def data_files(self, snapshot: Snapshot) -> list[DataFileLocation] | None:
@@ -140,7 +140,7 @@ def _placed(manifest: ManifestFile, io: FileIO) -> list[DataFileLocation]:
     return [DataFileLocation(each.sequence_number or 0, each.data_file) for each in manifest.fetch_manifest_entry(io)]
 
 
-def _read(found: FoundFile, content: Callable[[], _T]) -> tuple[FoundFile, _T | None]:
+def _read(found: FileState, content: Callable[[], _T]) -> tuple[FileState, _T | None]:
     """Tell what a file holds, if it is whole; and the file, with why it can't be read."""
     if not found.whole:
         return found, None
@@ -150,16 +150,16 @@ def _read(found: FoundFile, content: Callable[[], _T]) -> tuple[FoundFile, _T | 
         return replace(found, fault=repr(fault)), None
 
 
-def _manifest(io: FileIO, snapshot_id: int, manifest: ManifestFile) -> FoundFile:
+def _manifest(io: FileIO, snapshot_id: int, manifest: ManifestFile) -> FileState:
     return _looked_up(io, manifest.manifest_path, FileKind.MANIFEST, snapshot_id, bytes_said=manifest.manifest_length)
 
 
-def _with_footer(io: FileIO, snapshot_id: int, file: DataFile) -> FoundFile:
+def _with_footer(io: FileIO, snapshot_id: int, file: DataFile) -> FileState:
     found, rows = _read(_data_file(io, snapshot_id, file), lambda: _rows_by_footer(io, file))
     return replace(found, rows_found=rows)
 
 
-def _data_file(io: FileIO, snapshot_id: int, file: DataFile) -> FoundFile:
+def _data_file(io: FileIO, snapshot_id: int, file: DataFile) -> FileState:
     return _looked_up(
         io,
         file.file_path,
@@ -176,9 +176,9 @@ def _rows_by_footer(io: FileIO, file: DataFile) -> int:
         return int(pq.read_metadata(opened).num_rows)
 
 
-def _looked_up(io: FileIO, path: str, kind: FileKind, snapshot_id: int, **said: Any) -> FoundFile:
+def _looked_up(io: FileIO, path: str, kind: FileKind, snapshot_id: int, **said: Any) -> FileState:
     try:
         size: int | None = len(io.new_input(path))
     except FileNotFoundError:
         size = None
-    return FoundFile(path=path, kind=kind, snapshot_id=snapshot_id, bytes_found=size, **said)
+    return FileState(path=path, kind=kind, snapshot_id=snapshot_id, bytes_found=size, **said)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pyiceberg.table import Table
 
 from k2_market.verification.ledger_claims import LEDGER_PROPERTY
-from k2_market.verification.snapshot_verification import KeptSnapshot, TableHistory
+from k2_market.verification.snapshot_verification import RetainedSnapshot, TableHistory
 
 
 def history_of(table: Table) -> TableHistory:
@@ -14,7 +14,7 @@ def history_of(table: Table) -> TableHistory:
     return TableHistory(
         current_id=table.metadata.current_snapshot_id,
         snapshots=[
-            KeptSnapshot(
+            RetainedSnapshot(
                 snapshot_id=each.snapshot_id,
                 parent_id=each.parent_snapshot_id,
                 sequence=each.sequence_number or 0,

@@ -18,7 +18,7 @@ from k2_resources.raw.table import RawTable
 _log = get_logger("ingest")
 
 
-def looked_up(
+def verified_claims(
     claims: IngestClaims,
     reader: TopicReader,
     registry: SchemaRegistry,

@@ -21,7 +21,7 @@ from k2_market.trades.cross_day import Settled, TradeKey, settle
 from k2_market.verification.ledger_claims import ledger_claims
 from k2_resources.iceberg.day_planning import of_day
 from k2_resources.iceberg.day_reader import DayReader
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.raw.view import RawView
 
 
@@ -131,7 +131,7 @@ class OtherDays:
         if table is None or table.current_snapshot() is None:
             return schema.empty_table().select(list(columns))
         live = _all_of(row_filter, _is_null("reject_reason"))
-        with in_words(".".join(table.name()), "reading cancels and corrections of"):
+        with translate_errors(".".join(table.name()), "reading cancels and corrections of"):
             found = table.scan(row_filter=live, selected_fields=read).to_arrow()
         return named_by_symbol(found.select(schema.names).cast(schema), self._scope).select(list(columns))
 

@@ -14,7 +14,7 @@ from k2_market.messages.row_admission import OUTSIDE_WINDOW, awaited_day
 from k2_market.plans.failed_runs import OffsetsAtFault
 from k2_market.repair.day_difference import DayDifference, difference
 from k2_market.repair.day_repair import DayFacts, Rewrite, retained
-from k2_market.repair.dead_letter_repair import Revival, kept_messages, revival, tried_letters
+from k2_market.repair.dead_letter_repair import DeadLetterPlan, dead_letter_plan, kept_messages, tried_letters
 from k2_resources.iceberg.day_planning import of_other_days
 from k2_resources.kafka.topic_reader import OffsetsGone, TopicReader
 from k2_resources.kafka.topics import KafkaTopics
@@ -84,9 +84,9 @@ class DeadLetterRepair:
     day: date
     decoder: Decoder
     only: RangeSet | None = None
-    found: Revival | None = None
+    found: DeadLetterPlan | None = None
 
-    def look(self, view: RawView) -> Revival:
+    def look(self, view: RawView) -> DeadLetterPlan:
         """Tell what would become of the day's dead letters.
 
         Raises:
@@ -96,7 +96,7 @@ class DeadLetterRepair:
         rows, ledger = view.read_day(self.day), view.ledger
         dead = tried_letters(rows, ledger, self.only)
         again = pa.concat_tables([view.schema.empty_table(), *map(self.decoder.rows, kept_messages(dead))])
-        return revival(self.day, rows, self._same_offsets_elsewhere(view, dead), ledger.covered, again)
+        return dead_letter_plan(self.day, rows, self._same_offsets_elsewhere(view, dead), ledger.covered, again)
 
     def decide(self, view: RawView) -> Rewrite | None:
         """Tell what is to be written, if anything."""

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from k2_market.ledger.bridged_ranges import bridged
 from k2_market.ledger.offset_ranges import RangeSet
-from k2_market.ledger.row_offsets import within
+from k2_market.ledger.row_offsets import rows_within
 from k2_market.messages import block_decoder
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.block_decoder import DayWindow
@@ -51,6 +51,6 @@ class RereadMessages:
         tables = [self._rows]
         for read in self._reader.read(bridged(left)):
             rows = self._decoder.rows(read.messages)
-            tables.append(rows.filter(pa.array(within(rows, left))))
+            tables.append(rows.filter(pa.array(rows_within(rows, left))))
         self._rows, self._read = pa.concat_tables(tables), self._read | left
         return self._rows

@@ -23,7 +23,7 @@ from k2_resources.iceberg.snapshot_expiry import expire_oldest
 from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, RUN_ID
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
-from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, settled, until_first
+from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
 from k2_resources.raw.view import RawView, with_new_rows
 from k2_resources.runtime import crash_points
 
@@ -43,7 +43,7 @@ class NoTable(K2Error):
 
 
 @dataclass(frozen=True)
-class Rewritten:
+class RewriteResult:
     """A rewrite that was committed, and the table's snapshot after it."""
 
     rewrite: Rewrite
@@ -71,7 +71,7 @@ class RawRewriter:
             raise NoTable(f"{self._identifier}: there is no such table; nothing was ingested yet")
         return RawView(table, self._columns)
 
-    def commit(self, decide: Callable[[RawView], Rewrite | None]) -> Rewritten | None:
+    def commit(self, decide: Callable[[RawView], Rewrite | None]) -> RewriteResult | None:
         """Write what a decision over the table asks for; None where it asks for nothing.
 
         Args:
@@ -83,7 +83,7 @@ class RawRewriter:
             CommitOutcomeUnknown: The catalog gave no answer, and does not show the repair.
         """
         try:
-            return until_first(lambda: self._attempt(decide))
+            return retry_on_conflict(lambda: self._attempt(decide))
         except Conflict as conflict:
             raise K2Error(
                 f"{self._identifier}: the repair lost against other writers {ATTEMPTS} times; {_UNCHANGED}"
@@ -101,7 +101,7 @@ class RawRewriter:
             CommitOutcomeUnknown: The catalog gave no answer, and does not show the correction.
         """
         try:
-            return until_first(lambda: self._attempt_ledger(decide))
+            return retry_on_conflict(lambda: self._attempt_ledger(decide))
         except Conflict as conflict:
             raise K2Error(
                 f"{self._identifier}: the correction lost against other writers {ATTEMPTS} times; {_UNCHANGED}"
@@ -118,12 +118,12 @@ class RawRewriter:
         append_files(transaction, [], {BATCH_ID: batch_id, RUN_ID: repair_run_id()})
         transaction.set_properties({PROPERTY: after.to_json()})
         crash_points.reached("before_cas")
-        settled(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
+        commit_once(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
         crash_points.reached("after_cas")
         _log.info("ledger corrected", table=self._identifier, batch_id=batch_id)
         return True
 
-    def _attempt(self, decide: Callable[[RawView], Rewrite | None]) -> Rewritten | None:
+    def _attempt(self, decide: Callable[[RawView], Rewrite | None]) -> RewriteResult | None:
         view = self.view()
         assert view.table is not None
         require_own(view.table)
@@ -145,10 +145,10 @@ class RawRewriter:
         crash_points.reached("parquet_written")
         transaction.set_properties({PROPERTY: after.to_json(), **with_new_rows(view.table, rewrite.days)})
         crash_points.reached("before_cas")
-        table = settled(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
+        table = commit_once(transaction, self._catalog, self._identifier, batch_id, _UNCHANGED)
         crash_points.reached("after_cas")
         _log.info("days rewritten", table=self._identifier, batch_id=batch_id, days=sorted(map(str, rewrite.days)))
-        return Rewritten(rewrite, _snapshot_id(table))
+        return RewriteResult(rewrite, _snapshot_id(table))
 
 
 def repair_run_id() -> str:

@@ -15,18 +15,18 @@ from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, RANGES, RUN_ID
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
 from k2_resources.raw.rewrite import RawRewriter, repair_run_id
-from k2_resources.raw.settled_commit import settled, until_first
+from k2_resources.raw.settled_commit import commit_once, retry_on_conflict
 from k2_resources.raw.view import batch_ids, with_new_rows
 
 _log = get_logger("repair")
 
 
-class NoWayForward(LedgerError):
+class CannotRollForward(LedgerError):
     """A table was rolled back, and can't be rolled forward without losing something."""
 
 
 @dataclass(frozen=True)
-class WayForward:
+class RollForwardPlan:
     """What rolling forward brings back.
 
     Attributes:
@@ -42,12 +42,12 @@ class WayForward:
     days: tuple[date, ...]
 
 
-def way_forward(table: Table) -> WayForward | None:
+def roll_forward_plan(table: Table) -> RollForwardPlan | None:
     """Tell where a table is to be rolled forward to; None where it was not rolled back.
 
     Raises:
         LedgerError: The ledger can't be read.
-        NoWayForward: The ledger's snapshot is gone, or the table was written to since it was rolled back.
+        CannotRollForward: The ledger's snapshot is gone, or the table was written to since it was rolled back.
     """
     name = ".".join(table.name())
     batch_id = Ledger.from_json(table.properties[PROPERTY]).batch_id if PROPERTY in table.properties else ""
@@ -59,13 +59,13 @@ def way_forward(table: Table) -> WayForward | None:
         default=None,
     )
     if target is None:
-        raise NoWayForward(
+        raise CannotRollForward(
             f"{name}: the table has no snapshot of batch {batch_id or '(none)'}, with which its ledger ends: it was "
             "expired. Drop the table: what its topic retains is read anew"
         )
     current = table.current_snapshot()
     if current is not None and _age(current) > _age(target):
-        raise NoWayForward(
+        raise CannotRollForward(
             f"{name}: snapshot {current.snapshot_id} was written after the table was rolled back; rolling the table "
             f"forward to snapshot {target.snapshot_id}, of batch {batch_id}, would take that back. If nothing in it is "
             "needed, set the table's current snapshot to an earlier one, and roll forward then"
@@ -73,26 +73,26 @@ def way_forward(table: Table) -> WayForward | None:
     returning = [each for each in ancestors_of(target, table.metadata) if current is None or _age(each) > _age(current)]
     days = {date.fromisoformat(day) for each in returning for day in _told(each, DAYS).split()}
     ranges = (OffsetRange.parse(text) for each in returning for text in _told(each, RANGES).split())
-    return WayForward(target.snapshot_id, batch_id, RangeSet.of(ranges), tuple(sorted(days)))
+    return RollForwardPlan(target.snapshot_id, batch_id, RangeSet.of(ranges), tuple(sorted(days)))
 
 
-def roll_forward(rewriter: RawRewriter, catalog: Catalog) -> WayForward | None:
+def roll_forward(rewriter: RawRewriter, catalog: Catalog) -> RollForwardPlan | None:
     """Roll a table forward; None where it was not rolled back.
 
     An empty snapshot on top names the days that come back, so that they are reported and built again: trades may
     have been made of them while their rows were away.
 
     Raises:
-        NoWayForward: It can't be done without losing something.
+        CannotRollForward: It can't be done without losing something.
         CommitOutcomeUnknown: The catalog gave no answer, and does not show the snapshot.
     """
-    return until_first(lambda: _attempt(rewriter, catalog))
+    return retry_on_conflict(lambda: _attempt(rewriter, catalog))
 
 
-def _attempt(rewriter: RawRewriter, catalog: Catalog) -> WayForward | None:
+def _attempt(rewriter: RawRewriter, catalog: Catalog) -> RollForwardPlan | None:
     view = rewriter.view()
     assert view.table is not None
-    forward = way_forward(view.table)
+    forward = roll_forward_plan(view.table)
     if forward is None:
         return None
     transaction = TableTransaction(view.table)
@@ -100,7 +100,7 @@ def _attempt(rewriter: RawRewriter, catalog: Catalog) -> WayForward | None:
     summary = {RUN_ID: repair_run_id(), DAYS: " ".join(map(str, forward.days))}
     transaction.append(view.schema.empty_table(), snapshot_properties=summary)
     transaction.set_properties(with_new_rows(view.table, forward.days))
-    settled(transaction, catalog, ".".join(view.table.name()), forward.batch_id, "the table is still rolled back")
+    commit_once(transaction, catalog, ".".join(view.table.name()), forward.batch_id, "the table is still rolled back")
     _log.info("table rolled forward", table=".".join(view.table.name()), batch_id=forward.batch_id)
     return forward
 

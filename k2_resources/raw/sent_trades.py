@@ -19,7 +19,7 @@ from pyiceberg.expressions import (
 
 from k2_market.loads.amending import COLUMNS_READ, NamedTrade
 from k2_market.loads.loads import Load, LoadError
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.raw.view import RawView
 
 _MOST_STEPS = 100
@@ -109,7 +109,7 @@ class SentTrades:
         if table is None or table.current_snapshot() is None:
             return _frame(schema.empty_table())
         wanted = row_filter if more is None else _and(row_filter, more)
-        with in_words(".".join(table.name()), "reading messages of"):
+        with translate_errors(".".join(table.name()), "reading messages of"):
             found = table.scan(row_filter=wanted, selected_fields=columns).to_arrow()
         return _frame(found.select(schema.names).cast(schema))
 

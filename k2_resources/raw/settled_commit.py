@@ -40,7 +40,7 @@ class Conflict(K2Error):
     """Another writer committed first; look at the table again."""
 
 
-def until_first(attempt: Callable[[], _T]) -> _T:
+def retry_on_conflict(attempt: Callable[[], _T]) -> _T:
     """Tell what an attempt returns once no other writer commits before it; each attempt loads the table anew.
 
     Raises:
@@ -77,7 +77,9 @@ def until_committed(attempt: Callable[[], _T], if_not: str) -> _T:
         raise CatalogUnavailable(f"{if_not}: other writers committed first each time: {conflict}") from conflict
 
 
-def settled(transaction: Transaction, catalog: Catalog, identifier: str, batch_id: str, if_not_landed: str) -> Table:
+def commit_once(
+    transaction: Transaction, catalog: Catalog, identifier: str, batch_id: str, if_not_landed: str
+) -> Table:
     """Commit a transaction, once; the table after it.
 
     Args:

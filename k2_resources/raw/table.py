@@ -16,18 +16,18 @@ from pyiceberg.table import Table
 from k2_market.errors import K2Error
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.ledger.day_report import DayReport, merged
-from k2_market.ledger.ledger import PROPERTY, Batch, Ledger, joined
+from k2_market.ledger.ledger import PROPERTY, Batch, Ledger, join_batches
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_resources.iceberg.catalog import ensure_table, find_table
 from k2_resources.iceberg.day_files import append_files
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
 from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID
-from k2_resources.iceberg.table_errors import in_words
+from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.table_layout import Layout
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
 from k2_resources.raw.delivery import Delivery, WrittenDelivery, written
-from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, settled, until_first
+from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
 from k2_resources.raw.view import RawView, ledger_of, with_new_rows
 from k2_resources.runtime import crash_points
 
@@ -114,7 +114,7 @@ class RawTable:
             CommitOutcomeUnknown: The catalog gave no answer, and does not show the batch.
         """
         try:
-            return until_first(lambda: self._attempt(deliveries))
+            return retry_on_conflict(lambda: self._attempt(deliveries))
         except Conflict as conflict:
             raise K2Error(
                 f"{self.identifier}: batch {deliveries[0].batch.batch_id} lost against other writers {ATTEMPTS} times; "
@@ -125,11 +125,11 @@ class RawTable:
         started = time.perf_counter()
         table = ensure_table(self._catalog, self._feed, self._name, self.schema)
         ledger = ledger_of(table)
-        refused = joined(each.batch for each in deliveries).covered & ledger.covered
+        refused = join_batches(each.batch for each in deliveries).covered & ledger.covered
         if refused:
             _log.warning("offsets already in the ledger, left out", table=self.identifier, ranges=str(list(refused)))
         deliveries = [self._fitting(each, refused, table) for each in deliveries]
-        batch = joined(each.batch for each in deliveries)
+        batch = join_batches(each.batch for each in deliveries)
         if not ledger.has_news(batch):
             return Commit(None, {}, Batch(batch.batch_id, RangeSet(), 0), refused)
         names = {topic_id: name for each in deliveries for topic_id, name in each.topic_names.items()}
@@ -140,11 +140,11 @@ class RawTable:
         # Without rows (aborted transactions, losses) it is an empty snapshot: a commit of properties alone would have
         # no guard against another writer.
         files = [file for each in deliveries for file in each.files]
-        with in_words(self.identifier, f"writing a snapshot of {batch.messages} rows of"):
+        with translate_errors(self.identifier, f"writing a snapshot of {batch.messages} rows of"):
             append_files(transaction, files, _summary(batch, deliveries[0].run_id, by_day))
         transaction.set_properties({PROPERTY: after.to_json(), **with_new_rows(table, by_day)})
         crash_points.reached("before_cas")
-        self._seen = settled(transaction, self._catalog, self.identifier, batch.batch_id, _STILL_PENDING)
+        self._seen = commit_once(transaction, self._catalog, self.identifier, batch.batch_id, _STILL_PENDING)
         crash_points.reached("after_cas")
         snapshot = self._seen.current_snapshot()
         return Commit(
@@ -159,12 +159,12 @@ class RawTable:
         """Return a delivery as the table takes it: without what is refused, in files of the table as it is now."""
         if delivery.batch.covered.isdisjoint(refused) and delivery.layout == Layout.of(table):
             return delivery
-        with in_words(self.identifier, f"reading {delivery.batch.messages} written rows of"):
+        with translate_errors(self.identifier, f"reading {delivery.batch.messages} written rows of"):
             again = delivery.read_again(table, self.schema)
         return self._written(again.without(refused), table)
 
     def _written(self, delivery: Delivery, table: Table) -> WrittenDelivery:
-        with in_words(self.identifier, f"writing {delivery.rows.num_rows} rows of"):
+        with translate_errors(self.identifier, f"writing {delivery.rows.num_rows} rows of"):
             found = written(delivery, table)
         crash_points.reached("parquet_written")
         return found

@@ -11,7 +11,7 @@ from pyiceberg.table.snapshots import ancestors_of
 from k2_market.errors import LedgerError
 from k2_market.ledger.ledger import PROPERTY, Ledger
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
-from k2_market.ledger.row_offsets import OFFSET_COLUMNS, within
+from k2_market.ledger.row_offsets import OFFSET_COLUMNS, rows_within
 from k2_market.plans.day_builds import VERSIONS_PROPERTY, versions_from_json, versions_to_json
 from k2_resources.iceberg import day_files
 from k2_resources.iceberg.day_planning import days_of
@@ -117,7 +117,7 @@ class RawView:
         found = [self.schema.empty_table()]
         for task in self.table.scan(row_filter=" OR ".join(bounds)).plan_files():
             rows = day_files.read_files(self.table, [task.file], self.schema)
-            found.append(rows.filter(pa.array(within(rows, ranges))))
+            found.append(rows.filter(pa.array(rows_within(rows, ranges))))
         return pa.concat_tables(found)
 
     def all_offsets(self) -> pa.Table:

@@ -139,7 +139,7 @@ def test_one_symbols_overflow_keeps_back_that_symbols_bars_of_that_interval_alon
     assert not isinstance(next_build(market.feed, TRADES, market.iceberg, instance, LONG_AFTER), dg.RunRequest)
     proof = prove_bars(market.iceberg.catalog(), market.feed, [DAY], LONG_AFTER)
     assert proof.holds
-    assert any("MINUTE" in place for told in proof.told for place in told.where)
+    assert any("MINUTE" in place for note in proof.notes for place in note.where)
 
     market.cancel("MINUTE", in_minute)
     market.cancel("DAY", in_day)

@@ -136,7 +136,7 @@ def test_days_keep_their_rules_when_the_feeds_file_changes_until_all_are_rebuilt
     assert (finding.passed, finding.numbers["outdated"]) == (False, 2)
     shown = prove_bars(market.iceberg.catalog(), market.feed, None, LONG_AFTER)
     assert not shown.holds
-    assert shown.told[0].where == (str(MONDAY), str(TUESDAY))
+    assert shown.notes[0].where == (str(MONDAY), str(TUESDAY))
 
     assert market.rebuild() == [MONDAY, TUESDAY]
     assert market.highs() == {MONDAY: 11, TUESDAY: 10}

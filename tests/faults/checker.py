@@ -25,7 +25,7 @@ from k2_resources.iceberg.catalog import find_table, open_catalog
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.proofs.bars_proof import prove_bars
 from k2_resources.proofs.row_chunks import RowChunks
-from k2_resources.proofs.snapshot_files import kept_files
+from k2_resources.proofs.snapshot_files import snapshot_files
 from k2_resources.settings import Settings
 
 NO_GAPS = RangeSet()
@@ -92,7 +92,7 @@ def _assert_each_acked_is_one_row(
         },
         schema={"topic_id": pl.String, "partition": pl.Int32, "offset": pl.Int64},
     )
-    files = kept_files(table)
+    files = snapshot_files(table)
     chunks = RowChunks.of(table, TRADES.messages.rows, files.readable)
     rows = pl.concat([ranges([]), *(found for found, _ in chunks.offsets())])
     lost_on_record, aside_on_record = (

@@ -38,7 +38,7 @@ from k2_market.plans.ingest_claims import IngestClaims
 from k2_resources.iceberg import catalog as iceberg_catalog
 from k2_resources.iceberg.catalog import ensure_table
 from k2_resources.kafka.schema_registry import RegistryUnavailable
-from k2_resources.raw.claim_lookup import looked_up
+from k2_resources.raw.claim_lookup import verified_claims
 from k2_resources.raw.table import RawTable
 from k2_sensors.kafka_sensor import INTERVAL_SECONDS, next_ingest
 
@@ -166,7 +166,7 @@ class SimulatedIngest:
         else:
             config = IngestConfig(**run.run_config["ops"][ingest_op_name(FEED.name, TRADES)]["config"])
             failed = partial(failed_ingests, self.dagster, FEED.name, TRADES, now)
-            claims = looked_up(claims_of(config), ingestion.reader, ingestion.registry, table, calendar, failed)
+            claims = verified_claims(claims_of(config), ingestion.reader, ingestion.registry, table, calendar, failed)
         run.tags |= begun_tags(run.run_id)
         report = carry_out(ingestion, claims, config.careful)
         versions = table.view().day_versions

@@ -19,7 +19,7 @@ from k2_assets.names import ingest_op_name
 from k2_market.kinds.trades import TRADES
 from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.messages.outgoing import OutgoingMessages
-from k2_market.plans.orphan_files import Sweep
+from k2_market.plans.orphan_files import SweepPlan
 from k2_platform.catch_up import local_instance
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.day_table import DayTable
@@ -80,14 +80,14 @@ def requests(own: OwnFeed) -> Iterator[dg.RunRequest]:
         yield request._replace(run_config={"ops": {ingest_op_name(own.feed.name, TRADES_KIND): {"config": alone}}})
 
 
-def clean(own: OwnFeed, table: str, hours: float) -> Sweep:
+def clean(own: OwnFeed, table: str, hours: float) -> SweepPlan:
     now = datetime.now(UTC) + timedelta(hours=hours)
     swept = OrphanCleaner(catalog_of(own), REST, lambda _: now).clean(own.feed.name, table)
     assert swept is not None
     return swept
 
 
-def parquet(swept: Sweep) -> list[str]:
+def parquet(swept: SweepPlan) -> list[str]:
     return [each.path for each in swept.deletable if each.path.endswith(".parquet")]
 
 

@@ -18,6 +18,7 @@ from simulated_schedule import Outcome, Schedule
 from k2_market.errors import K2Error
 from k2_market.kinds.trades import TRADES
 from k2_market.ledger.row_offsets import OFFSET_COLUMNS
+from k2_market.schemas.tables import RAW_TRADES
 from k2_resources.maintenance import raw_compaction
 from k2_resources.maintenance.raw_compaction import RawCompactor
 
@@ -71,7 +72,7 @@ def rows_dropped_by_compaction() -> Iterator[None]:
 
 
 def _written_wrong(write: Callable[..., Any], table: Table, files: list[DataFile]) -> DataFile:
-    rows = read_arrow_files(table, files, raw_compaction.TABLE_SCHEMAS["raw_trades"])
+    rows = read_arrow_files(table, files, RAW_TRADES)
     (file,) = write(table.metadata, table.io, rows)
     return file  # type: ignore[no-any-return]
 

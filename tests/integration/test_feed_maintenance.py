@@ -28,7 +28,7 @@ from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.table_errors import CatalogUnavailable
 from k2_resources.maintenance import day_tagging
 from k2_resources.maintenance.day_tagging import tag_day
-from k2_resources.maintenance.feed_maintenance import FeedMaintenance, Maintained
+from k2_resources.maintenance.feed_maintenance import FeedMaintenance, MaintenanceResult
 from k2_resources.proofs.ledger_proof import prove_ledger
 from k2_resources.query.views import SnapshotNotKept, snapshot_as_of, snapshot_of_day
 from k2_resources.raw.table import RawTable
@@ -58,7 +58,7 @@ def commit(catalog: Catalog, start: int, count: int = 3, day: date = MONDAY) -> 
     RawTable(catalog, "asx", TRADES).commit(delivered(start, start + count, day=day))
 
 
-def maintained(catalog: Catalog, feed: Feed, day: date, after: timedelta = BUILD_TIME) -> Maintained:
+def maintained(catalog: Catalog, feed: Feed, day: date, after: timedelta = BUILD_TIME) -> MaintenanceResult:
     """Maintain the feed some time after a day has closed."""
     now = TradingCalendar.of(feed).closes_at(day) + GRACE + after
     return FeedMaintenance(catalog, feed, TRADES, lambda: now).carry_out(day)

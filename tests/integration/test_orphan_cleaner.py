@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from k2_cli.main import app
 from k2_market.kinds.trades import TRADES
-from k2_market.plans.orphan_files import StoredFile, Sweep
+from k2_market.plans.orphan_files import StoredFile, SweepPlan
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.table_storage import TableStorage
 from k2_resources.maintenance.orphan_cleaner import MARKS, FileMissing, FloorTooLow, LocationShared, OrphanCleaner
@@ -38,7 +38,7 @@ def catalog(tmp_path: Path) -> Catalog:
     return open_catalog(f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}/warehouse")
 
 
-def clean(catalog: Catalog, hours: float) -> Sweep:
+def clean(catalog: Catalog, hours: float) -> SweepPlan:
     """A look at the table, so many hours from now."""
     now = datetime.now(UTC) + timedelta(hours=hours)
     planned = OrphanCleaner(catalog, FLOOR, lambda _: now).clean(*TABLE)

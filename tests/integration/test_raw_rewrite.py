@@ -20,7 +20,7 @@ from k2_market.schemas.tables import RAW_TRADES
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.snapshot_summary import DAYS, RUN_ID
 from k2_resources.raw.rewrite import NoTable, RawRewriter
-from k2_resources.raw.roll_forward import NoWayForward, roll_forward, way_forward
+from k2_resources.raw.roll_forward import CannotRollForward, roll_forward, roll_forward_plan
 from k2_resources.raw.settled_commit import CommitOutcomeUnknown
 from k2_resources.raw.table import RawTable
 from k2_resources.raw.view import RawView, TableRolledBack
@@ -223,16 +223,16 @@ def test_rolling_forward_goes_to_a_repairs_last_snapshot(catalog: Catalog) -> No
 
 def test_a_table_that_was_written_to_after_it_was_rolled_back_is_not_rolled_forward(rolled_back: Catalog) -> None:
     rolled_back.load_table(TABLE).append(delivered(20, 21).rows)
-    with pytest.raises(NoWayForward, match="written after the table was rolled back"):
-        way_forward(rolled_back.load_table(TABLE))
+    with pytest.raises(CannotRollForward, match="written after the table was rolled back"):
+        roll_forward_plan(rolled_back.load_table(TABLE))
 
 
 def test_a_table_whose_snapshots_are_gone_says_what_is_left_to_do(rolled_back: Catalog) -> None:
     table = rolled_back.load_table(TABLE)
     newest = [each.snapshot_id for each in table.metadata.snapshots[1:]]
     table.maintenance.expire_snapshots().by_ids(newest).commit()
-    with pytest.raises(NoWayForward, match=r"it was expired\. Drop the table"):
-        way_forward(rolled_back.load_table(TABLE))
+    with pytest.raises(CannotRollForward, match=r"it was expired\. Drop the table"):
+        roll_forward_plan(rolled_back.load_table(TABLE))
 
 
 def test_the_command_rolls_forward_and_a_dry_run_does_not(

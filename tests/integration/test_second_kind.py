@@ -41,7 +41,7 @@ from k2_resources.proofs.retained_messages import RetainedMessages
 from k2_resources.query.views import open_query_connection
 from k2_resources.raw.table import RawTable
 from k2_resources.settings import Settings
-from k2_sensors.ingest_alarms import Doors, FeedKind, look
+from k2_sensors.ingest_alarms import FeedKind, IngestClients, look
 from k2_sensors.unchecked_day_sensor import next_check
 
 NOT_A_MARK = b"\x00\x00"
@@ -214,7 +214,7 @@ def test_the_alarm_sensor_looks_at_a_second_kind_and_no_check_of_it_is_left(mark
     clients, now = doors(marked.settings), datetime.now(UTC)
     watched = [FeedKind(marked.feed, kind) for kind in (TRADES, MARKS)]
     with local_instance(marked.settings) as instance:
-        asked = look(watched, clients["kafka"], clients["iceberg"], clients["registry"], instance, now, Doors())
+        asked = look(watched, clients["kafka"], clients["iceberg"], clients["registry"], instance, now, IngestClients())
         left = next_check(marked.feed, MARKS, instance, now)
     assert [each.table for each in asked.feeds] == [
         f"{marked.feed.name}/{name}" for name in ("raw_trades", "raw_marks")

@@ -132,7 +132,7 @@ def verified(tmp_path: Path, kafka: Any, registry: Any) -> Verified:
 
 
 def told(found: dict[str, Any], words: str) -> list[str]:
-    return [place.split("/", 1)[1] for each in found["told"] if words in each["what"] for place in each["where"]]
+    return [place.split("/", 1)[1] for each in found["notes"] if words in each["what"] for place in each["where"]]
 
 
 def broken(found: dict[str, Any]) -> set[tuple[str, str]]:

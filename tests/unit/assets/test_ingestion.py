@@ -81,7 +81,7 @@ def table_in(home: Path) -> RawTable:
 
 
 def ingested(
-    table: RawTable, batches: int, error: Exception | None = None, lost: RangeSet = ingestion.NONE
+    table: RawTable, batches: int, error: Exception | None = None, lost: RangeSet = ingestion.EMPTY_RANGES
 ) -> IngestReport:
     run = Ingestion(
         feed="asx",
@@ -206,9 +206,13 @@ def test_what_is_not_even_to_be_read_is_noted_in_the_ledger_and_can_come_in_late
     set_aside(ingestion_of(table, NoBroker(0, None)), of(0, PER_BATCH), Handling.SKIP, 8)
     assert len(table.view().table.snapshots()) == 1, "nothing new is not written again"  # type: ignore[union-attr]
     reader = HardToRead(PER_BATCH, set(), set())
-    assert not ingestion_of(table, reader).run(of(0, PER_BATCH), ingestion.NONE).committed, "it is not read again"
+    assert not ingestion_of(table, reader).run(of(0, PER_BATCH), ingestion.EMPTY_RANGES).committed, (
+        "it is not read again"
+    )
     had_read_before = NoBroker(1, None)
-    assert ingestion_of(table, had_read_before).run(of(0, PER_BATCH), ingestion.NONE).committed == of(0, PER_BATCH)
+    assert ingestion_of(table, had_read_before).run(of(0, PER_BATCH), ingestion.EMPTY_RANGES).committed == of(
+        0, PER_BATCH
+    )
     assert (table.ledger().set_aside, table.view().rows) == (RangeSet(), PER_BATCH)
 
 
@@ -243,7 +247,7 @@ def test_messages_of_a_schema_that_can_not_be_had_are_named_by_their_offsets(tmp
 
     table = table_in(tmp_path)
     with pytest.raises(OffsetsAtFault, match="no answer for schema id 9") as raised:
-        ingestion_of(table, Mixed(0, None), RefusesAnId()).run(of(0, 15), ingestion.NONE)
+        ingestion_of(table, Mixed(0, None), RefusesAnId()).run(of(0, 15), ingestion.EMPTY_RANGES)
     assert raised.value.ranges == of(11, 12) | of(14, 15)
     assert table.ledger().covered == of(0, PER_BATCH), "what was read before is committed"
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from k2_cli.main import COMMANDS, app
 from k2_market.errors import K2Error
 from k2_market.homes.home_format import FORMAT
-from k2_resources.iceberg.catalog import TABLE_SCHEMAS, ensure_table, open_catalog
+from k2_market.kinds.shipped import KINDS, tables_of
+from k2_resources.iceberg.catalog import ensure_table, open_catalog
 from k2_resources.settings import Settings
 
 HEAVY = (
@@ -105,8 +106,8 @@ def run_without(packages: tuple[str, ...], arguments: list[str], home: Path) -> 
 def test_commands_that_only_read_need_nothing_of_the_extra(name: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     catalog = open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse)
-    for table in TABLE_SCHEMAS:
-        ensure_table(catalog, "sim", table)
+    for table, columns in tables_of(KINDS).items():
+        ensure_table(catalog, "sim", table, columns)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "k2.jsonl").touch()
     (tmp_path / "dagster").mkdir()

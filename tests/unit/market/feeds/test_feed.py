@@ -24,7 +24,7 @@ from k2_market.feeds.feed import (
     load_feeds,
     parse_feed,
 )
-from k2_market.feeds.file_errors import EXPECTED, problems_in_words
+from k2_market.feeds.file_errors import EXPECTED, explain_problems
 
 SHIPPED = SHIPPED_FEEDS
 TEXT = (SHIPPED / "sim.toml").read_text(encoding="utf-8")
@@ -139,7 +139,7 @@ def test_any_value_under_any_key_is_taken_or_refused_with_that_key_in_plain_word
     try:
         Feed.model_validate(content)
     except ValidationError as error:
-        words = problems_in_words(error)
+        words = explain_problems(error)
     else:
         return
     assert f"key {key}" in words

@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_market.ledger.day_report import NOTHING, DayReport, merged, reports_by_day
+from k2_market.ledger.day_report import EMPTY_REPORT, DayReport, merged, reports_by_day
 from k2_market.schemas.tables import RAW_TRADES
 
 DAY = date(2014, 3, 10)
@@ -32,7 +32,7 @@ dead = st.fixed_dictionaries(
 
 
 def one_by_one(rows: list[dict[str, Any]]) -> dict[date, DayReport]:
-    found: dict[date, DayReport] = defaultdict(lambda: NOTHING)
+    found: dict[date, DayReport] = defaultdict(lambda: EMPTY_REPORT)
     for row in rows:
         at = row.get("exchange_timestamp")
         symbols = frozenset({row["symbol"]} if "symbol" in row else ())

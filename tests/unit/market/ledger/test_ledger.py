@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_market.errors import LedgerError
-from k2_market.ledger.ledger import Batch, Ledger, joined
+from k2_market.ledger.ledger import Batch, Ledger, join_batches
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 
 
@@ -46,14 +46,14 @@ def test_batches_joined_say_what_they_say_one_after_the_other(batches: list[Batc
     ledger = Ledger()
     for b in batches:
         ledger = ledger.with_batch(b, {"t": "topic"})
-    together = joined(batches)
+    together = join_batches(batches)
     assert together.batch_id == batches[0].batch_id
     assert replace(ledger, batch_id=together.batch_id) == Ledger().with_batch(together, {"t": "topic"})
 
 
 def test_batches_of_the_same_offset_are_not_joined() -> None:
     with pytest.raises(LedgerError, match="an offset stands in two of its 2 deliveries"):
-        joined([batch("a", 0, 10), batch("b", 9, 20)])
+        join_batches([batch("a", 0, 10), batch("b", 9, 20)])
 
 
 @given(disjoint_batches)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from range_sets import RANGE_SETS
 
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
-from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offsets_of, within
+from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offsets_of, rows_within
 
 Place = tuple[str, int, int]
 places = st.lists(st.tuples(st.sampled_from(["t1", "t2"]), st.integers(0, 2), st.integers(0, 30)), max_size=40)
@@ -29,4 +29,4 @@ def test_the_offsets_of_rows_are_each_of_theirs_once(some: list[Place]) -> None:
 @settings(deadline=None)
 @given(places, RANGE_SETS)
 def test_rows_within_ranges_are_those_whose_offsets_the_ranges_hold(some: list[Place], wanted: RangeSet) -> None:
-    assert within(rows(some), wanted).tolist() == [wanted.contains(*place) for place in some]
+    assert rows_within(rows(some), wanted).tolist() == [wanted.contains(*place) for place in some]

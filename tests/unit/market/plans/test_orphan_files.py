@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2_market.plans.orphan_files import Look, Mark, Marks, StoredFile, Sweep, marks_from_json, marks_to_json, sweep
+from k2_market.plans.orphan_files import (
+    FileListing,
+    Mark,
+    Marks,
+    StoredFile,
+    SweepPlan,
+    marks_from_json,
+    marks_to_json,
+    plan_sweep,
+)
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 FLOOR = timedelta(hours=24)
@@ -17,8 +26,8 @@ FLOOR = timedelta(hours=24)
 class Seen:
     """A look and what came of it."""
 
-    look: Look
-    sweep: Sweep
+    look: FileListing
+    plan_sweep: SweepPlan
 
 
 @st.composite
@@ -33,8 +42,8 @@ def histories(draw: st.DrawFn) -> list[Seen]:
         now += timedelta(hours=draw(st.integers(1, 30)))
         snapshot_id += draw(st.integers(0, 1))
         files = tuple(StoredFile(name, 10, at) for name, at in written.items() if at <= now and name not in deleted)
-        look = Look(now, files, draw(st.frozensets(st.sampled_from(names))), snapshot_id)
-        planned = sweep(look, marks, FLOOR)
+        look = FileListing(now, files, draw(st.frozensets(st.sampled_from(names))), snapshot_id)
+        planned = plan_sweep(look, marks, FLOOR)
         seen.append(Seen(look, planned))
         if draw(st.booleans()):  # else the cleaner was killed before it wrote its marks
             marks = planned.marks
@@ -77,39 +86,41 @@ def test_a_file_is_deleted_only_when_an_earlier_look_found_it_so_and_a_commit_ca
 ORPHAN = StoredFile("data/orphan.parquet", 100, START)
 
 
-def looked(hours: float, snapshot_id: int, *, files: tuple[StoredFile, ...] = (ORPHAN,), reachable: str = "") -> Look:
-    return Look(START + timedelta(hours=hours), files, frozenset({reachable}), snapshot_id)
+def looked(
+    hours: float, snapshot_id: int, *, files: tuple[StoredFile, ...] = (ORPHAN,), reachable: str = ""
+) -> FileListing:
+    return FileListing(START + timedelta(hours=hours), files, frozenset({reachable}), snapshot_id)
 
 
 def test_an_orphan_is_marked_then_rests_then_goes() -> None:
-    first = sweep(looked(30, 1), {}, FLOOR)
+    first = plan_sweep(looked(30, 1), {}, FLOOR)
     assert (first.deletable, first.resting) == ((), (ORPHAN,))
-    assert sweep(looked(53.9, 2), first.marks, FLOOR).deletable == ()
-    assert sweep(looked(54, 2), first.marks, FLOOR).deletable == (ORPHAN,)
+    assert plan_sweep(looked(53.9, 2), first.marks, FLOOR).deletable == ()
+    assert plan_sweep(looked(54, 2), first.marks, FLOOR).deletable == (ORPHAN,)
 
 
 def test_a_file_that_was_taken_into_the_table_meanwhile_is_kept_and_its_mark_forgotten() -> None:
-    first = sweep(looked(30, 1), {}, FLOOR)
-    second = sweep(looked(60, 2, reachable=ORPHAN.path), first.marks, FLOOR)
+    first = plan_sweep(looked(30, 1), {}, FLOOR)
+    second = plan_sweep(looked(60, 2, reachable=ORPHAN.path), first.marks, FLOOR)
     assert (second.kept, dict(second.marks)) == ((ORPHAN,), {})
 
 
 def test_without_a_commit_since_it_was_marked_a_file_waits_for_one_that_may_be_stopped() -> None:
-    first = sweep(looked(30, 1), {}, FLOOR)
-    second = sweep(looked(60, 1), first.marks, FLOOR)
+    first = plan_sweep(looked(30, 1), {}, FLOOR)
+    second = plan_sweep(looked(60, 1), first.marks, FLOOR)
     assert (second.deletable, second.held) == ((), (ORPHAN,))
-    assert sweep(looked(61, 2), second.marks, FLOOR).deletable == (ORPHAN,)
+    assert plan_sweep(looked(61, 2), second.marks, FLOOR).deletable == (ORPHAN,)
 
 
 def test_a_file_written_under_the_name_of_another_is_not_taken_for_that_one() -> None:
-    first = sweep(looked(30, 1), {}, FLOOR)
+    first = plan_sweep(looked(30, 1), {}, FLOOR)
     again = replace(ORPHAN, modified=START + timedelta(hours=31))
-    assert sweep(looked(56, 2, files=(again,)), first.marks, FLOOR).deletable == ()
+    assert plan_sweep(looked(56, 2, files=(again,)), first.marks, FLOOR).deletable == ()
 
 
 def test_a_mark_from_the_future_is_made_anew() -> None:
     marks = {ORPHAN.path: Mark(START + timedelta(hours=100), 1)}
-    assert sweep(looked(60, 2), marks, FLOOR).marks == {ORPHAN.path: Mark(START + timedelta(hours=60), 2)}
+    assert plan_sweep(looked(60, 2), marks, FLOOR).marks == {ORPHAN.path: Mark(START + timedelta(hours=60), 2)}
 
 
 marks_of_any_table = st.dictionaries(

@@ -14,7 +14,7 @@ from k2_market.quality.plain_trades import without_plain_trades
 from k2_market.quality.trade_rules import (
     COMPLETE_AGAINST_RAW,
     UNIQUE_TRADES,
-    Judgement,
+    TradeChecks,
     complete_against_raw,
     count_by_sets,
     prices_positive,
@@ -104,7 +104,7 @@ def test_a_day_judged_in_parts_is_found_as_it_is_judged_at_once(rows, data, size
     raw = raw_table(rows)
     trades = trades_table(spoiled(clean_day(raw, PROFILE).trades.to_pylist(), data, changes)).sort_by("symbol")
 
-    judgement = Judgement((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, prices_positive_rule(PriceRange.POSITIVE)))
+    judgement = TradeChecks((UNIQUE_TRADES, COMPLETE_AGAINST_RAW, prices_positive_rule(PriceRange.POSITIVE)))
     for part in symbol_parts(raw, trades, rows_a_part=size):
         judgement.see(*part)
 

@@ -14,7 +14,13 @@ from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.ledger.row_offsets import OFFSET_COLUMNS
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.block_decoder import decode
-from k2_market.repair.dead_letter_repair import Revival, dead_letters_of, kept_messages, revival, tried_letters
+from k2_market.repair.dead_letter_repair import (
+    DeadLetterPlan,
+    dead_letter_plan,
+    dead_letters_of,
+    kept_messages,
+    tried_letters,
+)
 from k2_market.schemas.message_kinds import TRADE_MESSAGES
 
 NEXT_DAY = date(2026, 3, 11)
@@ -54,11 +60,15 @@ def test_dead_letters_of_two_topic_ids_are_two_batches() -> None:
     assert [(each.topic_id, each.offsets) for each in kept_messages(rows)] == [("topic-a", [1]), ("topic-b", [1])]
 
 
-def revived(rows: list[Row], again: list[Row], elsewhere: tuple[Row, ...] = (), covered: RangeSet = COVERED) -> Revival:
-    return revival(DAY, raw_table(rows), raw_table(elsewhere).select(OFFSET_COLUMNS), covered, raw_table(again))
+def revived(
+    rows: list[Row], again: list[Row], elsewhere: tuple[Row, ...] = (), covered: RangeSet = COVERED
+) -> DeadLetterPlan:
+    return dead_letter_plan(
+        DAY, raw_table(rows), raw_table(elsewhere).select(OFFSET_COLUMNS), covered, raw_table(again)
+    )
 
 
-def offsets(found: Revival, day: date = DAY) -> list[tuple[int, bool]]:
+def offsets(found: DeadLetterPlan, day: date = DAY) -> list[tuple[int, bool]]:
     rows = found.rewrite.in_order.to_pylist()
     return [(row["kafka_offset"], row["reject_reason"] is None) for row in rows if row["trade_date"] == day]
 

@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 
 from k2_market.verification.ledger_claims import LedgerClaims
-from k2_market.verification.ledger_verification import LogAccount, RowAccount, offset_violations, told
+from k2_market.verification.ledger_verification import LogAccount, RowAccount, notes_on_claims, offset_violations
 from k2_market.verification.offset_accounts import ranges
-from k2_market.verification.snapshot_verification import KeptSnapshot
+from k2_market.verification.snapshot_verification import RetainedSnapshot
 
 NOTHING = ranges([])
 
@@ -53,15 +53,18 @@ def log(low: int, end: int, given: tuple[tuple[int, int], ...], **more: Any) -> 
 
 
 def found(
-    ledger: LedgerClaims, account: RowAccount, broker: LogAccount | None = None, commits: tuple[KeptSnapshot, ...] = ()
+    ledger: LedgerClaims,
+    account: RowAccount,
+    broker: LogAccount | None = None,
+    commits: tuple[RetainedSnapshot, ...] = (),
 ) -> set[tuple[str, tuple[str, ...], int]]:
     return {
         (each.invariant.value, each.where, each.count) for each in offset_violations(ledger, account, broker, commits)
     }
 
 
-def commit(start: int, end: int, messages: int) -> KeptSnapshot:
-    return KeptSnapshot(1, None, 1, {"k2.ranges": f"t/0[{start},{end})", "k2.messages": str(messages)})
+def commit(start: int, end: int, messages: int) -> RetainedSnapshot:
+    return RetainedSnapshot(1, None, 1, {"k2.ranges": f"t/0[{start},{end})", "k2.messages": str(messages)})
 
 
 def test_rows_that_are_the_ledgers_and_the_brokers_are_fine() -> None:
@@ -93,7 +96,7 @@ def test_rows_outside_the_ledger_are_named() -> None:
 def test_a_hole_that_the_broker_confirms_is_fine_and_told() -> None:
     ledger, account, broker = claims((0, 10), messages=9), rows((0, 4), (5, 10)), log(0, 10, ((0, 4), (5, 10)))
     assert found(ledger, account, broker, (commit(0, 10, 9),)) == set()
-    (hole,) = told(ledger, account, broker)
+    (hole,) = notes_on_claims(ledger, account, broker)
     assert (hole.where, hole.count) == (("t/0[4,5)",), 1)
     assert hole.what.startswith("holes")
 
@@ -126,7 +129,9 @@ def test_offsets_that_retention_removed_unread_must_be_on_record() -> None:
     assert found(claims((5, 10), messages=5), rows((5, 10)), broker) == {("I8", ("t/0[0,5)",), 5)}
     recorded = claims((5, 10), messages=5, lost=spans((0, 5)))
     assert found(recorded, rows((5, 10)), broker) == set()
-    assert [(each.where, each.count) for each in told(recorded, rows((5, 10)), broker)] == [(("t/0[0,5)",), 5)]
+    assert [(each.where, each.count) for each in notes_on_claims(recorded, rows((5, 10)), broker)] == [
+        (("t/0[0,5)",), 5)
+    ]
 
 
 def test_offsets_on_record_as_lost_that_the_broker_still_has_are_named() -> None:
@@ -137,14 +142,16 @@ def test_offsets_on_record_as_lost_that_the_broker_still_has_are_named() -> None
 def test_what_the_broker_has_beyond_the_ledger_is_pending_and_no_fault() -> None:
     ledger, broker = claims((0, 10), messages=10), log(0, 15, ((0, 10),), asked=spans((0, 10)))
     assert found(ledger, rows((0, 10)), broker) == set()
-    (pending,) = told(ledger, rows((0, 10)), broker)
+    (pending,) = notes_on_claims(ledger, rows((0, 10)), broker)
     assert (pending.where, pending.count) == (("t/0[10,15)",), 5)
 
 
 def test_dead_letters_are_told_and_counted_again() -> None:
     ledger, account = claims((0, 10), messages=10, dead_letters=2), rows((0, 10), dead=((3, 5),))
     assert found(ledger, account) == set()
-    assert [(each.what, each.where) for each in told(ledger, account, None)] == [("dead letters", ("t/0[3,5)",))]
+    assert [(each.what, each.where) for each in notes_on_claims(ledger, account, None)] == [
+        ("dead letters", ("t/0[3,5)",))
+    ]
     assert found(replace(ledger, dead_letters=3), account) == {("I8", ("t/0[3,5)",), 1)}
 
 
@@ -170,7 +177,7 @@ def test_what_was_set_aside_is_neither_pending_nor_lost_and_is_told() -> None:
     account = rows((0, 10), dead=((4, 5),))
     broker = log(0, 20, ((0, 10),), asked=spans((0, 10)))
     assert found(ledger, account, broker) == set()
-    said = {each.what: each.where for each in told(ledger, account, broker)}
+    said = {each.what: each.where for each in notes_on_claims(ledger, account, broker)}
     assert said["set aside, as dead letters (ledger.set_aside)"] == ("t/0[4,5)",)
     assert said["set aside unread: no row has them (ledger.set_aside)"] == ("t/0[12,14)",)
     assert said["pending: the broker has them, the ledger not yet"] == ("t/0[10,12)", "t/0[14,20)")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from k2_market.verification.offset_accounts import (
     bridged,
+    coalesced,
     difference,
     intersection,
-    joined,
     offsets_in,
     pieces,
     ranges,
@@ -88,7 +88,7 @@ def test_bridging_takes_in_what_lies_between_neighbours_and_nothing_else(spans: 
     found = bridged(whole, gap)
     assert difference(whole, found).is_empty()
     between = difference(found, whole)
-    assert all(end - start <= gap for _, _, start, end in joined(between).iter_rows())
+    assert all(end - start <= gap for _, _, start, end in coalesced(between).iter_rows())
     steps = bridged(found, gap)
     assert steps.equals(found)
 

@@ -10,10 +10,10 @@ import pytest
 
 from k2_market.errors import LedgerError
 from k2_market.quality.structure_rules import ledger_verified
-from k2_market.verification.file_verification import FileKind, FoundFile, file_violations, row_count_violations
+from k2_market.verification.file_verification import FileKind, FileState, file_violations, row_count_violations
 from k2_market.verification.invariants import Invariant, Violation
 from k2_market.verification.ledger_claims import ledger_claims
-from k2_market.verification.snapshot_verification import KeptSnapshot, TableHistory, history_violations
+from k2_market.verification.snapshot_verification import RetainedSnapshot, TableHistory, history_violations
 
 DAY = date(2026, 11, 20)
 
@@ -34,7 +34,9 @@ def ledger(spans: Sequence[tuple[int, int]], batch: str, messages: int | None = 
     return json.dumps({**content, **more})
 
 
-def commit(number: int, start: int, end: int, *, total: int, messages: int | None = None, **said: Any) -> KeptSnapshot:
+def commit(
+    number: int, start: int, end: int, *, total: int, messages: int | None = None, **said: Any
+) -> RetainedSnapshot:
     """The ``number``-th commit of a table; its id is 100 times its number."""
     count = end - start if messages is None else messages
     summary = {
@@ -44,7 +46,7 @@ def commit(number: int, start: int, end: int, *, total: int, messages: int | Non
         "added-records": str(count),
         "total-records": str(total),
     }
-    return KeptSnapshot(number * 100, (number - 1) * 100 or None, number, {**summary, **said})
+    return RetainedSnapshot(number * 100, (number - 1) * 100 or None, number, {**summary, **said})
 
 
 THREE = (commit(1, 0, 10, total=10), commit(2, 10, 30, total=30), commit(3, 30, 35, total=35))
@@ -121,7 +123,7 @@ def test_totals_that_do_not_follow_from_the_commit_before_are_named() -> None:
 
 
 def test_a_snapshot_of_another_writer_may_change_files_but_not_rows() -> None:
-    compaction = KeptSnapshot(400, 300, 4, {"added-records": "35", "deleted-records": "35", "total-records": "35"})
+    compaction = RetainedSnapshot(400, 300, 4, {"added-records": "35", "deleted-records": "35", "total-records": "35"})
     assert found(replace(WHOLE, current_id=400, snapshots=(*THREE, compaction))) == []
 
 
@@ -143,8 +145,8 @@ def test_a_text_that_is_no_ledger_is_refused(text: str) -> None:
         ledger_claims(text)
 
 
-def data_file(**said: Any) -> FoundFile:
-    return FoundFile(**{"path": "f", "kind": FileKind.DATA, "snapshot_id": 1, "bytes_found": 9, "rows_said": 3, **said})
+def data_file(**said: Any) -> FileState:
+    return FileState(**{"path": "f", "kind": FileKind.DATA, "snapshot_id": 1, "bytes_found": 9, "rows_said": 3, **said})
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def data_file(**said: Any) -> FoundFile:
         (data_file(kind=FileKind.DELETES), "deletes rows of other files, which K2 never does"),
     ],
 )
-def test_a_file_that_is_not_what_the_metadata_says_is_named(file: FoundFile, complaint: str) -> None:
+def test_a_file_that_is_not_what_the_metadata_says_is_named(file: FileState, complaint: str) -> None:
     (each,) = file_violations([data_file(), file])
     assert each.invariant is Invariant.READABLE
     assert f"{file.kind} f {complaint}" in each.where[0]

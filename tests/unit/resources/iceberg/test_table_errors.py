@@ -14,7 +14,7 @@ from pyiceberg.exceptions import (
 from sqlalchemy.exc import OperationalError
 
 from k2_market.errors import K2Error
-from k2_resources.iceberg.table_errors import CatalogUnavailable, WarehouseUnavailable, in_words
+from k2_resources.iceberg.table_errors import CatalogUnavailable, WarehouseUnavailable, translate_errors
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ from k2_resources.iceberg.table_errors import CatalogUnavailable, WarehouseUnava
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
 )
 def test_whatever_a_store_raises_names_the_table_and_is_an_error_of_k2(error: Exception, kind: type[K2Error]) -> None:
-    with pytest.raises(kind, match=r"reading asx\.trades") as told, in_words("asx.trades", "reading"):
+    with pytest.raises(kind, match=r"reading asx\.trades") as told, translate_errors("asx.trades", "reading"):
         raise error
     assert told.value.__cause__ is error
 
 
 def test_an_error_of_our_own_stays_as_it_is() -> None:
-    with pytest.raises(K2Error, match=r"^ours$"), in_words("asx.trades", "reading"):
+    with pytest.raises(K2Error, match=r"^ours$"), translate_errors("asx.trades", "reading"):
         raise K2Error("ours")
