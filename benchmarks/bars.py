@@ -30,9 +30,9 @@ from k2_assets.trades import TradesSource, build_trades
 from k2_market.schemas.tables import BAR_INTERVALS, DAY, MINUTE, RAW_TRADES, ROLLED_UP
 from k2_market.trades.cleaning import COLUMNS_READ
 from k2_resources.iceberg.catalog import find_table
-from k2_resources.iceberg.day_planning import day_paths
 from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.scan_files import day_paths
 from k2_resources.raw.view import RawView
 
 TRADING_DAY = date(2026, 11, 20)

@@ -40,10 +40,10 @@ from k2_market.ledger.topic_state import PartitionState, TopicState
 from k2_market.plans.day_builds import DayBuild
 from k2_market.schemas.tables import DAY, RAW_TRADES
 from k2_platform.catch_up import local_instance
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.catalog import find_table, open_catalog
-from k2_resources.iceberg.day_planning import day_files
 from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.scan_files import day_files
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.maintenance.feed_maintenance import FeedMaintenance
 from k2_resources.raw.delivery import Delivery

@@ -17,7 +17,7 @@ from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.plans.ingest_plan import MAX_MESSAGES_PER_RUN, limited
 from k2_resources.kafka.topic_reader import TopicReader
 from k2_resources.kafka.topics import KafkaTopics
-from k2_resources.runtime.collector_pause import loaded_for_good
+from k2_resources.runtime.process import loaded_for_good
 from k2_resources.settings import SHIPPED_FEEDS
 
 _CALL_MESSAGES = 4_000

@@ -32,8 +32,8 @@ from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.schemas.tables import BARS, DAY, TRADES
 from k2_market.trades.cleaning import clean_day
 from k2_resources.iceberg.catalog import find_table
-from k2_resources.iceberg.day_planning import of_day
 from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.scan_files import of_day
 from k2_resources.query.duckdb_connection import open_connection, seal
 from k2_resources.query.views import create_views, open_query_connection
 

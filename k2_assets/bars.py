@@ -22,7 +22,7 @@ from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import Builds
 from k2_market.quality.bar_rules import COMPARED_TRADES, bar_invariants, roll_up_identity
 from k2_market.schemas.tables import BARS, DAY, MINUTE, ROLLED_UP, BarInterval
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.staged_day import StagedDay
 from k2_resources.logs.structured_logging import correlation, get_logger

@@ -41,13 +41,13 @@ from k2_market.quality.trade_rules import (
     prices_positive_rule,
 )
 from k2_market.schemas.tables import BAR_INTERVALS, DAY, BarInterval
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.day_table import DayTable
 from k2_resources.proofs.snapshot_files import structure
-from k2_resources.raw.other_days import settled_parts
+from k2_resources.raw.amended_days import settled_parts
 from k2_resources.raw.view import RawView
-from k2_resources.runtime.arrow_memory import arrow_from_system
+from k2_resources.runtime.process import arrow_from_system
 
 REPEATED_CONTENT = "repeated_content"
 TRADE_CHECKS = {

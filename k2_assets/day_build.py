@@ -18,8 +18,8 @@ from k2_market.plans.build_plan import MAX_DAYS_PER_RUN
 from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import DayBuild
 from k2_market.quality.finding import Finding, Severity, findings_of_session
-from k2_resources.iceberg.day_planning import DayFiles
 from k2_resources.iceberg.day_table import DayTable, PublishResult
+from k2_resources.iceberg.scan_files import DayFiles
 from k2_resources.iceberg.staged_day import StagedDay
 from k2_resources.logs.structured_logging import get_logger
 

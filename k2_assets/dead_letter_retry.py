@@ -8,7 +8,7 @@ from k2_assets.records.partitions import by_session
 from k2_assets.records.raw_files import files_metadata
 from k2_market.feeds.day_window import DayWindow
 from k2_market.kinds.raw_kind import RawKind
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.raw.repair import DeadLetterRepair
 from k2_resources.raw.reread_messages import Decoder

@@ -22,8 +22,7 @@ from k2_resources.logs.structured_logging import get_logger
 from k2_resources.raw.delivery import Delivery, WrittenDelivery
 from k2_resources.raw.table import Commit, RawTable
 from k2_resources.runtime import crash_points
-from k2_resources.runtime.arrow_memory import arrow_from_system
-from k2_resources.runtime.collector_pause import collector_paused
+from k2_resources.runtime.process import arrow_from_system, collector_paused
 from k2_resources.runtime.read_ahead import read_ahead
 
 BATCHES_PER_COMMIT = 4

@@ -14,8 +14,8 @@ from k2_market.feeds.feed import Feed
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.kinds.shipped import KINDS
 from k2_market.plans.orphan_files import bytes_of
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
 from k2_resources.dagster.record_retention import remove_old_runs
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.logs.structured_logging import correlation
 from k2_resources.maintenance.feed_maintenance import FeedMaintenance, MaintenanceResult
 from k2_resources.settings import Settings

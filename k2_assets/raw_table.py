@@ -33,9 +33,7 @@ from k2_market.messages.block_decoder import DayWindow
 from k2_market.plans.build_plan import is_open
 from k2_market.plans.failed_runs import Handling
 from k2_market.plans.ingest_claims import IngestClaims, halted
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
-from k2_resources.dagster.kafka_resource import KafkaResource
-from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.dagster.resources import IcebergCatalogResource, KafkaResource, SchemaRegistryResource
 from k2_resources.kafka.topic_reader import OffsetsGone
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.logs.structured_logging import correlation

@@ -15,7 +15,7 @@ from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import is_open
 from k2_market.plans.day_builds import DayBuild, Versions, stale_days
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 
 TODAY_MINUTES = 5
 """How often an open day's bars are made anew while trades come in."""

@@ -27,12 +27,12 @@ from k2_market.quality.trade_rules import (
 )
 from k2_market.schemas.tables import TRADES as TRADES_SCHEMA
 from k2_market.trades.cleaning import clean_day
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.day_table import DayTable
 from k2_resources.iceberg.staged_day import StagedDay
 from k2_resources.logs.structured_logging import correlation
-from k2_resources.raw.other_days import settled_parts
+from k2_resources.raw.amended_days import settled_parts
 from k2_resources.raw.view import RawView
 
 RAW_SNAPSHOT = "raw_snapshot_id"

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from k2_market.errors import K2Error
-from k2_resources.runtime.rust_panics import end_without_backtrace
+from k2_resources.runtime.process import end_without_backtrace
 
 COMMANDS = {
     "demo": "Show the main job at work, on simulated and real days.",

@@ -33,7 +33,7 @@ from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.schemas.tables import DAY
 from k2_platform.dagster_storage import DagsterHome, exclusive_lock, initialise, pools_of_feeds
 from k2_platform.definitions import build_defs
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.table_errors import database_message
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.logs.structured_logging import get_logger

@@ -6,7 +6,7 @@ A process that serves them to a daemon has sensors and schedules only if no othe
 import sys
 from multiprocessing import parent_process
 
-from k2_resources.runtime.collector_pause import loaded_for_good
+from k2_resources.runtime.process import loaded_for_good
 
 with loaded_for_good():
     from k2_market.feeds.feed import load_feeds
@@ -15,7 +15,7 @@ with loaded_for_good():
     from k2_resources.dagster.automation_owner import Automator, claim
     from k2_resources.logs.structured_logging import configure_logging, get_logger
     from k2_resources.metrics.event_counts import keep_counts
-    from k2_resources.runtime.rust_panics import end_without_backtrace
+    from k2_resources.runtime.process import end_without_backtrace
     from k2_resources.settings import Settings
 
     end_without_backtrace()

@@ -22,8 +22,8 @@ from k2_market.plans.build_rules import BuildRules
 from k2_market.plans.day_builds import outdated_days, stale_days
 from k2_market.schemas.tables import DAY, MINUTE
 from k2_resources.iceberg.catalog import find_table
-from k2_resources.iceberg.day_planning import files_by_day, filled_by_day
 from k2_resources.iceberg.day_table import builds_of
+from k2_resources.iceberg.scan_files import files_by_day, filled_by_day
 from k2_resources.raw.view import day_versions_of
 from k2_resources.settings import Settings
 

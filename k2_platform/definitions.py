@@ -24,9 +24,7 @@ from k2_market.feeds.trading_calendar import with_calendars  # noqa: E402
 from k2_market.kinds.raw_kind import RawKind  # noqa: E402
 from k2_market.kinds.shipped import KINDS, kinds_of  # noqa: E402
 from k2_resources.alerts.sink import AlertSinkResource  # noqa: E402
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource  # noqa: E402
-from k2_resources.dagster.kafka_resource import KafkaResource  # noqa: E402
-from k2_resources.dagster.registry_resource import SchemaRegistryResource  # noqa: E402
+from k2_resources.dagster.resources import IcebergCatalogResource, KafkaResource, SchemaRegistryResource  # noqa: E402
 from k2_resources.exporter.disk_use import data_paths  # noqa: E402
 from k2_resources.settings import Settings  # noqa: E402
 from k2_sensors.alerts import build_alert_sensors  # noqa: E402

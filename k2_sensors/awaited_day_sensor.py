@@ -16,7 +16,7 @@ from k2_assets.records.run_records import IN_FLIGHT, plan_tags
 from k2_market.feeds.day_window import DayWindow
 from k2_market.feeds.feed import Feed
 from k2_market.kinds.raw_kind import RawKind
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.raw.repair import days_to_try_again
 
 INTERVAL_SECONDS = 60

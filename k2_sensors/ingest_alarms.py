@@ -29,16 +29,14 @@ from k2_market.kinds.shipped import kinds_of
 from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.topic_state import TopicState
 from k2_resources.alerts.sink import AlertNotSent, AlertSink, AlertSinkResource
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
-from k2_resources.dagster.kafka_resource import KafkaResource
-from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.dagster.resources import IcebergCatalogResource, KafkaResource, SchemaRegistryResource
 from k2_resources.exporter.disk_use import disks_of
 from k2_resources.files.feed_files import changes_between, contents_of
 from k2_resources.kafka.schema_registry import SchemaRegistry, SchemaUnavailable
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.logs.structured_logging import get_logger
 from k2_resources.raw.view import TableRolledBack
-from k2_sensors.bounded_questions import BoundedClient
+from k2_resources.runtime.bounded_calls import BoundedClient
 
 INTERVAL_SECONDS = 30
 

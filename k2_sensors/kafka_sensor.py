@@ -31,9 +31,7 @@ from k2_market.plans.ingest_plan import (
     recording,
     whole_days,
 )
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
-from k2_resources.dagster.kafka_resource import KafkaResource
-from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.dagster.resources import IcebergCatalogResource, KafkaResource, SchemaRegistryResource
 from k2_resources.kafka.feed_topics import declare_topics
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.raw.view import RawView

@@ -16,7 +16,7 @@ from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import GRACE
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 
 INTERVAL_SECONDS = 60
 

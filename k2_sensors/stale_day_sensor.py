@@ -24,7 +24,7 @@ from k2_market.kinds.raw_kind import RawKind
 from k2_market.plans.build_plan import BuildFacts, BuildPlan, plan_builds
 from k2_market.plans.day_builds import stale_days
 from k2_market.quality.ledger_checks import LEDGER_CHECKS
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 
 INTERVAL_SECONDS = 15
 _FEW_DAYS = 500

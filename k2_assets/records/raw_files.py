@@ -7,7 +7,7 @@ import dagster as dg
 
 from k2_assets.records.partitions import dates_of_session, rows_metadata
 from k2_market.feeds.trading_calendar import TradingCalendar
-from k2_resources.iceberg.day_planning import files_by_day
+from k2_resources.iceberg.scan_files import files_by_day
 from k2_resources.raw.view import RawView
 
 

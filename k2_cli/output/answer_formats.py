@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from k2_cli.output.exact_texts import json_values, texts
+from k2_cli.output.exact_values import json_values, texts
 from k2_market.errors import K2Error
 
 if TYPE_CHECKING:

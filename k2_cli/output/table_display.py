@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from k2_cli.output.exact_texts import texts
+from k2_cli.output.exact_values import texts
 
 if TYPE_CHECKING:
     import pyarrow as pa

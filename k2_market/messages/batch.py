@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from k2_market.messages.joined_values import JoinedValues
+from k2_market.messages.value_buffer import JoinedValues
 
 Numbers = Sequence[int] | npt.NDArray[np.int32] | npt.NDArray[np.int64]
 """A column of whole numbers."""

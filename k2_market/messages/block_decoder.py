@@ -24,12 +24,12 @@ from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.messages.batch import MessageBatch
 from k2_market.messages.failing_messages import rows_around_failures
 from k2_market.messages.framing import HEADER_BYTES, frame, framing_fault, schema_id_of
-from k2_market.messages.joined_values import JoinedValues
 from k2_market.messages.message_reader import message_reader
 from k2_market.messages.raw_rows import DecodedRows, Positions, raw_table, table_columns
 from k2_market.messages.row_admission import claimed_names, refusals
 from k2_market.messages.row_resolution import Faults, resolve
 from k2_market.messages.schema_resolution import ReadingPlan, UnreadableSchema, reading_plan
+from k2_market.messages.value_buffer import JoinedValues
 from k2_market.messages.writer_schemas import WriterSchema
 from k2_market.schemas.message_kinds import MessageKind
 

@@ -34,8 +34,8 @@ from polars_avro._source import seekable_factory
 from k2_market.messages.failing_messages import is_panic
 from k2_market.messages.field_types import Form
 from k2_market.messages.framing import HEADER_BYTES
-from k2_market.messages.joined_values import GUARD, GUARD_BYTES, JoinedValues
 from k2_market.messages.schema_resolution import ReadingPlan, WireField
+from k2_market.messages.value_buffer import GUARD, GUARD_BYTES, JoinedValues
 
 _GUARD_WORD = np.frombuffer(GUARD, dtype=np.uint64)[0]
 _SYNC = secrets.token_bytes(16)

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2_market.messages.block_reader import BlockReader, wire_schema
-from k2_market.messages.joined_values import JoinedValues
 from k2_market.messages.reference_decoder import RefusedMessage, WireRow, reference_decoder
 from k2_market.messages.row_resolution import Faults
 from k2_market.messages.schema_resolution import ReadingPlan
+from k2_market.messages.value_buffer import JoinedValues
 
 _WINDOW = 2_048
 """Messages searched at a time where a larger block was broken: enough to pay for a search, few enough to read twice."""

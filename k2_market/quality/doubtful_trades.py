@@ -16,8 +16,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from k2_market.quality.finding import MAX_EXAMPLES, Example, Finding, Severity
-from k2_market.quality.tally import Tally
+from k2_market.quality.finding import MAX_EXAMPLES, Example, Finding, Severity, Tally
 from k2_market.quality.trade_rules import TradeRule
 from k2_market.schemas.tables import PRICE
 

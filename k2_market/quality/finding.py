@@ -91,3 +91,27 @@ def _joined(by_date: Mapping[date, Finding]) -> Finding:
         numbers=numbers,
         examples=examples[:MAX_EXAMPLES],
     )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts and examples of a part of a day.
+
+    Attributes:
+        numbers: What was counted, by name.
+        examples: Rows that the rule objects to, in groups: those of the first group are shown before all others.
+    """
+
+    numbers: Mapping[str, int]
+    examples: tuple[tuple[Example, ...], ...] = ()
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            {name: number + other.numbers[name] for name, number in self.numbers.items()},
+            tuple((*own, *more)[:MAX_EXAMPLES] for own, more in zip(self.examples, other.examples, strict=True)),
+        )
+
+    @property
+    def shown(self) -> tuple[Example, ...]:
+        """The examples that a finding shows."""
+        return tuple(example for group in self.examples for example in group)[:MAX_EXAMPLES]

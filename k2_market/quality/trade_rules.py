@@ -13,10 +13,9 @@ import pyarrow as pa
 from k2_market.feeds.feed import PriceRange
 from k2_market.feeds.trading_calendar import Session
 from k2_market.frames.repeated_keys import rows_sharing_a_key
-from k2_market.quality.finding import MAX_EXAMPLES, Example, Finding, Severity
-from k2_market.quality.plain_trades import without_plain_trades
+from k2_market.quality.finding import MAX_EXAMPLES, Example, Finding, Severity, Tally
+from k2_market.quality.prefilter import without_plain_trades
 from k2_market.quality.statements import run_statement
-from k2_market.quality.tally import Tally
 from k2_market.trades import cleaning as trade_cleaning
 
 _BEFORE_ALL = -(2**63)

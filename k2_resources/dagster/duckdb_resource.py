@@ -11,7 +11,7 @@ from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
 from k2_market.kinds.shipped import KINDS, tables_of
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.query.duckdb_connection import CONNECTION_CONFIG, make_ready, seal
 from k2_resources.query.views import create_views
 

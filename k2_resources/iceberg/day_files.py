@@ -20,17 +20,18 @@ from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
+    schema_to_pyarrow,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
+from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table, Transaction
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 
 from k2_market.schemas.tables import PARTITION_COLUMN
 from k2_resources.iceberg.catalog import TableMismatch
-from k2_resources.iceberg.day_planning import is_partitioned_by_day
-from k2_resources.iceberg.file_schema import file_schema
+from k2_resources.iceberg.scan_files import is_partitioned_by_day
 
 ROWS_PER_GROUP = 1_000_000
 
@@ -173,3 +174,24 @@ def _leaves(field: pa.Field) -> list[str]:
     if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
         return [f"{field.name}.list.element"]
     return [field.name]
+
+
+def file_schema(schema: Schema) -> pa.Schema:
+    """Return a table's columns with their field ids, of 32-bit texts and lists as K2's own rows have them.
+
+    pyiceberg asks for 64-bit ones, which every row would be copied into, and out of again by whoever reads it.
+    """
+    return pa.schema([_narrow(field) for field in schema_to_pyarrow(schema)])
+
+
+def _narrow(field: pa.Field) -> pa.Field:
+    kind = field.type
+    if pa.types.is_large_string(kind):
+        return field.with_type(pa.string())
+    if pa.types.is_large_binary(kind):
+        return field.with_type(pa.binary())
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return field.with_type(pa.list_(_narrow(kind.value_field)))
+    if pa.types.is_map(kind):
+        return field.with_type(pa.map_(_narrow(kind.key_field), _narrow(kind.item_field)))
+    return field

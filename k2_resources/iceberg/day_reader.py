@@ -7,8 +7,8 @@ from functools import cached_property
 import pyarrow as pa
 from pyiceberg.table import FileScanTask, Table
 
-from k2_resources.iceberg.day_planning import tasks_by_day
 from k2_resources.iceberg.day_rows import compacted, read_compactly, row_batches
+from k2_resources.iceberg.scan_files import tasks_by_day
 from k2_resources.iceberg.table_errors import translate_errors
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import FileScanTask, Table
 
-from k2_resources.iceberg.day_planning import is_partitioned_by_day, of_day
+from k2_resources.iceberg.scan_files import is_partitioned_by_day, of_day
 
 _OF_FEW_VALUES = ("symbol", "side", "currency", "action", "kafka_topic_id", "reject_reason")
 _BATCH_ROWS = 131_072

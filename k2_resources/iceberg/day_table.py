@@ -24,8 +24,8 @@ from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.plans.build_rules import RULES_PROPERTY, BuildRules, rules_from_json, rules_to_json
 from k2_market.plans.day_builds import BUILDS_PROPERTY, Builds, DayBuild, builds_from_json, builds_to_json, supersedes
 from k2_resources.iceberg.catalog import ensure_table, find_table
-from k2_resources.iceberg.day_planning import DayFiles, files_by_day, of_days, paths_by_day
 from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.scan_files import DayFiles, files_by_day, of_days, paths_by_day
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
 from k2_resources.iceberg.snapshot_summary import RUN_ID
 from k2_resources.iceberg.staged_day import StagedDay

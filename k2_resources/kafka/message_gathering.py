@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, Message
 
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.messages.batch import MessageBatch
-from k2_market.messages.joined_values import JoinedPart, JoinedValues
+from k2_market.messages.value_buffer import JoinedPart, JoinedValues
 from k2_resources.kafka.message_headers import correlation_ids
 
 MESSAGES_PER_BATCH = 150_000

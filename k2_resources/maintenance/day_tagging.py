@@ -15,7 +15,7 @@ from k2_market.plans.day_tags import TagPlan, plan_tags
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.table_transaction import TableTransaction
-from k2_resources.raw.settled_commit import until_committed
+from k2_resources.raw.commit import until_committed
 
 
 def tags_to_set(table: Table | None, day: date | None) -> TagPlan:

@@ -27,7 +27,7 @@ from k2_resources.iceberg.snapshot_summary import BATCH_ID
 from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
-from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
+from k2_resources.raw.commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
 from k2_resources.raw.view import ledger_of
 from k2_resources.runtime import crash_points
 

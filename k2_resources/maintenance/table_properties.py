@@ -7,7 +7,7 @@ from k2_resources.iceberg.catalog import absent_properties, find_table
 from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
-from k2_resources.raw.settled_commit import until_committed
+from k2_resources.raw.commit import until_committed
 
 _log = get_logger("maintenance")
 

@@ -37,8 +37,8 @@ from k2_market.verification.trade_recomputation import (
     trades_of_symbol,
 )
 from k2_resources.iceberg.catalog import find_table
-from k2_resources.iceberg.day_planning import days_of
 from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.scan_files import days_of
 from k2_resources.iceberg.table_errors import translate_errors
 
 Progress = Callable[[int, int], None]

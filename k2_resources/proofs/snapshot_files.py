@@ -15,7 +15,7 @@ from pyiceberg.table.snapshots import Snapshot
 from k2_market.verification.file_verification import FileKind, FileState
 from k2_market.verification.snapshot_verification import TableHistory
 from k2_resources.iceberg.data_files import DataFileLocation, day_of_file
-from k2_resources.iceberg.day_planning import of_day
+from k2_resources.iceberg.scan_files import of_day
 from k2_resources.proofs.table_history import history_of
 
 _LOOK_UPS_AT_ONCE = 8

@@ -15,7 +15,7 @@ from k2_market.plans.failed_runs import OffsetsAtFault
 from k2_market.repair.day_difference import DayDifference, difference
 from k2_market.repair.day_repair import DayFacts, Rewrite, retained
 from k2_market.repair.dead_letter_repair import DeadLetterPlan, dead_letter_plan, kept_messages, tried_letters
-from k2_resources.iceberg.day_planning import of_other_days
+from k2_resources.iceberg.scan_files import of_other_days
 from k2_resources.kafka.topic_reader import OffsetsGone, TopicReader
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.logs.structured_logging import get_logger

@@ -2,8 +2,7 @@
 
 import pyarrow as pa
 
-from k2_market.ledger.bridged_ranges import bridged
-from k2_market.ledger.offset_ranges import RangeSet
+from k2_market.ledger.offset_ranges import RangeSet, bridged
 from k2_market.ledger.row_offsets import rows_within
 from k2_market.messages import block_decoder
 from k2_market.messages.batch import MessageBatch

@@ -17,13 +17,13 @@ from k2_market.ledger.ledger import PROPERTY, Ledger
 from k2_market.repair.day_repair import Rewrite, dead_letters_after, decoded_offsets
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.day_files import append_files
-from k2_resources.iceberg.day_planning import day_files, of_day, of_other_days
 from k2_resources.iceberg.owned_catalog import require_own
+from k2_resources.iceberg.scan_files import day_files, of_day, of_other_days
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
 from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, RUN_ID
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
-from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
+from k2_resources.raw.commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
 from k2_resources.raw.view import RawView, with_new_rows
 from k2_resources.runtime import crash_points
 

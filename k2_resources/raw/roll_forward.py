@@ -14,8 +14,8 @@ from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, RANGES, RUN_ID
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
+from k2_resources.raw.commit import commit_once, retry_on_conflict
 from k2_resources.raw.rewrite import RawRewriter, repair_run_id
-from k2_resources.raw.settled_commit import commit_once, retry_on_conflict
 from k2_resources.raw.view import batch_ids, with_new_rows
 
 _log = get_logger("repair")

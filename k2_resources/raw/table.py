@@ -26,8 +26,8 @@ from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.iceberg.table_layout import Layout
 from k2_resources.iceberg.table_transaction import TableTransaction
 from k2_resources.logs.structured_logging import get_logger
+from k2_resources.raw.commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
 from k2_resources.raw.delivery import Delivery, WrittenDelivery, written
-from k2_resources.raw.settled_commit import ATTEMPTS, Conflict, commit_once, retry_on_conflict
 from k2_resources.raw.view import RawView, ledger_of, with_new_rows
 from k2_resources.runtime import crash_points
 

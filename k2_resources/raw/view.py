@@ -14,8 +14,8 @@ from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.ledger.row_offsets import OFFSET_COLUMNS, rows_within
 from k2_market.plans.day_builds import VERSIONS_PROPERTY, versions_from_json, versions_to_json
 from k2_resources.iceberg import day_files
-from k2_resources.iceberg.day_planning import days_of
 from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.scan_files import days_of
 from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, RANGES, RUN_ID
 
 

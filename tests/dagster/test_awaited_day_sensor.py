@@ -17,7 +17,7 @@ from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import RAW_TRADES
 from k2_platform.definitions import build_defs
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.raw.delivery import Delivery
 from k2_resources.settings import Settings
 from k2_sensors.awaited_day_sensor import MOST_ATTEMPTS, RETRY_TAG, next_retry

@@ -17,7 +17,7 @@ from k2_market.ledger.topic_state import PartitionState, TopicState
 from k2_market.plans import check_pacing
 from k2_market.schemas.tables import RAW_TRADES
 from k2_platform.definitions import build_defs
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.raw.delivery import Delivery
 from k2_resources.settings import Settings

@@ -39,9 +39,7 @@ from k2_market.ledger.topic_state import PartitionState, TopicState
 from k2_market.schemas.tables import RAW_TRADES
 from k2_platform.definitions import build_defs
 from k2_resources.alerts.sink import AlertNotSent, AlertSinkResource
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
-from k2_resources.dagster.kafka_resource import KafkaResource
-from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.dagster.resources import IcebergCatalogResource, KafkaResource, SchemaRegistryResource
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.kafka.schema_registry import RegistryUnavailable, SchemaRegistry
 from k2_resources.kafka.topics import KafkaTopics, KafkaUnavailable

@@ -17,7 +17,7 @@ from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import BAR_INTERVALS, RAW_TRADES
 from k2_platform.definitions import build_defs
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.day_table import DayTable
 from k2_resources.proofs.bars_proof import prove_bars

@@ -37,7 +37,7 @@ from k2_market.plans.ingest_plan import FIRST_BACKOFF
 from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
 from k2_platform.dagster_storage import initialise
 from k2_platform.definitions import build_defs
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest

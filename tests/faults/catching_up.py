@@ -13,7 +13,7 @@ from k2_market.kinds.trades import TRADES
 from k2_market.plans.ingest_plan import LONGEST_BACKOFF
 from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
 from k2_platform.definitions import build_defs
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.kafka.topics import KafkaTopics
 from k2_resources.settings import Settings
 from k2_sensors.kafka_sensor import next_ingest

@@ -27,7 +27,7 @@ from k2_cli.stack.process_supervision import Supervisor
 from k2_market.errors import K2Error
 from k2_market.kinds.trades import TRADES
 from k2_platform.catch_up import left_to_do, local_instance
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.kafka.topics import KafkaTopics
 
 PATIENCE_SECONDS = 600

@@ -29,7 +29,7 @@ from k2_market.messages.outgoing import OutgoingMessages, trade_messages
 from k2_market.schemas.avro import TRADE, subject_of
 from k2_market.simulation.market_simulator import simulate_day
 from k2_platform.catch_up import left_to_do, local_instance
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_creation import ensure_topic
 from k2_resources.kafka.topics import KafkaTopics

@@ -14,7 +14,7 @@ from own_feeds import OwnFeed, own_feed
 from recorded_producer import RecordedProducer
 from trade_batches import DAY, split
 
-from k2_resources.iceberg.day_planning import day_files
+from k2_resources.iceberg.scan_files import day_files
 
 COMPACTS = """
 import sys

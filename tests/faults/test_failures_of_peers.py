@@ -21,7 +21,7 @@ from k2_market.errors import K2Error
 from k2_market.kinds.shipped import KINDS, tables_of
 from k2_resources.iceberg import snapshot_expiry
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
-from k2_resources.raw.settled_commit import CommitOutcomeUnknown
+from k2_resources.raw.commit import CommitOutcomeUnknown
 
 A_LITTLE_LATER = 60.0
 """Seconds after which a range that failed once is planned again."""

@@ -26,8 +26,8 @@ from k2_resources.iceberg import catalog as iceberg_catalog
 from k2_resources.kafka.message_gathering import offset_of, partition_of
 from k2_resources.raw import table as raw_table
 from k2_resources.raw import view as raw_view
+from k2_resources.raw.commit import Conflict
 from k2_resources.raw.delivery import Delivery, WrittenDelivery
-from k2_resources.raw.settled_commit import Conflict
 from k2_resources.raw.table import Commit, RawTable
 from k2_resources.raw.view import ledger_of
 from k2_sensors import kafka_sensor

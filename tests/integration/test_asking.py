@@ -32,7 +32,7 @@ from k2_cli.main import app
 from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.schemas.tables import PRICE, QUANTITY, RAW_TRADES, TRADES
 from k2_resources.dagster.duckdb_resource import QueryResource
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.catalog import ensure_table, open_catalog
 from k2_resources.query.views import SnapshotNotKept, open_query_connection, scan_sql, snapshot_as_of
 

@@ -21,7 +21,7 @@ from k2_market.messages.framing import frame
 from k2_market.schemas.avro import TRADE, subject_of
 from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
 from k2_platform.definitions import build_defs
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.kafka.schema_registry import SchemaRegistry
 from k2_resources.kafka.topic_creation import ensure_topic

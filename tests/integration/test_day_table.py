@@ -19,9 +19,9 @@ from k2_market.kinds.trades import TRADES as TRADES_KIND
 from k2_market.schemas.tables import TRADES
 from k2_resources.iceberg import day_rows
 from k2_resources.iceberg.catalog import TableMismatch, find_table, open_catalog
-from k2_resources.iceberg.day_planning import day_paths
 from k2_resources.iceberg.day_reader import DayReader
 from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.scan_files import day_paths
 from k2_resources.query.views import open_query_connection
 from k2_resources.raw.table import RawTable
 

@@ -23,7 +23,7 @@ from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.trades import TRADES
 from k2_market.plans.build_plan import GRACE
 from k2_platform.definitions import build_defs
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.table_errors import CatalogUnavailable
 from k2_resources.maintenance import day_tagging

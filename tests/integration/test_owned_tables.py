@@ -309,7 +309,7 @@ def test_every_catalog_and_every_transaction_of_k2_goes_through_the_one_that_ask
     allowed = {
         "SqlCatalog": {"k2_resources/iceberg/owned_catalog.py"},
         "load_catalog": set(),
-        "Transaction": {"k2_resources/iceberg/table_transaction.py", "k2_resources/raw/settled_commit.py"},
+        "Transaction": {"k2_resources/iceberg/table_transaction.py", "k2_resources/raw/commit.py"},
         "PyArrowFileIO": {
             "k2_resources/iceberg/owned_catalog.py",
             "k2_resources/iceberg/table_storage.py",

@@ -28,8 +28,8 @@ from k2_resources.maintenance import raw_compaction
 from k2_resources.maintenance.orphan_cleaner import OrphanCleaner
 from k2_resources.maintenance.raw_compaction import Compaction, RawCompactor, RowsChanged
 from k2_resources.proofs.ledger_proof import prove_ledger
+from k2_resources.raw.commit import CommitOutcomeUnknown
 from k2_resources.raw.delivery import Delivery
-from k2_resources.raw.settled_commit import CommitOutcomeUnknown
 from k2_resources.raw.table import RawTable
 from k2_resources.raw.view import TableRolledBack, batch_ids
 

@@ -19,9 +19,9 @@ from k2_market.repair.day_repair import Rewrite
 from k2_market.schemas.tables import RAW_TRADES
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.snapshot_summary import DAYS, RUN_ID
+from k2_resources.raw.commit import CommitOutcomeUnknown
 from k2_resources.raw.rewrite import NoTable, RawRewriter
 from k2_resources.raw.roll_forward import CannotRollForward, roll_forward, roll_forward_plan
-from k2_resources.raw.settled_commit import CommitOutcomeUnknown
 from k2_resources.raw.table import RawTable
 from k2_resources.raw.view import RawView, TableRolledBack
 

@@ -21,8 +21,8 @@ from k2_market.schemas.tables import RAW_TRADES
 from k2_resources.iceberg import day_files
 from k2_resources.iceberg.catalog import KEPT_SNAPSHOTS, TableMismatch, open_catalog
 from k2_resources.iceberg.snapshot_expiry import expire_oldest
+from k2_resources.raw.commit import CommitOutcomeUnknown
 from k2_resources.raw.delivery import Delivery
-from k2_resources.raw.settled_commit import CommitOutcomeUnknown
 from k2_resources.raw.table import RawTable
 from k2_resources.raw.view import RawView, TableRolledBack
 

@@ -33,7 +33,7 @@ from k2_market.schemas.message_kinds import TRADE_MESSAGES
 from k2_market.schemas.tables import BAR_INTERVALS
 from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
 from k2_platform.producing import produce_simulated_day
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
+from k2_resources.dagster.resources import IcebergCatalogResource
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.iceberg.day_table import DayTable
 from k2_resources.iceberg.snapshot_summary import BATCH_ID, DAYS, MESSAGES, RANGES, RUN_ID

@@ -15,8 +15,8 @@ from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import BARS, RAW_TRADES
 from k2_resources.iceberg.catalog import find_table, open_catalog
-from k2_resources.iceberg.day_planning import day_files
 from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.scan_files import day_files
 from k2_resources.raw.delivery import Delivery
 from k2_resources.raw.table import RawTable
 

@@ -10,9 +10,7 @@ import pytest
 
 from k2_market.kinds.shipped import KINDS, tables_of
 from k2_market.kinds.trades import TRADES
-from k2_resources.dagster.iceberg_resource import IcebergCatalogResource
-from k2_resources.dagster.kafka_resource import KafkaResource
-from k2_resources.dagster.registry_resource import SchemaRegistryResource
+from k2_resources.dagster.resources import IcebergCatalogResource, KafkaResource, SchemaRegistryResource
 from k2_resources.dagster.shared_clients import shared_catalog
 from k2_resources.iceberg.catalog import CatalogUnavailable, ensure_table, find_table
 from k2_resources.kafka.topics import KafkaTopics

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from range_sets import RANGE_SETS
 
-from k2_market.ledger.bridged_ranges import bridged
-from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
+from k2_market.ledger.offset_ranges import OffsetRange, RangeSet, bridged
 
 
 @given(RANGE_SETS, st.integers(0, 12))

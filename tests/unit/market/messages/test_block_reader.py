@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from k2_market.messages.block_reader import BlockReader, wire_schema
 from k2_market.messages.framing import frame
-from k2_market.messages.joined_values import JoinedValues
 from k2_market.messages.schema_resolution import ReadingPlan, reading_plan
+from k2_market.messages.value_buffer import JoinedValues
 from k2_market.schemas.avro import TRADE
 from k2_market.schemas.message_kinds import TRADE_MESSAGES
 

@@ -6,10 +6,10 @@ from avro_messages import SCHEMA_ID, altered, message, trade
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2_market.messages.joined_values import JoinedValues
 from k2_market.messages.message_reader import message_reader
 from k2_market.messages.reference_decoder import RefusedMessage, reference_decoder
 from k2_market.messages.schema_resolution import ReadingPlan, reading_plan
+from k2_market.messages.value_buffer import JoinedValues
 from k2_market.schemas.avro import TRADE
 from k2_market.schemas.message_kinds import TRADE_MESSAGES
 

@@ -8,7 +8,7 @@ import pytest
 
 from k2_resources.query.answer import Answer, run_statement
 from k2_resources.query.reading_statement import QueryError, parse_statement
-from k2_resources.runtime.collector_pause import collector_paused
+from k2_resources.runtime.process import collector_paused
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_cli.output.exact_texts import json_values, texts
+from k2_cli.output.exact_values import json_values, texts
 from k2_market.schemas.tables import NOTIONAL, PRICE, TIMESTAMP
 
 prices = st.integers(-(10**18) + 1, 10**18 - 1).map(lambda units: Decimal(units).scaleb(-PRICE.scale))

@@ -10,7 +10,7 @@ from market_rows import IDS, Row, message, messages, raw_table, trade, trades_ta
 
 from k2_market.feeds.feed import Conditions, PriceRange
 from k2_market.frames.symbol_parts import symbol_parts
-from k2_market.quality.plain_trades import without_plain_trades
+from k2_market.quality.prefilter import without_plain_trades
 from k2_market.quality.trade_rules import (
     COMPLETE_AGAINST_RAW,
     UNIQUE_TRADES,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_market.messages.joined_values import GUARD, JoinedPart, JoinedValues
+from k2_market.messages.value_buffer import GUARD, JoinedPart, JoinedValues
 
 some = st.lists(st.none() | st.binary(max_size=9) | st.binary(min_size=5, max_size=5))
 framed = st.lists(st.sampled_from((b"\0\0\0\0\1", b"\0\0\0\0\2", b"{\xff\xff\xff\xff")).flatmap(

@@ -19,8 +19,8 @@ from k2_market.schemas.tables import PARTITION_COLUMN
 from k2_market.trades.cleaning import COLUMNS_READ, unmatched_amendments
 from k2_market.trades.cross_day import Settled, TradeKey, settle
 from k2_market.verification.ledger_claims import ledger_claims
-from k2_resources.iceberg.day_planning import of_day
 from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.scan_files import of_day
 from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.raw.view import RawView
 
