@@ -61,7 +61,7 @@ def build_defs(
         feeds: Feeds to use in place of those found in the settings' directories. Their calendars must be there.
         kinds: What is ingested of each feed, as far as it has topics for them.
         refused: Files that were refused when ``feeds`` were read; they harm none of these, and people are told.
-        resources: Doors to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``,
+        resources: Clients to use in place of the real ones, by name: ``kafka``, ``iceberg``, ``registry``,
             ``alert_sink``.
         closures: Closed dates of feeds, by name; those of others are looked up.
         automated: Whether there are sensors and schedules; without them runs are started by hand alone.
@@ -85,7 +85,7 @@ def build_defs(
         jobs=[job for family in families for job in family.jobs],
         schedules=[today_schedule(family) for family in families if family.build_job] if automated else [],
         sensors=sensors,
-        resources={**doors(settings), **(resources or {})},
+        resources={**clients(settings), **(resources or {})},
         executor=IN_PROCESS,
     )
 
@@ -113,8 +113,8 @@ def _sensors(
     ]
 
 
-def doors(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
-    """Return the real doors that some settings lead to."""
+def clients(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
+    """Make the clients that the settings name."""
     return {
         "kafka": KafkaResource(bootstrap_servers=_by_name("K2_KAFKA_BOOTSTRAP", settings.bootstrap_servers)),
         "iceberg": IcebergCatalogResource(

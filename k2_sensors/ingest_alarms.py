@@ -1,6 +1,6 @@
 """Defines the ingest alarm sensor: checks what could stand against ingestion, and alerts a person once.
 
-It waits for every door for a bounded time, so that a door that is silent is told of and does not silence the sensor.
+It waits for every service for a bounded time, so that a silent one is alerted of and does not silence the sensor.
 What was told stands in its cursor, which never moves past an alert that was not taken.
 """
 
@@ -86,7 +86,7 @@ def build_ingest_alarm_sensor(
         data_paths: Directories whose disks are watched.
     """
     watched = [FeedKind(feed, kind) for feed in feeds for kind in kinds_of(feed, kinds)]
-    doors = IngestClients()
+    clients = IngestClients()
     at_start = contents_of(feed_directories)
     observed = ObservedTopics()
 
@@ -105,7 +105,7 @@ def build_ingest_alarm_sensor(
         alert_sink: AlertSinkResource,
     ) -> dg.SensorResult:
         facts = replace(
-            look(watched, kafka, iceberg, registry, context.instance, clock(), doors),
+            look(watched, kafka, iceberg, registry, context.instance, clock(), clients),
             refused=tuple(refused),
             changed=changes_between(at_start, contents_of(feed_directories)),
             disks=disks_of(data_paths),
@@ -195,14 +195,14 @@ def look(
     registry: SchemaRegistryResource,
     instance: dg.DagsterInstance,
     now: datetime,
-    doors: IngestClients,
+    clients: IngestClients,
 ) -> AlarmFacts:
-    """Find what there is to know of the ingestion of some topics; takes no longer than its doors are given."""
+    """Find what there is to know of the ingestion of some topics; takes no longer than its clients are given."""
     # Ledgers before topics: a run that commits in between must not make a ledger look ahead of its topic.
-    rows = doors.catalog.ask({each.family: _rows_of(each, iceberg) for each in watched})()
+    rows = clients.catalog.ask({each.family: _rows_of(each, iceberg) for each in watched})()
     client = kafka.topics()
-    logs = doors.kafka.ask({each.family: _log_of(each, client, rows[each.family]) for each in watched})
-    schemas = doors.registry.ask({"": lambda: _answers(registry.registry())})
+    logs = clients.kafka.ask({each.family: _log_of(each, client, rows[each.family]) for each in watched})
+    schemas = clients.registry.ask({"": lambda: _answers(registry.registry())})
     found = [
         _with_runs(each, _facts(each, log, rows[each.family], now), instance, now)
         for each, log in zip(watched, logs().values(), strict=True)

@@ -20,7 +20,7 @@ REMEMBERED_TOPICS = 4
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """A door gave no answer, and why."""
+    """Says that a service gave no answer, and why."""
 
     reason: str
 
@@ -126,7 +126,7 @@ class LastLook:
 
     Attributes:
         topics: For each feed the topics its name has stood for, as they were last seen, latest last.
-        fine_since: Since when a feed's doors have answered without a break and its ledger could be trusted.
+        fine_since: Since when a feed's services have answered without a break and its ledger could be trusted.
         first: When a feed was first looked at.
         heard: When a feed's topic was last seen to have grown, or since when it has been watched.
         at: When the last look was.

@@ -1,7 +1,7 @@
 """Decides which ingest alarms are sent to a person: each once when it begins, and once when it ends.
 
 An alarm is told when it has lasted as long as its kind asks for, and again only when it has more ranges, or after it
-had gone. A door that was told to be away is told to answer again.
+had gone. The return of a service whose absence was told is told too.
 """
 
 import json

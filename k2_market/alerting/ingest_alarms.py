@@ -144,16 +144,16 @@ def _doors(facts: AlarmFacts) -> Iterator[Alarm]:
         "schema registry": {"": facts.registry},
     }
     feeds = {each.table: each.feed for each in facts.feeds}
-    for door, by_table in answers.items():
+    for service, by_table in answers.items():
         silent = {table: answer for table, answer in by_table.items() if isinstance(answer, NoAnswer)}
         if silent and len(silent) == len(by_table):
             first = next(iter(silent.values()))
             message = _sentence(f"It gives no answer: {first.reason}")
-            yield Alarm(AlarmKey(AlarmKind.AWAY, door), None, Severity.ERROR, message, patience=AWAY_FOR)
+            yield Alarm(AlarmKey(AlarmKind.AWAY, service), None, Severity.ERROR, message, patience=AWAY_FOR)
             continue
         for table, answer in silent.items():
-            key = AlarmKey(AlarmKind.NOT_READ, table, door)
-            message = _sentence(f"{door} answers for other feeds, not for this one: {answer.reason}")
+            key = AlarmKey(AlarmKind.NOT_READ, table, service)
+            message = _sentence(f"{service} answers for other feeds, not for this one: {answer.reason}")
             yield Alarm(key, feeds[table], Severity.ERROR, message, patience=AWAY_FOR)
 
 
@@ -346,7 +346,7 @@ def _refused(file: RefusedFile) -> Alarm:
 
 
 def _failing_sensors(facts: AlarmFacts, last: LastLook) -> Iterator[Alarm]:
-    """Yield sensors that fail although the doors of their feed answer; where they do not, that is what is told."""
+    """Yield sensors that fail although the services of their feed answer; otherwise those are alerted."""
     fine = {each.family for each in facts.feeds if each.is_fine}
     for sensor in facts.failing:
         if sensor.family is not None and sensor.family not in fine:

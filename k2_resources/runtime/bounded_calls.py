@@ -9,7 +9,7 @@ from typing import TypeVar
 from k2_market.alerting.alarm_facts import NoAnswer
 
 MOST_HANGING = 3
-"""Calls of one door that may hang at once before it is no longer asked. Each ends when the network lets it."""
+"""Calls of one service that may hang at once before it is no longer asked. Each ends when the network lets it."""
 
 _MAX_REASON = 500
 

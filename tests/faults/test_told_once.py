@@ -18,7 +18,7 @@ from webhook import Webhook, running_webhook
 from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import RangeSet
 from k2_platform.catch_up import local_instance
-from k2_platform.definitions import doors
+from k2_platform.definitions import clients
 from k2_resources.alerts.sink import AlertSinkResource
 from k2_resources.iceberg.catalog import open_catalog
 from k2_sensors.ingest_alarms import build_ingest_alarm_sensor
@@ -42,7 +42,7 @@ class Watched:
             self.now += LOOK
             sensor = build_ingest_alarm_sensor([self.own.feed], [TRADES], lambda: self.now)
             sink = AlertSinkResource(webhook=self.webhook.url)
-            resources = {**doors(self.own.settings), "alert_sink": sink}
+            resources = {**clients(self.own.settings), "alert_sink": sink}
             context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor, resources=resources)
             self.cursor = sensor.evaluate_tick(context).cursor
 

@@ -25,7 +25,7 @@ from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.row_offsets import offsets_of
 from k2_market.schemas.avro import subject_of
 from k2_platform.catch_up import CaughtUp, catch_up_feed, local_instance
-from k2_platform.definitions import build_defs, doors
+from k2_platform.definitions import build_defs, clients
 from k2_platform.repairing import Repairs
 from k2_resources.exporter.kafka_facts import KafkaFacts
 from k2_resources.exporter.table_facts import TableFacts
@@ -104,7 +104,7 @@ def look_by_sensor(own: OwnFeed, instance: dg.DagsterInstance) -> Any:
     """What the Kafka sensor of the marks, as Dagster has it, makes of a look."""
     defs = build_defs(settings=own.settings, feeds={own.feed.name: own.feed}, kinds=(TRADES, MARKS))
     sensor = defs.get_repository_def().get_sensor_def(f"{own.feed.name}__marks_kafka_sensor")
-    with dg.build_sensor_context(instance=instance, resources=doors(own.settings)) as context:
+    with dg.build_sensor_context(instance=instance, resources=clients(own.settings)) as context:
         return sensor(context)
 
 
@@ -211,10 +211,10 @@ def test_the_exporter_speaks_of_a_second_kinds_topic_and_tables(marked: Marked) 
 
 
 def test_the_alarm_sensor_looks_at_a_second_kind_and_no_check_of_it_is_left(marked: Marked) -> None:
-    clients, now = doors(marked.settings), datetime.now(UTC)
+    made, now = clients(marked.settings), datetime.now(UTC)
     watched = [FeedKind(marked.feed, kind) for kind in (TRADES, MARKS)]
     with local_instance(marked.settings) as instance:
-        asked = look(watched, clients["kafka"], clients["iceberg"], clients["registry"], instance, now, IngestClients())
+        asked = look(watched, made["kafka"], made["iceberg"], made["registry"], instance, now, IngestClients())
         left = next_check(marked.feed, MARKS, instance, now)
     assert [each.table for each in asked.feeds] == [
         f"{marked.feed.name}/{name}" for name in ("raw_trades", "raw_marks")
