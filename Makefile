@@ -1,9 +1,11 @@
 # How each thing is run; `make help` says what there is. Plain make: it works with GNU make 3.81 (macOS) and BSD make.
 PYTHON ?= python3
 BIN = .venv/bin
+# What `make test` runs beside the unit tests: each needs a real server.
+CORE = tests/integration/test_raw_table.py tests/integration/test_producing.py tests/e2e/test_dagster_pages.py
 SOURCES = k2_market k2_resources k2_assets k2_sensors k2_platform k2_cli tests benchmarks deploy
 
-.PHONY: help setup demo screenshots test test-all test-faults test-chaos replay bench-ingest bench-freshness bench-history bench-bars bench-query bench-start bench-growth bench-page flag-rates check cycles format up down status lock lock-java clean
+.PHONY: help setup demo screenshots test test-rest test-all test-faults test-chaos replay bench-ingest bench-freshness bench-history bench-bars bench-query bench-start bench-growth bench-page flag-rates check cycles format up down status lock lock-java clean
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -22,13 +24,18 @@ screenshots: setup ## Take the pictures in docs/images (needs Chromium)
 	@$(BIN)/k2 demo
 	@$(BIN)/python tests/e2e/take_screenshots.py
 
-test: setup ## Run the tests, without the slow ones
-	@# Tests that mostly wait, for sensors and for processes to end, run beside the others; what they print comes last.
-	@$(BIN)/python -m pytest -m "not slow" tests/e2e tests/faults > .waiting-tests.log 2>&1 & waiting=$$!; \
-		$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e --ignore tests/faults; others=$$?; \
+test: setup ## Run the unit tests, and those of broker, registry, tables and UI that tell most: a few minutes
+	@# Tests that mostly wait, for servers and a browser, run beside the others; what they print comes last.
+	@$(BIN)/python -m pytest -m "not slow" $(CORE) > .waiting-tests.log 2>&1 & waiting=$$!; \
+		$(BIN)/python -m pytest -m "not slow" tests/unit; others=$$?; \
 		wait $$waiting; waited=$$?; cat .waiting-tests.log; exit $$((others | waited))
 
-test-all: setup ## Run all tests
+test-rest: setup ## Run the tests that `make test` leaves out and that are not slow
+	@$(BIN)/python -m pytest -m "not slow" tests/e2e tests/faults $(CORE:%=--ignore %) > .waiting-tests.log 2>&1 & \
+		waiting=$$!; $(BIN)/python -m pytest -m "not slow" tests/dagster tests/integration $(CORE:%=--ignore %); others=$$?; \
+		wait $$waiting; waited=$$?; cat .waiting-tests.log; exit $$((others | waited))
+
+test-all: setup ## Run all tests: hours
 	@$(BIN)/python -m pytest
 
 test-faults: setup ## Run the tests that kill, pause and corrupt; SEED=n repeats a run's random choices

@@ -1,5 +1,6 @@
 """What the fault tests share: one seed, one tally of what was tried, and its summary at the end."""
 
+import os
 import random
 from typing import Any
 
@@ -10,13 +11,20 @@ _TALLY = pytest.StashKey[FaultTally]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seed", type=int, default=None, help="seed of the fault tests; chosen at random unless given")
+    parser.addoption(
+        "--seed",
+        type=int,
+        default=None,
+        help="seed of the fault tests; K2_TEST_SEED unless given, else chosen at random",
+    )
     parser.addoption("--chaos-seconds", type=int, default=60, help="how long every process is killed at random")
     parser.addoption("--replay", type=int, default=None, help="run this one simulated schedule again, and tell it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--seed", None)
+    if seed is None and "K2_TEST_SEED" in os.environ:
+        seed = int(os.environ["K2_TEST_SEED"])
     config.stash[_TALLY] = FaultTally(random.SystemRandom().randrange(1_000_000) if seed is None else seed)
 
 
