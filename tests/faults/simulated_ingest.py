@@ -192,7 +192,7 @@ class SimulatedIngest:
             yield
 
     def _iceberg(self) -> Any:
-        return SimpleNamespace(raw_table=lambda feed: RawTable(self.catalog, feed, TRADES))
+        return SimpleNamespace(raw_table=lambda feed, kind: RawTable(self.catalog, feed, kind))
 
     def _registry_or_not(self) -> None:
         self.turns.step("asks the schema registry")

@@ -153,7 +153,7 @@ def written_again() -> Iterator[None]:
                         transaction.append(rows)
                     transaction.set_properties({PROPERTY: ledger})
 
-        with patch.object(raw_table, "settled", settled):
+        with patch.object(raw_table, "commit_once", settled):
             yield
 
 
@@ -172,7 +172,7 @@ def rows_before_ranges() -> Iterator[None]:
             raise Conflict from conflict
         return table
 
-    with patch.object(raw_table, "settled", settled):
+    with patch.object(raw_table, "commit_once", settled):
         yield
 
 
@@ -254,5 +254,5 @@ def rollbacks_not_noticed() -> Iterator[None]:
 @contextmanager
 def claims_believed() -> Iterator[None]:
     """What a run is told was cut off and lost is recorded, whether it is so or not."""
-    with patch.object(simulated_ingest, "looked_up", lambda claims, *_: claims):
+    with patch.object(simulated_ingest, "verified_claims", lambda claims, *_: claims):
         yield
