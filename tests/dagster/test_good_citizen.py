@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster import DagsterInstance
+from repository import SHIPPED_FEEDS
 from test_builds import build, commit_raw, evaluations, iceberg, published, raw_table
 
 from k2_assets.asset_facts import column_schema
@@ -182,7 +183,7 @@ def test_every_column_of_every_table_is_described_and_no_other() -> None:
 
 @pytest.mark.parametrize("owner", ["market-data", "team:", "team:two words", "someone@", "a@b", ""])
 def test_an_owner_that_dagster_would_refuse_is_refused_with_key_and_expectation(owner: str) -> None:
-    text = Path("feeds/asx.toml").read_text().replace("team:market-data", owner)
+    text = (SHIPPED_FEEDS / "asx.toml").read_text().replace("team:market-data", owner)
     with pytest.raises(Exception, match=r"(?s)key owner: .*expected a team, as team:market-data, or an e-mail"):
         parse_feed(text, "feeds/asx.toml")
 

@@ -27,7 +27,7 @@ class Seen:
     """A look and what came of it."""
 
     look: FileListing
-    plan_sweep: SweepPlan
+    sweep: SweepPlan
 
 
 @st.composite
