@@ -31,7 +31,7 @@ KILLED_BEFORE_SIGNING = f"""
 import os, signal
 from k2_assets import raw_table, trades
 
-{{module}}.sign = lambda context: os.kill(os.getpid(), signal.SIGKILL)
+{{module}}.record_process = lambda context: os.kill(os.getpid(), signal.SIGKILL)
 {CATCH_UP}
 """
 """``k2`` whose run of an asset dies as its first step begins."""
