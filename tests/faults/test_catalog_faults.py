@@ -297,7 +297,8 @@ def start_racing(faulted: FaultedFeed) -> subprocess.Popen[str]:
         (feed,) = feeds_named(settings, ["faulted"])
         with local_instance(settings) as instance:
             for _ in range(8):
-                print(catch_up_feed(settings, feed, TRADES, instance, lambda: datetime.now(UTC) + timedelta(minutes=30)))
+                later = lambda: datetime.now(UTC) + timedelta(minutes=30)
+                print(catch_up_feed(settings, feed, TRADES, instance, later))
     """
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
