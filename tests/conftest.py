@@ -17,7 +17,7 @@ from k2_resources.settings import Settings
 # Machines are noisy and first examples import what they need: no property is about time.
 hypothesis.settings.register_profile("drawn", deadline=None)
 hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("fixed" if "K2_TEST_SEED" in os.environ else "drawn")
+hypothesis.settings.load_profile("fixed" if "TEST_SEED" in os.environ else "drawn")
 
 # Processes that tests start can be killed at a point of K2's code: tests/kill_switch/sitecustomize.py.
 _KILL_SWITCH = str(Path(__file__).resolve().parent / "kill_switch")

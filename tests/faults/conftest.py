@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seed",
         type=int,
         default=None,
-        help="seed of the fault tests; K2_TEST_SEED unless given, else chosen at random",
+        help="seed of the fault tests; TEST_SEED unless given, else chosen at random",
     )
     parser.addoption("--chaos-seconds", type=int, default=60, help="how long every process is killed at random")
     parser.addoption("--replay", type=int, default=None, help="run this one simulated schedule again, and tell it")
@@ -23,8 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     seed = config.getoption("--seed", None)
-    if seed is None and "K2_TEST_SEED" in os.environ:
-        seed = int(os.environ["K2_TEST_SEED"])
+    if seed is None and "TEST_SEED" in os.environ:
+        seed = int(os.environ["TEST_SEED"])
     config.stash[_TALLY] = FaultTally(random.SystemRandom().randrange(1_000_000) if seed is None else seed)
 
 
