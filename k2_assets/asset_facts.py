@@ -65,7 +65,7 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
 
 
 def placed(assets: Iterable[dg.AssetsDefinition], warehouse: str) -> list[dg.AssetsDefinition]:
-    """Tell of each asset that is a table where its files lie in a warehouse."""
+    """Add to each table's asset where its files lie in a warehouse."""
 
     def with_place(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.metadata.get("dagster/table_name")

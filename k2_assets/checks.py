@@ -312,7 +312,7 @@ def _raw_days(view: RawView, made_from: Mapping[date, str | None]) -> dict[date,
 
 @dataclass(frozen=True)
 class TradesOfDay:
-    """Holds what the rules of a day's trades look at.
+    """Holds the tables that the rules of a day's trades need.
 
     Attributes:
         raw: The raw rows that the trades were made from.

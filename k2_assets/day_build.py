@@ -242,6 +242,6 @@ class Extent:
 
     @property
     def metadata(self) -> dict[str, int | str]:
-        """As it is told of a materialization."""
+        """Return it as metadata of a materialization."""
         first, last = ("" if each is None else each.isoformat() for each in (self.first, self.last))
         return {"symbols": self.symbols, "first_timestamp": first, "last_timestamp": last}

@@ -231,7 +231,7 @@ class WrittenBatch:
 
 @dataclass
 class IngestReport:
-    """What an ingest run did.
+    """Describes what an ingest run did.
 
     Attributes:
         by_day: What came for each trading day.

@@ -1,4 +1,4 @@
-"""Names a feed's assets, jobs and ops, for whoever makes them and for whoever looks them up in Dagster's records.
+"""Names a feed's assets, jobs and ops, as they are made and as Dagster's records have them.
 
 The names of trades are those that homes have in their records: they do not change.
 """

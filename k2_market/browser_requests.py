@@ -91,7 +91,7 @@ def _is_default(own: Authority, asked: Authority) -> bool:
 
 @dataclass(frozen=True)
 class Site:
-    """How one of K2's servers may be asked.
+    """Describes how one of K2's servers may be asked.
 
     Attributes:
         methods: The methods that it answers.
@@ -165,7 +165,7 @@ class WebRequest:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A request is not answered: HTTP's status, and the reason for whoever sent it."""
+    """Represents a refused request: the HTTP status and the reason."""
 
     status: int
     reason: str

@@ -58,7 +58,7 @@ class NotCaughtUp(K2Error):
 
 @dataclass
 class CaughtUp:
-    """What was run for a feed.
+    """Describes what was run for a feed.
 
     Attributes:
         feed: Its name.

@@ -74,13 +74,13 @@ class DaySummary:
 
     @property
     def is_bad(self) -> bool:
-        """Say whether someone should look at the day: a check that did not pass, dead letters, bars that are behind."""
+        """Say whether the day needs attention: a failed check, dead letters, bars that are behind."""
         return bool(self.found or self.dead_letters or self.bars != "current")
 
 
 @dataclass(frozen=True)
 class DayStates:
-    """Which days of a feed there are, and which of them are not as they should be.
+    """Describes which days of a feed there are, and which of them are not as they should be.
 
     Attributes:
         days: Days with raw rows, oldest first.
@@ -201,7 +201,7 @@ def print_findings(days: Sequence[DaySummary], console: Console) -> None:
 def print_next_steps(
     settings: Settings, days: Sequence[DaySummary], planted: "Sequence[PlantedFault]", console: Console
 ) -> None:
-    """Say what the checks found, and where all of it can be looked at."""
+    """Print the checks' findings, and where to see all of it."""
     if planted:
         counts: Counter[str] = Counter()
         for each in planted:

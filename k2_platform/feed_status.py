@@ -105,7 +105,7 @@ def _with_topic(status: FeedStatus, feed: Feed, topics: KafkaTopics, catalog: Ca
 
 
 def _open_alerts(instance: dg.DagsterInstance | None) -> Sequence[tuple[str, str]]:
-    """List feed and title of what the alarm sensor has told and still stands; the feed is empty where it is of none."""
+    """List feed and title of each alarm that was sent and still stands; the feed is empty where there is none."""
     for state in () if instance is None else instance.all_instigator_state():
         if state.instigator_name == _ALARM_SENSOR:
             with suppress(AlarmMemoryError):

@@ -33,7 +33,7 @@ _LOGGER = get_logger("producer")
 
 @dataclass(frozen=True)
 class Produced:
-    """What was sent, and where it went.
+    """Describes what was sent, and where it went.
 
     Attributes:
         feed: The feed's name.

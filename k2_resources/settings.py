@@ -150,7 +150,7 @@ class Settings(BaseSettings):
 
     @property
     def feed_directories(self) -> list[Path]:
-        """Where feed files lie: those that ship, then ``feeds_dir`` if set."""
+        """Tell where feed files lie: those that ship, then ``feeds_dir`` if set."""
         return [SHIPPED_FEEDS] if self.feeds_dir is None else [SHIPPED_FEEDS, self.feeds_dir]
 
     @property
@@ -160,7 +160,7 @@ class Settings(BaseSettings):
 
     @property
     def log_directory(self) -> Path:
-        """Where K2's log and those of the local stack's processes lie."""
+        """Tell where K2's log and those of the local stack's processes lie."""
         return self.home / "logs"
 
 

@@ -250,7 +250,7 @@ def _evaluation(recorded: dg.AssetCheckEvaluation) -> Evaluation:
 
 
 def _fingerprint(recorded: dg.AssetCheckEvaluation) -> str:
-    """Return the finding's own digest; a check that gives none is told apart by its description."""
+    """Return the finding's digest; its description where the check gives none."""
     given = recorded.metadata.get("fingerprint")
     return str(given.value) if given is not None else recorded.description or ""
 

@@ -74,7 +74,7 @@ def build_ingest_alarm_sensor(
     feed_directories: Sequence[Path] = (),
     data_paths: Sequence[Path] = (),
 ) -> dg.SensorDefinition:
-    """Make the one sensor that looks at the ingestion of all feeds: that Kafka is away is told once, not once a feed.
+    """Make the one sensor for the ingestion of all feeds, so that an absent Kafka is one alert, not one a feed.
 
     Args:
         feeds: Those that are looked at.
@@ -258,7 +258,7 @@ def _log_of(of: FeedKind, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswe
 
 
 def _former(of: FeedKind, topics: KafkaTopics, rows: _Rows | Untrusted | NoAnswer) -> Iterator[TopicState]:
-    """Look at the topics of other names that fed the table, as far as they are still the same ones."""
+    """Find the topics of other names that fed the table, as far as they still exist with the same id."""
     known = rows.ledger.topic_names if isinstance(rows, _Rows) else {}
     for name in sorted({name for name in known.values() if name != of.topic}):
         topic = topics.state(name)

@@ -94,7 +94,7 @@ def _signature(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
 
 
 def _names_a_process(tag: str) -> bool:
-    """Say whether a tag names one: whoever starts a run may write it."""
+    """Say whether a tag names a process; anyone may write tags."""
     try:
         RunProcess.parse(tag)
     except ValueError:

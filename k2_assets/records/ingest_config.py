@@ -24,7 +24,7 @@ class IngestConfig(dg.Config):
 
 
 def claims_of(config: IngestConfig) -> IngestClaims:
-    """Read what a run was told of its topic.
+    """Read the claims of a run's config about its topic.
 
     Raises:
         WrongClaim: The configuration names no offsets where it should, or no handling that there is.

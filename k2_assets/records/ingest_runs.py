@@ -59,7 +59,7 @@ def carried_in_all(run: dg.DagsterRun) -> RangeSet:
 
 
 def claims_told(run: dg.DagsterRun, op: str) -> IngestClaims:
-    """Read what an op of a run was told; nothing, if the run has no such op or that can't be read."""
+    """Read the claims in an op's config; none, if the run has no such op or its config can't be read."""
     config: dict[str, Any] = dict(run.run_config)
     try:
         for key in ("ops", op, "config"):
@@ -87,6 +87,6 @@ def attempt_of(run: dg.DagsterRun) -> int:
 
 
 def number_in(run: dg.DagsterRun, tag: str) -> int | None:
-    """Give the whole number that a run's tag holds; None where it holds none: whoever starts a run may write it."""
+    """Give the whole number that a run's tag holds; None where it holds none, since anyone may write tags."""
     text = value_of(run.tags, tag) or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else None

@@ -38,7 +38,7 @@ def begun_tags(run_id: str) -> dict[str, str]:
 
 
 def failure_tags(run_id: str, error: Exception) -> dict[str, str]:
-    """Make the tags that tell of an error; none where it may be any message's fault.
+    """Make the tags that record an error; none where any message may be at fault.
 
     The run's id is part of them: a run that is carried out again begins with a copy of its parent's tags.
     """

@@ -14,7 +14,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class RunProcess:
-    """A process on a host, told apart from a later one with the same number by when it began.
+    """Identifies a process on a host by its number and its start time, since numbers are used again.
 
     Attributes:
         host: The host's name.

@@ -33,7 +33,7 @@ def days_tag(days: Iterable[date]) -> dict[str, str]:
 
 
 class WrongTag(K2Error):
-    """A run's tag, which whoever starts a run may write, is not what K2 writes there."""
+    """A run's tag, which anyone may write, is not what K2 writes there."""
 
 
 def tagged_days(tags: Mapping[str, str]) -> tuple[date, ...]:

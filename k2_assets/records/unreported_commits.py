@@ -28,7 +28,7 @@ _ALL_COMPARED_FOR = timedelta(minutes=10)
 
 @dataclass
 class ReportedDays:
-    """Remembers up to which version a table's days are known to be reported, so that a tick looks at newer ones alone.
+    """Remembers up to which version a table's days were reported, so that a tick compares newer ones alone.
 
     All are compared anew every ten minutes: events may go, by a wipe in the UI.
     """

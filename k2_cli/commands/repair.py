@@ -9,7 +9,7 @@ from k2_market.errors import K2Error
 
 
 class RepairRequestError(K2Error):
-    """``k2 repair`` was not told what to repair, or several things at once."""
+    """``k2 repair`` was asked for no repair, or for several at once."""
 
 
 def repair(

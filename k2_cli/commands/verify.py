@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Subject(StrEnum):
-    """What can be verified."""
+    """Describes what can be verified."""
 
     LEDGER = "ledger"
     BARS = "bars"

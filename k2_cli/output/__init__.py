@@ -1,1 +1,1 @@
-"""How answers are shown: tables and charts for people; CSV, JSON and Parquet for programs. No command, no question."""
+"""Formats answers: tables and charts for people; CSV, JSON and Parquet for programs. No command, no question."""

@@ -40,7 +40,7 @@ class LogLine:
 
     @property
     def time(self) -> datetime | None:
-        """When it was written."""
+        """Tell when it was written."""
         try:
             return datetime.fromisoformat(str(self.fields.get("timestamp", "")))
         except ValueError:

@@ -61,7 +61,7 @@ def as_json_text(found: Verification) -> str:
 
 @contextmanager
 def progress_shown(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Shows on stderr how far the messages have been gone through, if that is a terminal; what tells it is given."""
+    """Shows the progress through the messages on stderr, if that is a terminal; yields the function to call."""
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -68,7 +68,7 @@ class Webserver:
 
     @property
     def url(self) -> str:
-        """Where the UI is."""
+        """Tell where the UI is."""
         return f"http://127.0.0.1:{self.port}"
 
     def prepare(self) -> Command:

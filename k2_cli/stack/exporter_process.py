@@ -27,7 +27,7 @@ class Exporter:
 
     @property
     def url(self) -> str:
-        """Where Prometheus scrapes."""
+        """Tell where Prometheus scrapes."""
         return f"http://127.0.0.1:{self.port}/metrics"
 
     def prepare(self) -> Command:

@@ -28,7 +28,7 @@ class Artifact:
 
     @property
     def coordinates(self) -> str:
-        """How Maven names it."""
+        """Tell how Maven names it."""
         parts = [self.group, self.artifact, self.version, self.classifier, self.packaging]
         return ":".join(part for part in parts if part)
 

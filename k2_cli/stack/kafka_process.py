@@ -40,12 +40,12 @@ class LocalKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where Kafka clients find it."""
+        """Tell where Kafka clients find it."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
-        """Where Kafka clients find it."""
+        """Tell where Kafka clients find it."""
         return self.bootstrap_servers
 
     def prepare(self) -> Command:

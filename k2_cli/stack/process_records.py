@@ -41,7 +41,7 @@ class ProcessRecord:
 
     @property
     def since(self) -> datetime:
-        """When the process started, UTC."""
+        """Tell when the process started, UTC."""
         return datetime.fromtimestamp(self.created, UTC)
 
     def is_running(self) -> bool:

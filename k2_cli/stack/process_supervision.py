@@ -67,19 +67,19 @@ class Service(Protocol):
 
     @property
     def ports(self) -> Sequence[Port]:
-        """What it listens on, the one that clients use first."""
+        """Tell what it listens on, the one that clients use first."""
 
     @property
     def url(self) -> str | None:
-        """Where clients find it."""
+        """Tell where clients find it."""
 
     @property
     def start_timeout_seconds(self) -> float:
-        """How long it may take to answer on a slow machine."""
+        """Tell how long it may take to answer on a slow machine."""
 
     @property
     def stop_timeout_seconds(self) -> float:
-        """How long it may take to stop by itself before it is killed."""
+        """Tell how long it may take to stop by itself before it is killed."""
 
     def prepare(self) -> Command:
         """Make what the process needs, and say how to run it."""
@@ -89,7 +89,7 @@ class Service(Protocol):
 
 
 class ServiceState(StrEnum):
-    """What is known of a service's process."""
+    """Describes what is known of a service's process."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -101,7 +101,7 @@ class ServiceState(StrEnum):
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """What is known of a service; ``pid`` is that of the process on its port, ours or not."""
+    """Describes what is known of a service; ``pid`` is that of the process on its port, ours or not."""
 
     name: str
     state: ServiceState

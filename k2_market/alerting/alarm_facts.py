@@ -36,7 +36,7 @@ class Untrusted:
 
 @dataclass(frozen=True)
 class FeedFacts:
-    """What a look found of a feed; the ledger was asked before the topic, so that it can't be ahead of it.
+    """Holds the facts about a feed; its ledger was read before its topic, so that it can't be ahead of it.
 
     Attributes:
         feed: Its name.
@@ -68,7 +68,7 @@ class FeedFacts:
 
     @property
     def is_fine(self) -> bool:
-        """Whether its table and its topic answer, and its ledger can be trusted."""
+        """Tell whether its table and its topic answer, and its ledger can be trusted."""
         return isinstance(self.ledger, Ledger) and not isinstance(self.topic, NoAnswer)
 
 
@@ -122,7 +122,7 @@ class AlarmFacts:
 
 @dataclass(frozen=True)
 class LastLook:
-    """What is remembered of earlier looks.
+    """Describes what is remembered of earlier looks.
 
     Attributes:
         topics: For each feed the topics its name has stood for, as they were last seen, latest last.
@@ -139,7 +139,7 @@ class LastLook:
     at: datetime | None = None
 
     def then(self, facts: AlarmFacts) -> "LastLook":
-        """Tell what is remembered after a look."""
+        """Return the memory after a round of facts."""
         fine = (each.family for each in facts.feeds if each.is_fine)
         return LastLook(
             topics={each.family: _remembered(self.topics.get(each.family, ()), each.topic) for each in facts.feeds},

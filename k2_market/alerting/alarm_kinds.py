@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class AlarmKind(StrEnum):
-    """What is wrong, in the words of an alert's title."""
+    """Describes what is wrong, in the words of an alert's title."""
 
     ROLLED_BACK = "table rolled back"
     UNTRUSTED = "ledger can't be trusted"

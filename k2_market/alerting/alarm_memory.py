@@ -29,7 +29,7 @@ class AlarmMemoryError(K2Error):
 
 @dataclass(frozen=True)
 class Standing:
-    """An alarm that stands: since when, and whether a person was told, of which ranges."""
+    """Represents a standing alarm: since when, and which ranges were sent to a person."""
 
     since: datetime
     told: RangeSet | None = None
@@ -46,13 +46,13 @@ class Notice:
 
 @dataclass(frozen=True)
 class AlarmMemory:
-    """What is kept between two looks."""
+    """Describes what is kept between two looks."""
 
     last_look: LastLook = field(default_factory=LastLook)
     standing: Mapping[AlarmKey, Standing] = field(default_factory=dict)
 
     def after(self, facts: AlarmFacts) -> tuple["AlarmMemory", tuple[Notice, ...]]:
-        """Return the memory after a look, and what is to be sent for it, errors first."""
+        """Return the memory after a round of facts, and the notices to send, errors first."""
         found = alarms(facts, self.last_look)
         standing = {each.key: self.standing.get(each.key, Standing(facts.now)) for each in found}
         unknown = unjudged(facts)

@@ -17,7 +17,7 @@ MAX_ALERTS_PER_RUN = 20
 
 
 class AlertKind(StrEnum):
-    """What an alert is about."""
+    """Describes what an alert is about."""
 
     CHECK = "check"
     RUN_FAILURE = "run_failure"
@@ -29,7 +29,7 @@ class AlertKind(StrEnum):
 
 @dataclass(frozen=True)
 class EvaluationKey:
-    """Which check of which asset, on which trading day (``YYYY-MM-DD``, None where it has no partitions)."""
+    """Describes which check of which asset, on which trading day (``YYYY-MM-DD``, None where it has no partitions)."""
 
     asset: str
     check: str
@@ -38,7 +38,7 @@ class EvaluationKey:
 
 @dataclass(frozen=True)
 class PastEvaluation:
-    """How a check had come out before."""
+    """Describes how a check had come out before."""
 
     passed: bool
     fingerprint: str
@@ -46,7 +46,7 @@ class PastEvaluation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a check came out in the run that is looked at.
+    """Represents a check's result in one run.
 
     Attributes:
         key: Check, asset and day.
@@ -93,7 +93,7 @@ class RunFailure:
 
 @dataclass(frozen=True)
 class Alert:
-    """What a person is told.
+    """Represents a message to a person.
 
     Attributes:
         kind: What it is about.
@@ -123,7 +123,7 @@ class Alert:
 
     @property
     def title(self) -> str:
-        """What failed where, in a few words."""
+        """Tell what failed where, in a few words."""
         if self.headline:
             return f"{self.subject}: {self.headline}"
         what = f"{self.check} failed" if self.check else "run failed"

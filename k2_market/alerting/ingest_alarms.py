@@ -83,7 +83,7 @@ class Alarm:
 
 
 def alarms(facts: AlarmFacts, last: LastLook) -> list[Alarm]:
-    """Return all that is wrong at a look.
+    """Return all alarms that the facts give reason for.
 
     Args:
         facts: What it found.
@@ -107,7 +107,7 @@ def alarms(facts: AlarmFacts, last: LastLook) -> list[Alarm]:
 
 
 def unjudged(facts: AlarmFacts) -> frozenset[tuple[AlarmKind, str]]:
-    """Return kinds and subjects of which a look could not tell whether anything is wrong."""
+    """Return kinds and subjects that the facts do not suffice to judge."""
     unknown: set[tuple[AlarmKind, str]] = set()
     for feed in facts.feeds:
         if isinstance(feed.topic, NoAnswer):
@@ -230,7 +230,7 @@ def _earlier_ids(feed: FeedFacts, ledger: Ledger, remembered: tuple[TopicState, 
 
 
 def _left_behind(ids: tuple[str, ...], ledger: Ledger, remembered: tuple[TopicState, ...]) -> tuple[RangeSet, str]:
-    """Tell what was seen of topics that are gone and never came in, and the sentences that tell of it."""
+    """Return the offsets of deleted topics that were seen and never ingested, and sentences about them."""
     story = f"The ledger has {_ends(ids, ledger)} of it. "
     gone = [each for each in remembered if each.topic_id in ids]
     if not gone:

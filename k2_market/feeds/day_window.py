@@ -64,7 +64,7 @@ class DayWindow:
 
     @cached_property
     def _milliseconds(self) -> tuple[int, int]:
-        """When the first day starts and the last one ends, since 1970 UTC."""
+        """Tell when the first day starts and the last one ends, since 1970 UTC."""
         bounds = (self.calendar.day_start(self.first), self.calendar.day_end(self.last))
         start, end = (int(bound.timestamp()) * 1000 for bound in bounds)
         return start, end

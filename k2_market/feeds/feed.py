@@ -24,7 +24,7 @@ ALWAYS_OPEN = "24/7"
 
 
 class AssetClass(StrEnum):
-    """What a feed's instruments are."""
+    """Describes what a feed's instruments are."""
 
     EQUITIES = "equities"
     CRYPTO = "crypto"
@@ -101,7 +101,7 @@ class Topics(BaseModel):
 
 
 class Sequence(BaseModel):
-    """How far the feed's sequence numbers can prove that nothing is missing (#011)."""
+    """Describes how far the feed's sequence numbers can prove that nothing is missing (#011)."""
 
     model_config = _Model
     scope: SequenceScope = SequenceScope.NONE
@@ -128,7 +128,7 @@ class IdScope(StrEnum):
 
 
 class Ids(BaseModel):
-    """How the feed's trades are known."""
+    """Describes how the feed's trades are known."""
 
     model_config = _Model
     unique_within: IdScope = IdScope.SYMBOL
@@ -137,7 +137,7 @@ class Ids(BaseModel):
 
 
 class PriceRange(StrEnum):
-    """Which prices the feed's trades may have."""
+    """Describes which prices the feed's trades may have."""
 
     POSITIVE = "positive"
     ANY = "any"
@@ -152,7 +152,7 @@ class Price(BaseModel):
 
 
 class FeedSession(BaseModel):
-    """When the feed's trading days begin, and how far from the calendar's hours eligible trades are expected."""
+    """Says when the feed's trading days begin, and how far from its calendar's hours eligible trades may lie."""
 
     model_config = _Model
     minutes_before: Annotated[int, Field(ge=0)] = 1
@@ -164,7 +164,7 @@ class FeedSession(BaseModel):
 
 
 class Silence(BaseModel):
-    """How long the feed may be silent while its exchange is open before people are alerted."""
+    """Describes how long the feed may be silent while its exchange is open before people are alerted."""
 
     model_config = _Model
     minutes: Annotated[int, Field(ge=0)] | None = None

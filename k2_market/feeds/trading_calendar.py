@@ -41,7 +41,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class TradingCalendar:
-    """Which days a feed trades, and when.
+    """Describes which days a feed trades, and when.
 
     Attributes:
         zone: The exchange's time zone, as its feed's file says.

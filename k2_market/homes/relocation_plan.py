@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What is to be done with a table."""
+    """Describes what is to be done with a table."""
 
     LEAVE = "leave"
     """It is ours already."""
@@ -18,7 +18,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What is known of a table that a catalog names.
+    """Describes what is known of a table that a catalog names.
 
     Attributes:
         name: The table, as ``asx.ohlcv_1d``.
@@ -41,7 +41,7 @@ class TableFacts:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done with a table, or why nothing can be."""
+    """Describes what is to be done with a table, or why nothing can be."""
 
     name: str
     action: Action = Action.LEAVE

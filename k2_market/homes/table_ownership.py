@@ -40,7 +40,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class TablePlace:
-    """Where a table lies, as far as its owner depends on it.
+    """Describes where a table lies, as far as its owner depends on it.
 
     Attributes:
         name: The table, as ``asx.ohlcv_1d``.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RawRule:
-    """Names a rule over a day's raw rows: what it finds is reason to look at the feed, and blocks nothing.
+    """Names a rule over a day's raw rows. Its findings are warnings about the feed and block nothing.
 
     Attributes:
         check: The check's name.

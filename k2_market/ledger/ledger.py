@@ -20,7 +20,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Batch:
-    """What one commit brings: the offsets it stands for and what their messages turned out to be.
+    """Describes what one commit brings: the offsets it stands for and what their messages turned out to be.
 
     ``covered`` may hold more offsets than ``messages``: the rest are holes, left by aborted transactions,
     control records or compaction, where the broker has no message to give.

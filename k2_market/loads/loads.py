@@ -28,7 +28,7 @@ class LoadedBefore(LoadError):
 
 
 class LoadState(StrEnum):
-    """How far a load has come."""
+    """Describes how far a load has come."""
 
     BEGUN = "begun"
     """Some of its messages may be in the topic: it is under way, or its process ended."""
@@ -39,7 +39,7 @@ class LoadState(StrEnum):
 
 
 class LoadKind(StrEnum):
-    """What a command sent."""
+    """Describes what a command sent."""
 
     LOAD = "load"
     UNLOAD = "unload"

@@ -17,7 +17,7 @@ _ORIGIN = ("kafka_timestamp", "schema_id", "correlation_id")
 
 @dataclass(frozen=True)
 class ComparedOffsets:
-    """What came of comparing a ledger's offsets with a log.
+    """Describes what came of comparing a ledger's offsets with a log.
 
     Attributes:
         same: The log has what the rows say; where there is no row, it has no message.

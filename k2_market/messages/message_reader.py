@@ -22,7 +22,7 @@ _TOO_FEW_TO_HALVE = 32
 
 @dataclass(frozen=True)
 class ReadMessages:
-    """What became of some messages.
+    """Describes what became of some messages.
 
     Attributes:
         wire: The messages that could be read, typed as ``block_reader.wire_schema``; not always in order.

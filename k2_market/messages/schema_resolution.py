@@ -62,7 +62,7 @@ class WireField:
 
 @dataclass(frozen=True)
 class ReadingPlan:
-    """How messages of one writer schema are read.
+    """Describes how messages of one writer schema are read.
 
     Attributes:
         kind: What they are read as.

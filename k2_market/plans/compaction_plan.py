@@ -63,7 +63,7 @@ class FileGroup:
 
 @dataclass(frozen=True)
 class CompactionPlan:
-    """What one commit is to replace, each group by one file; and how many groups are left for further commits."""
+    """Names the groups of files that one commit replaces by a file each, and how many groups are left."""
 
     groups: tuple[FileGroup, ...] = ()
     groups_left: int = 0

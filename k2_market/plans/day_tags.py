@@ -13,7 +13,7 @@ _PREFIX = "day-"
 
 @dataclass(frozen=True)
 class TagPlan:
-    """What is to be done with a table's tags: one to be set on its current snapshot, if any, and some to be removed."""
+    """Plans a table's tags: one to be set on its current snapshot, if any, and some to be removed."""
 
     added: str | None
     removed: tuple[str, ...]

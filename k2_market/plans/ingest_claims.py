@@ -24,12 +24,12 @@ _LAST_OFFSET = 2**63 - 1
 
 
 class WrongClaim(K2Error):
-    """A run was told something of its topic that is not so; nothing was read or recorded."""
+    """A run's config claims something untrue about its topic; nothing was read or recorded."""
 
 
 @dataclass(frozen=True)
 class IngestClaims:
-    """What a run was told of its topic.
+    """Holds the claims of a run's config about its topic.
 
     Attributes:
         topic_id: The topic's id.

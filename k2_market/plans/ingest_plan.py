@@ -95,7 +95,7 @@ class IngestFacts:
 
     @property
     def unrecorded(self) -> bool:
-        """Say whether a loss or a truncation is known that the ledger does not tell of yet."""
+        """Say whether a loss or a truncation is known that the ledger does not record yet."""
         return bool(self.lost - self.ledger.lost or self.truncated - self.ledger.truncated)
 
 

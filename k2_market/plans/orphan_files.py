@@ -29,7 +29,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Mark:
-    """When a file was first seen without anything that refers to it, and the table's snapshot then."""
+    """Describes when a file was first seen without anything that refers to it, and the table's snapshot then."""
 
     seen: datetime
     snapshot_id: int | None
@@ -58,7 +58,7 @@ class FileListing:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What is to be done with a table's files.
+    """Describes what is to be done with a table's files.
 
     Attributes:
         deletable: Files that nobody can need any more.

@@ -15,7 +15,7 @@ from k2_market.messages.log_comparison import ComparedOffsets
 
 
 class InLog(StrEnum):
-    """What a log has at offsets that are recorded as cut off, or as lost."""
+    """Describes what a log has at offsets that are recorded as cut off, or as lost."""
 
     SAME = "the messages that were ingested"
     OTHER = "other messages"
@@ -43,7 +43,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Unhalting:
-    """What is to be taken back of a topic's truncations and losses.
+    """Describes what is to be taken back of a topic's truncations and losses.
 
     Attributes:
         topic: The topic's log.
@@ -75,7 +75,7 @@ class Unhalting:
 
     @property
     def against(self) -> tuple[Recorded, ...]:
-        """What stands against reading the topic on."""
+        """Tell what stands against reading the topic on."""
         return tuple(each for each in self.recorded if each.truncated and each.in_log is not InLog.SAME)
 
     def _of(self, in_log: InLog) -> RangeSet:

@@ -27,7 +27,7 @@ _Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Doubtful:
-    """What is left of a day, or of a part that holds whole symbols, without its plain trades.
+    """Describes what is left of a day, or of a part that holds whole symbols, without its plain trades.
 
     Attributes:
         plain: How many trades were plain.

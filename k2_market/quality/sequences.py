@@ -41,7 +41,7 @@ class MissingRange:
 
     @property
     def count(self) -> int:
-        """How many numbers are missing."""
+        """Tell how many numbers are missing."""
         return self.last - self.first + 1
 
 
@@ -95,7 +95,7 @@ class Gap:
 
     @property
     def count(self) -> int:
-        """How many numbers were left out."""
+        """Tell how many numbers were left out."""
         return self.last - self.first + 1
 
 
@@ -213,7 +213,7 @@ class SequenceTracker:
 
 
 class _Seen:
-    """What was seen of one key: all from ``low`` to ``high`` but the ranges ``firsts[i]`` to ``lasts[i]``."""
+    """Describes what was seen of one key: all from ``low`` to ``high`` but the ranges ``firsts[i]`` to ``lasts[i]``."""
 
     __slots__ = ("firsts", "forgot_ranges", "high", "lasts", "low")
 

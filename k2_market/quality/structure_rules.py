@@ -13,7 +13,7 @@ from k2_market.verification.snapshot_verification import TableHistory, history_v
 
 
 def ledger_verified(day: date, history: TableHistory, files: Sequence[FileState]) -> Finding:
-    """Say whether the snapshots kept and the ledger tell of the same offsets, and the day's files are there.
+    """Check that retained snapshots and ledger agree on the offsets, and that the day's files exist.
 
     It finds a table that was rolled back, a ledger that was edited, a file that was deleted or cut short. Rows are not
     read: ``offsets_reconcile`` counts them, and ``k2 verify ledger`` holds them against the broker.

@@ -37,7 +37,7 @@ COLUMNS_JUDGED = (
 
 @dataclass(frozen=True)
 class TradeRule:
-    """A rule that looks at a day part by part.
+    """Represents a rule that is applied to a day part by part.
 
     Attributes:
         count: What it counts in a part of the raw rows and the trades of the same whole symbols.
@@ -49,7 +49,7 @@ class TradeRule:
 
 
 class TradeChecks:
-    """What some rules find of a day that is shown to them part by part."""
+    """Describes what some rules find of a day that is shown to them part by part."""
 
     def __init__(self, rules: Iterable[TradeRule]) -> None:
         self._rules = tuple(rules)

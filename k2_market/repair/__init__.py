@@ -1,1 +1,1 @@
-"""What a repair of raw rows goes by: how a day differs from Kafka and ledger, and which dead letters decode now."""
+"""Plans repairs of raw rows: how a day differs from Kafka and ledger, and which dead letters decode now."""

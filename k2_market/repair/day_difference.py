@@ -24,7 +24,7 @@ _BYTES = ("payload", "kafka_key", "kafka_timestamp", "schema_id", "correlation_i
 
 
 class Change(StrEnum):
-    """What a repair does to rows of its day, and why."""
+    """Describes what a repair does to rows of its day, and why."""
 
     ADDED = "missing: added"
     REPLACED = "not as in Kafka: replaced"
@@ -35,7 +35,7 @@ class Change(StrEnum):
 
 
 class Untouched(StrEnum):
-    """What a repair of a day finds and leaves as it is, and why."""
+    """Describes what a repair of a day finds and leaves as it is, and why."""
 
     NOT_RETAINED = "can't be read from Kafka again: kept"
     SET_ASIDE = "set aside: kept; only k2 repair --dead-letters tries them again"
@@ -66,7 +66,7 @@ class RowDifference:
 
 @dataclass(frozen=True)
 class DayDifference:
-    """How a day's rows differ from what they should be.
+    """Describes how a day's rows differ from what they should be.
 
     Attributes:
         before: How many rows the table has of the day.

@@ -48,7 +48,7 @@ class DayFacts:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """What a repair writes, in one commit.
+    """Describes what a repair writes, in one commit.
 
     Attributes:
         day: The trading day whose rows are replaced, all of them.

@@ -19,7 +19,7 @@ from k2_market.values.record_times import NO_TIMESTAMP
 
 @dataclass(frozen=True)
 class DeadLetterPlan:
-    """What becomes of the dead letters filed under a day.
+    """Describes what becomes of the dead letters filed under a day.
 
     Attributes:
         rewrite: What is to be written: the day's rows, and those of its dead letters that belong to other days.

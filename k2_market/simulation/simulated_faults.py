@@ -33,7 +33,7 @@ class Fault(StrEnum):
 
 
 class Damage(StrEnum):
-    """What is wrong with a message as bytes."""
+    """Describes what is wrong with a message as bytes."""
 
     TRUNCATED = "truncated body"
     WRONG_MAGIC = "wrong magic byte"
@@ -73,7 +73,7 @@ class PlantedFault:
 
     @property
     def count(self) -> int:
-        """How many trades or messages."""
+        """Tell how many trades or messages."""
         return sum(last - first + 1 for first, last in self.sequence_numbers)
 
 

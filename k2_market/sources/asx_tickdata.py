@@ -30,7 +30,7 @@ _DATE = "%m/%d/%Y"
 
 @dataclass(frozen=True)
 class Companies:
-    """Which symbol a company had when, both days included: ``company_id``, ``symbol``, ``start``, ``end``."""
+    """Describes which symbol a company had when, both days included: ``company_id``, ``symbol``, ``start``, ``end``."""
 
     file: str
     periods: pl.DataFrame

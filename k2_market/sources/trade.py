@@ -50,7 +50,7 @@ _UNTOLD = {
 
 @dataclass(frozen=True)
 class SourceRows:
-    """What a file tells.
+    """Describes what a file tells.
 
     Attributes:
         file: Its name.
@@ -122,7 +122,7 @@ def with_ids_of_generation(file: SourceRows, unloaded: int) -> SourceRows:
 
 
 def in_time_order(files: Sequence[SourceRows]) -> pl.DataFrame:
-    """Return the rows of some files, by time, as if their exchange had told them all.
+    """Return the rows of some files in order of time, as one file would have them.
 
     A symbol's rows keep the order in which their file has them, also where one of them is out of time: that is the
     order in which the exchange told them. Rows of the same time stand in the order of the files.

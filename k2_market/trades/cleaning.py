@@ -47,7 +47,7 @@ class IncompleteTradeError(K2Error):
 
 @dataclass(frozen=True)
 class CleaningCounts:
-    """What became of a day's messages.
+    """Describes what became of a day's messages.
 
     They always add up::
 

@@ -11,7 +11,7 @@ from k2_market.verification.snapshot_verification import TableHistory
 
 
 class FileKind(StrEnum):
-    """What a file of a table is."""
+    """Describes what a file of a table is."""
 
     MANIFEST_LIST = "manifest list"
     MANIFEST = "manifest"
@@ -52,7 +52,7 @@ class FileState:
 
     @property
     def complaint(self) -> str:
-        """What is wrong with it; empty where nothing is."""
+        """Tell what is wrong with it; empty where nothing is."""
         if self.bytes_found is None:
             return "is not there"
         if self.bytes_said is not None and self.bytes_said != self.bytes_found:

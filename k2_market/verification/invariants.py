@@ -9,7 +9,7 @@ MAX_PLACES = 1000
 
 
 class Invariant(StrEnum):
-    """What must hold, under the ids of ``docs/reliability.md``."""
+    """Describes what must hold, under the ids of ``docs/reliability.md``."""
 
     NOTHING_LOST = "I1"
     NOTHING_TWICE = "I2"
@@ -69,7 +69,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of a verification.
+    """Describes what came of a verification.
 
     Attributes:
         subject: The table, as ``asx.ohlcv_1d``, or what else was looked at.
@@ -89,5 +89,5 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Say whether all that was to be looked at could be, and holds."""
+        """Say whether everything could be verified, and holds."""
         return not (self.violations or self.unanswered)

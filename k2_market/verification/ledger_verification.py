@@ -43,7 +43,7 @@ class RowAccount:
 
 @dataclass(frozen=True)
 class LogAccount:
-    """What the broker gives of the topic now, and what of it was read.
+    """Describes what the broker gives of the topic now, and what of it was read.
 
     Attributes:
         topic_id: The topic that there is now.
@@ -237,7 +237,7 @@ def _between_rows_and_broker(found: pl.DataFrame, log: LogAccount) -> Iterator[V
 
 
 def _unrecorded(claims: LedgerClaims, log: LogAccount) -> Iterator[Violation]:
-    """Tell what the broker lost and the ledger does not tell of; and what it tells of as lost, though it is not."""
+    """Find losses of the broker that the ledger lacks, and recorded losses that are none."""
     removed = difference(difference(difference(log.removed, claims.covered), claims.lost), claims.set_aside)
     beyond = difference(log.beyond, claims.truncated)
     there = intersection(claims.lost, log.retained)

@@ -100,7 +100,7 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """What came of comparing so far.
+    """Describes what came of comparing so far.
 
     Attributes:
         columns: Those that are compared.

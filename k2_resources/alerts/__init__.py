@@ -1,1 +1,1 @@
-"""Where alerts go: the log, or a webhook that takes Slack's JSON."""
+"""Sends alerts: to the log, or a webhook that takes Slack's JSON."""

@@ -27,7 +27,7 @@ _log = get_logger("alerts")
 
 
 class AlertNotSent(K2Error):
-    """A sink did not take an alert; whoever sends must try again later."""
+    """A sink did not take an alert; the sender must try again later."""
 
 
 class WebhookRefused(K2Error):

@@ -48,7 +48,7 @@ class _Latest:
 
 @dataclass
 class _CheckHistory:
-    """What has been read of a check's evaluations; those with ids up to ``settled`` can't change any more."""
+    """Describes what has been read of a check's evaluations; those with ids up to ``settled`` can't change any more."""
 
     settled: int = 0
     counted: set[int] = field(default_factory=set)

@@ -30,7 +30,7 @@ _DURATIONS = {
 
 @dataclass
 class _AssetHistory:
-    """What has been read of an asset's materializations."""
+    """Describes what has been read of an asset's materializations."""
 
     after: int | None = None
     total: int = 0

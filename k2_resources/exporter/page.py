@@ -56,7 +56,7 @@ def metrics_page(parts: Iterable[Part], environment: str, version: str) -> Colle
 
 @dataclass(frozen=True)
 class _Outcome:
-    """How a part's reading ended."""
+    """Describes how a part's reading ended."""
 
     figures: Figures | None
     seconds: float

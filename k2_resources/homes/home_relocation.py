@@ -54,7 +54,7 @@ class CatalogRow:
 
 @dataclass(frozen=True)
 class RelocationPlan:
-    """What relocating would do.
+    """Describes what relocating would do.
 
     Attributes:
         decisions: For each table of the catalog.

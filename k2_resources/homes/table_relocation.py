@@ -78,7 +78,7 @@ class TableMove:
 
     @property
     def metadata_file(self) -> Path:
-        """Where its metadata file is now."""
+        """Tell where its metadata file is now."""
         return self.directory / "metadata" / self.metadata_name
 
     def missing(self) -> Iterator[MissingFile]:

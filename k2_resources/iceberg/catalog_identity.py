@@ -59,7 +59,7 @@ def identity_of(engine: Engine) -> str:
 
 
 def catalog_in_use(identity: str) -> bool | None:
-    """Say whether the database that an identity names is still there; None where that can't be told from here."""
+    """Say whether the database of an identity is still there; None where that can't be found out from here."""
     if not identity.startswith("sqlite:/"):
         return None
     return Path(identity.removeprefix("sqlite:")).exists()

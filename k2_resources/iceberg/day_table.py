@@ -40,7 +40,7 @@ _MOST_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What publishing a day did.
+    """Describes what publishing a day did.
 
     Attributes:
         snapshot_id: The table's snapshot after it.

@@ -58,7 +58,7 @@ class OwnedCatalog(SqlCatalog):
 
     @cached_property
     def owner(self) -> Owner:
-        """Who this catalog is.
+        """Tell who this catalog is.
 
         Raises:
             SQLAlchemyError: Its database can't be asked.

@@ -13,7 +13,7 @@ from k2_market.plans.orphan_files import CLEANINGS
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table lies.
+    """Describes how a table lies.
 
     Attributes:
         table_uuid: The table itself; another of the same name may have taken its place.

@@ -14,7 +14,7 @@ class FilesGone(K2Error):
 
 
 def require_whole(table: str, io: FileIO, files: Iterable[DataFile]) -> None:
-    """See that data files are there, and have the size that was written; a look at each, none of them is read.
+    """Check that data files exist and have the size that was written, without reading any.
 
     Args:
         table: Whose files they are, as ``asx.trades``.

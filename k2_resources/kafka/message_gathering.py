@@ -46,7 +46,7 @@ class ReadBatch:
 
 @dataclass
 class Cursor:
-    """Where reading stands within one partition's span; ``start`` moves on when a batch is handed out."""
+    """Describes where reading stands within one partition's span; ``start`` moves on when a batch is handed out."""
 
     start: int
     end: int

@@ -72,7 +72,7 @@ def producer_settings(
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent and confirmed."""
+    """Describes what was sent and confirmed."""
 
     topic: str
     messages: int

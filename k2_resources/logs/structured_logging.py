@@ -104,7 +104,7 @@ def carrying_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @dataclass
 class Timing:
-    """How long a timed operation took; 0 until it has ended."""
+    """Describes how long a timed operation took; 0 until it has ended."""
 
     seconds: float = 0.0
 

@@ -34,7 +34,7 @@ ORPHANS_REST = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class MaintenancePlan:
-    """What a maintenance would do: each table's properties, tags and files, and the first compaction commit."""
+    """Describes a maintenance before it is done: properties, tags and files, and the first compaction commit."""
 
     properties: Mapping[str, Mapping[str, str]]
     compaction: CompactionPlan
@@ -44,7 +44,7 @@ class MaintenancePlan:
 
 @dataclass
 class MaintenanceResult:
-    """What a maintenance did.
+    """Describes what a maintenance did.
 
     Attributes:
         before: The raw table's files before it.

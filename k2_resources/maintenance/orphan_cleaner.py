@@ -55,7 +55,7 @@ class FloorTooLow(K2Error):
 
 
 class LocationShared(K2Error):
-    """Another table's files lie under a table's location; which of them nothing refers to can't be told."""
+    """Another table's files lie under a table's location, so orphans can't be found there."""
 
 
 class FileMissing(K2Error):
@@ -166,7 +166,7 @@ class OrphanCleaner:
 
 @dataclass(frozen=True)
 class _Looked:
-    """A table as it was looked at, and what is to be done with its files."""
+    """Holds a table as it was listed, and the plan for its files."""
 
     table: Table
     sweep: SweepPlan
@@ -183,7 +183,7 @@ def _locations_of(catalog: Catalog) -> dict[str, str]:
 
 
 def _is_announced(table: Table) -> bool:
-    """Commit that files are about to be deleted which the table, as it was looked at, does not refer to.
+    """Commit the announcement that files are about to be deleted which the table does not refer to.
 
     False where anyone committed since the look: what they brought may refer to one of the files.
     """

@@ -48,7 +48,7 @@ class RowsChanged(K2Error):
 
 @dataclass(frozen=True)
 class TableFiles:
-    """How many files and bytes of data, and how many manifests, a table's current snapshot has; and snapshots kept."""
+    """Counts a table's data files and bytes, the manifests of its current snapshot, and its snapshots."""
 
     files: int = 0
     bytes: int = 0

@@ -14,7 +14,7 @@ LabelValues = tuple[str, ...]
 
 @dataclass
 class Histogram:
-    """How many observations fell into each bucket, the last one being infinite, and their sum."""
+    """Describes how many observations fell into each bucket, the last one being infinite, and their sum."""
 
     counts: list[int]
     sum: float = 0.0

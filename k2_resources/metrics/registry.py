@@ -33,7 +33,7 @@ class MetricError(K2Error):
 
 
 class Kind(StrEnum):
-    """What a metric's figures mean to Prometheus."""
+    """Describes what a metric's figures mean to Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a metric's figures come from; each but the last two is a part of the exporter that can fail alone."""
+    """Names the source of a metric's figures; each but the last two is a part that can fail alone."""
 
     KAFKA = "kafka"
     """Watermarks and record timestamps, held against the ledger."""

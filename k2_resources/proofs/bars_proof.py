@@ -98,7 +98,7 @@ def _notes_on_kept_back(places: Sequence[str]) -> Iterator[Note]:
 
 @dataclass
 class _Counts:
-    """Counts what was gone through."""
+    """Counts the rows and trades that were compared."""
 
     days: int = 0
     rows: int = 0

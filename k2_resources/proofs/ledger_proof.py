@@ -69,7 +69,7 @@ def prove_ledger(table: Table, kind: RawKind, reading: LogReading | None, day: d
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the broker had to say; ``log`` is None where it said nothing."""
+    """Describes what the broker had to say; ``log`` is None where it said nothing."""
 
     log: LogAccount | None
     comparison: Comparison | None = None

@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class SnapshotFiles:
-    """What was found.
+    """Describes what was found.
 
     Attributes:
         files: Every file looked up, once.

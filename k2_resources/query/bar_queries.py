@@ -31,7 +31,7 @@ class BarQueries:
     """Bars of a feed and width; a context manager, since it holds a connection."""
 
     def __init__(self, catalog: Catalog, feed: str, interval: BarInterval, spill_directory: Path) -> None:
-        """Look at the feed's bars as they are now."""
+        """Open the feed's bars at their current snapshot."""
         self._name = f"{feed}.{interval.table}"
         self._feed = feed
         self._connection = open_connection(spill_directory)

@@ -33,11 +33,11 @@ _log = get_logger("iceberg")
 
 
 class CommitOutcomeUnknown(K2Error):
-    """A commit was sent and it can't be told whether it landed; nothing was written again."""
+    """A commit was sent and its outcome is unknown; nothing was written again."""
 
 
 class Conflict(K2Error):
-    """Another writer committed first; look at the table again."""
+    """Another writer committed first; the table has to be loaded again."""
 
 
 def retry_on_conflict(attempt: Callable[[], _T]) -> _T:

@@ -27,7 +27,7 @@ class CannotRollForward(LedgerError):
 
 @dataclass(frozen=True)
 class RollForwardPlan:
-    """What rolling forward brings back.
+    """Describes what rolling forward brings back.
 
     Attributes:
         snapshot_id: The snapshot that the ledger belongs to.

@@ -38,7 +38,7 @@ _log = get_logger("iceberg")
 
 @dataclass(frozen=True)
 class Commit:
-    """What a commit did.
+    """Describes what a commit did.
 
     Attributes:
         snapshot_id: The table's snapshot after it, or None when there was nothing to write.
@@ -85,7 +85,7 @@ class RawTable:
         return RawView(find_table(self._catalog, self._feed, self._name), self.schema)
 
     def write(self, delivery: Delivery) -> WrittenDelivery:
-        """Write a delivery's rows as files, which are nobody's until they are committed.
+        """Write a delivery's rows as files, which belong to no snapshot until they are committed.
 
         Raises:
             CatalogUnavailable: The catalog does not answer.

@@ -12,7 +12,7 @@ from k2_resources.raw.view import RawView
 
 
 class NoSuchTopic(K2Error):
-    """A topic is to be looked at that is not there."""
+    """A topic that is to be compared does not exist."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 
 class Outcome(StrEnum):
-    """How a call under a retry policy ended."""
+    """Describes how a call under a retry policy ended."""
 
     FIRST_TIME = "first_time"
     AFTER_RETRIES = "after_retries"
