@@ -53,7 +53,8 @@ def carried_out(own: OwnFeed, request: dg.RunRequest, instance: dg.DagsterInstan
     )
     config: Mapping[str, object] = request.run_config or {}
     # The plan's clock is ahead of Dagster's, which has no partition yet for a day that begins in between.
-    today = TradingCalendar.of(own.feed).trading_day_of(datetime.now(UTC)).isoformat()
+    calendar = TradingCalendar.of(own.feed)
+    today = calendar.reporting_session(calendar.trading_day_of(datetime.now(UTC))).isoformat()
     result = job.execute_in_process(
         instance=instance,
         partition_key=min(str(request.partition_key), today),
