@@ -16,6 +16,7 @@ from fault_tally import FaultTally
 from faulted_feed import DAY, EARLIER_DAY, NAME
 
 from k2_assets.names import ingest_job_name
+from k2_cli.stack.dagster_processes import command_on
 from k2_cli.stack.java_artifacts import JavaArtifacts
 from k2_cli.stack.registry_process import LocalRegistry
 from k2_market.feeds.trading_calendar import TradingCalendar
@@ -155,7 +156,7 @@ def test_code_server_and_webserver_killed_under_a_run_are_missed_only_until_they
 def test_two_daemons_on_one_home_corrupt_nothing(daemon: DaemonStack, tally: FaultTally) -> None:
     settings = daemon.faulted.settings
     home = DagsterHome(settings.dagster_home, settings.code_server_port, settings.environment_variables())
-    command = home.command("dagster._daemon", "run", "--workspace", str(home.workspace))
+    command = command_on(home, "dagster._daemon", "run", "--workspace", str(home.workspace))
     second = subprocess.Popen(
         command.arguments,
         env=os.environ | dict(command.environment),

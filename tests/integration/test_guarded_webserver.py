@@ -13,7 +13,7 @@ from free_ports import free_ports
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from k2_cli.stack.dagster_processes import CodeServer, Webserver
+from k2_cli.stack.dagster_processes import CodeServer, Webserver, command_on
 from k2_cli.stack.health_probes import graphql
 from k2_cli.stack.process_supervision import ServiceError, Supervisor
 from k2_platform.dagster_storage import DagsterHome
@@ -180,7 +180,7 @@ class _Bare(Webserver):
 
     def prepare(self) -> Any:
         arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--workspace", str(self.home.workspace)]
-        return self.home.command("dagster_webserver", *arguments)
+        return command_on(self.home, "dagster_webserver", *arguments)
 
 
 def _subscribes(port: int, host: str, origin: str | None) -> str | int:
