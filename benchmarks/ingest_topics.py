@@ -39,7 +39,7 @@ QUOTES = RawKind(
     rules=(),
     family_suffix="__quotes",
 )
-"""What K2 does not ship yet, as far as ingestion needs it."""
+"""A kind of quotes for measuring ingestion; K2 ships none yet."""
 
 
 class Shape(StrEnum):

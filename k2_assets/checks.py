@@ -62,7 +62,7 @@ TRADE_CHECKS = {
     REPEATED_CONTENT: "No more trades than usual are alike but for their ids.",
 }
 DAYS_BEFORE = timedelta(days=10)
-"""How far back the close lies that a day's prices are held against."""
+"""Reach back for the close that a day's prices are compared with."""
 
 CURRENT_RULES = "current_rules"
 BARS_COMPLETE = "bars_complete"
@@ -85,7 +85,7 @@ BLOCKING = frozenset(
         ROLL_UP_IDENTITY,
     }
 )
-"""What makes bars wrong. The others make them doubtful."""
+"""Checks whose failure makes bars wrong. The others make them doubtful."""
 
 
 def bar_checks_of(interval: BarInterval) -> dict[str, str]:

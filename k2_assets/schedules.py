@@ -18,7 +18,7 @@ from k2_market.plans.day_builds import DayBuild, Versions, stale_days
 from k2_resources.dagster.resources import IcebergCatalogResource
 
 TODAY_MINUTES = 5
-"""How often an open day's bars are made anew while trades come in."""
+"""Interval at which an open day's bars are built again while trades come in."""
 
 
 def today_schedule(family: FeedFamily) -> dg.ScheduleDefinition:

@@ -36,7 +36,7 @@ from k2_resources.raw.amended_days import settled_parts
 from k2_resources.raw.view import RawView
 
 RAW_SNAPSHOT = "raw_snapshot_id"
-"""What a day's materialization calls the raw table's snapshot that its trades were made from."""
+"""Metadata name of the raw table's snapshot that a day's trades were made from."""
 
 
 def trades_asset(feed: Feed, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

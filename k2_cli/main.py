@@ -44,7 +44,7 @@ COMMANDS = {
 
 
 _VALUES = {str: "TEXT", list: "TEXT", int: "N", float: "N", Path: "FILE", datetime: "DAY"}
-"""What help calls the value of an option, by its type."""
+"""Placeholders that help shows for the values of options, by type."""
 
 
 def _no_type(ctx: Any) -> None:

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="K2_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     home: _AbsolutePath = Field(default=Path(".k2"), validate_default=True)
-    """Where everything that K2 makes on this machine lies: data, logs, downloads. Made absolute."""
+    """Directory of everything that K2 makes on this machine: data, logs, downloads. Made absolute."""
     feeds_dir: _AbsolutePath | None = None
     """A directory of feed files, beside those that ship."""
     environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "local"
@@ -68,21 +68,21 @@ class Settings(BaseSettings):
     kafka_bootstrap: str | None = None
     registry_url: str | None = None
     registry_password: SecretStr | None = None
-    """What registry and guard know each other by where the guard does not start the registry: in containers."""
+    """Secret shared by registry and guard where the guard does not start the registry: in containers."""
     catalog_uri: str | None = None
     warehouse: str | None = None
 
     alert_webhook: SecretStr | None = None
-    """Where alerts are posted to (Slack-compatible JSON); without it they go to the log. Secret: it holds a token."""
+    """Webhook for alerts (Slack-compatible JSON); without it they go to the log. Secret: it holds a token."""
     log_megabytes: Annotated[int, Field(ge=1)] = 100
     """Size at which a log is moved away."""
     log_files: Annotated[int, Field(ge=1, le=1000)] = 5
-    """How many logs that were moved away are kept, of each process."""
+    """Number of rotated files that are kept of each log."""
     keep_runs_days: Annotated[int, Field(ge=0)] = 90
     """Days for which Dagster's records of a run are kept after its last change; 0 keeps them for ever. Runs that made
     or checked a day last are kept."""
     log_format: Literal["json", "console"] | None = None
-    """How log lines look on stderr; ``None`` leaves it to whether stderr is a terminal."""
+    """Format of log lines on stderr; ``None`` leaves it to whether stderr is a terminal."""
 
     @classmethod
     def load(cls) -> Self:

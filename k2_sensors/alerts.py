@@ -35,7 +35,7 @@ from k2_resources.logs.structured_logging import correlation
 
 INTERVAL_SECONDS = 5
 FIRST_LOOK_BACK = timedelta(hours=1)
-"""How far a sensor that never ticked looks back: over the start of the daemon, not over years of old findings."""
+"""Reach back of a sensor that never ticked: over the start of the daemon, not over years of old findings."""
 RUNS_PER_TICK = 100
 SENDING_SECONDS_PER_TICK = 30.0
 """Time after which a tick stops sending and the next goes on; Dagster ends ticks that take a minute."""

@@ -24,7 +24,7 @@ _MOST_FAILED = 1_000
 _LONGEST_NUMBER = 19
 
 _RECENT = timedelta(days=1)
-"""How long a failed run is looked at; what still fails has failed again since (``failed_runs.LONGEST_BACKOFF``)."""
+"""Age up to which failed runs count; offsets that still fail have failed again since (``LONGEST_BACKOFF``)."""
 
 
 def failed_ingests(instance: dg.DagsterInstance, feed: str, kind: RawKind, now: datetime) -> tuple[FailedRun, ...]:

@@ -26,7 +26,7 @@ _GAP = 3
 """Spaces between columns."""
 
 _CELL_CHARACTERS = 60
-"""Longer texts are cut in a terminal."""
+"""Width of a text above which it is cut in a terminal."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 

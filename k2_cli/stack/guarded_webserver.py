@@ -29,7 +29,7 @@ from k2_resources.settings import Settings
 from k2_resources.web.browser_guard import BrowserGuard
 
 _POLL_MILLISECONDS = 2_000
-"""How often the UI asks for figures of assets: Dagster's own default, which is an option there."""
+"""Interval at which the UI asks for asset data, in milliseconds: Dagster's own default."""
 _SECONDS_TO_END = 5
 
 

@@ -12,10 +12,10 @@ from k2_market.ledger.topic_state import TopicState
 from k2_market.plans.failed_runs import FailedRun
 
 WATCHED_ANEW_AFTER = timedelta(minutes=5)
-"""After so long without a look (a laptop that slept), silence is counted from the next look on."""
+"""Pause of the alarm sensor (a laptop that slept) after which silence is counted anew."""
 
 REMEMBERED_TOPICS = 4
-"""How many topics of one name, one after the other, are remembered."""
+"""Number of successive topics of one name that are remembered."""
 
 
 @dataclass(frozen=True)

@@ -70,4 +70,4 @@ ADVICE: Mapping[AlarmKind, str] = {
     AlarmKind.NOT_READ: "Whether ingestion is well is not known until it can.",
     AlarmKind.AWAY: "Ingestion goes on by itself when it answers again. `k2 status` shows what runs.",
 }
-"""What follows and what to do; ``{feed}`` is the feed's name."""
+"""Consequence of each alarm, and advice on it; ``{feed}`` is the feed's name."""

@@ -24,7 +24,7 @@ class AlertKind(StrEnum):
     INGEST = "ingest"
     """Something stands against ingestion, found by a look and not by a run."""
     RECOVERY = "recovery"
-    """What was told before has ended."""
+    """The end of something that was alerted before."""
 
 
 @dataclass(frozen=True)

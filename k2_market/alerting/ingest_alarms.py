@@ -20,10 +20,10 @@ from k2_market.plans.run_limits import MAX_RUNTIME_SECONDS
 from k2_market.quality.finding import Severity
 
 AWAY_FOR = timedelta(minutes=2)
-"""Longer than Kafka, a catalog or a registry takes to be restarted."""
+"""Patience with a service that is away: longer than a restart of Kafka, a catalog or a registry takes."""
 
 MISSING_FOR = timedelta(seconds=20)
-"""What is missing at two looks in a row is gone: a topic, or the end of its log. A topic that is just being made anew
+"""Patience with a missing topic, or a missing end of its log: two rounds of the sensor. A topic that is being made anew
 looks like either for a moment."""
 
 OPEN_FOR = timedelta(minutes=5)
@@ -45,7 +45,7 @@ DISK_FULL_AT = 0.85
 """The share of a disk in use at which a person is warned."""
 
 DISK_STILL_FULL_AT = 0.8
-"""Below this the warning has ended; in between, what was told stays told."""
+"""Share of a disk in use below which the warning ends."""
 
 DISK_NEARLY_OVER_AT = 0.95
 

@@ -13,7 +13,7 @@ from k2_market.feeds.session_table import Span
 from k2_market.feeds.trading_calendar import TradingCalendar
 
 UNLESS_DECLARED = timedelta(minutes=15)
-"""How long a feed may be silent in a session if its file gives no ``[silence] minutes``."""
+"""Silence allowed in a session if the feed's file gives no ``[silence] minutes``."""
 
 SESSIONS_LOOKED_BACK = 5
 

@@ -9,8 +9,8 @@ from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.values.record_times import NO_TIMESTAMP
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
-"""How far the exchange's clock may be ahead of ours before a session counts as not begun: clocks kept by NTP differ by
-less than a second, and a message needs no time at all where it is made on the same machine."""
+"""Tolerance for an exchange's clock that is ahead of ours when a session begins: clocks kept by NTP differ by less than
+a second, and a message made on the same machine takes no time at all."""
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ class Feed(BaseModel):
     start_date: date
     currency: Annotated[str, Field(min_length=1, max_length=12)]
     owner: Annotated[str, AfterValidator(_owner)] | None = None
-    """Who answers for the feed: a team, as ``team:market-data``, or an e-mail address."""
+    """Owner of the feed: a team, as ``team:market-data``, or an e-mail address."""
     topics: Topics
     sequence: Sequence = Sequence()
     conditions: Conditions = Conditions()

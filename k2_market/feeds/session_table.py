@@ -17,7 +17,7 @@ Span = tuple[datetime, datetime]
 """From one instant up to another, the second excluded."""
 
 _BEFORE_FIRST_DAY = timedelta(days=31)
-"""How far a calendar is read before a feed's first day, where it reaches so far: for the trading day before it."""
+"""Reach of a calendar before a feed's first day, where it has one: for the trading day before it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_A_TIME = -(2**63)

@@ -9,7 +9,7 @@ from k2_market.frames.row_comparison import Mask
 from k2_market.ledger.offset_ranges import RangeSet, Span
 
 OFFSET_COLUMNS = ("kafka_topic_id", "kafka_partition", "kafka_offset")
-"""What a raw row is known by; unique over a whole raw table."""
+"""Columns that identify a raw row; unique over a whole raw table."""
 
 
 def offsets_of(rows: pa.Table) -> RangeSet:

@@ -203,7 +203,7 @@ def judge(files: Iterable[LoadedFile], loads: Sequence[Load]) -> LoadDecision:
 
 
 _DaysBefore = dict[tuple[date, str], list[tuple[int, str]]]
-"""Which files, by their place among those before, had a day's rows, and the hash of the ids that they had there."""
+"""Files that had a day's rows, by their place among the earlier ones, with the hash of their ids."""
 
 _FilesBefore = list[tuple[tuple[Load, LoadedFile], list[DayOfRows]]]
 

@@ -12,7 +12,7 @@ from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_o
 from k2_market.messages.batch import MessageBatch
 
 _ORIGIN = ("kafka_timestamp", "schema_id", "correlation_id")
-"""What every row keeps of its message, decoded or not."""
+"""Columns that every row keeps of its message, decoded or not."""
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,10 @@ MAX_DAYS_APART = LONGEST_CLOSURE.days + 1
 """The longest closure, and a day since the date at the exchange may be the one after the date in UTC."""
 
 OUTSIDE_WINDOW = "trade_date "
-"""How the reason of a row begins whose trading day can't be right; ``awaited_day`` reads the rest."""
+"""Beginning of the reason of a row whose trading day can't be right; ``awaited_day`` reads the rest."""
 
 PLACE_NAME = "kafka"
-"""What names of trades without an id begin with: ``kafka:<topic id>:<partition>:<offset>`` (``trade_cleaning``)."""
+"""Prefix of the ids of trades without one: ``kafka:<topic id>:<partition>:<offset>`` (``trades.cleaning``)."""
 
 _PLACE = re.compile(r"(\d{1,10}):(\d{1,19})", re.ASCII)
 _EPOCH = date(1970, 1, 1)

@@ -22,7 +22,7 @@ from k2_market.messages.schema_resolution import ReadingPlan, WireField
 from k2_market.values.plain_texts import STRIPPED, single_codes, stripped
 
 Faults = dict[int, str]
-"""Why rows are refused, by row; the first reason found stands."""
+"""Reasons of refused rows, by row; the first reason found stands."""
 
 TEXT_MAP = pa.map_(pa.string(), pa.string())
 

@@ -16,7 +16,7 @@ TARGET_BYTES = 256 * 1024**2
 """Most bytes, as they lie in Parquet, that go into one file: a bound for rows that are large, as dead letters are."""
 
 MOST_ROWS_PER_COMMIT = 2 * TARGET_ROWS
-"""Where a commit stops taking more groups: it is to be written in seconds, as another writer's commit makes it void."""
+"""Rows at which a commit takes no more groups: it is to be written in seconds, as another commit makes it void."""
 
 
 @dataclass(frozen=True)

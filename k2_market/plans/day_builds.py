@@ -22,7 +22,7 @@ BUILDS_PROPERTY = "k2.day-builds"
 """Property of a built table: what each day was made from, as JSON."""
 
 AMENDMENT_REACH = timedelta(days=31)
-"""How many days back the trade may lie that a cancel or correction names."""
+"""Reach back of cancels and corrections to the trade that they name."""
 
 Versions = Mapping[date, int]
 """The version of each day's raw rows."""
@@ -48,7 +48,7 @@ class DayBuild:
 
 
 Builds = Mapping[date, DayBuild]
-"""What each built day was made from."""
+"""Property with the raw version and rules that each built day was made from."""
 
 
 def stale_days(versions: Versions, builds: Builds) -> list[date]:

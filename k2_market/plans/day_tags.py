@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 
 KEPT_DAYS = 30
-"""How many days' tags a table keeps. Each keeps a snapshot, which every commit pays for with a millisecond, and the
-files that were compacted or built anew since."""
+"""Number of days whose tags a table keeps. Each keeps a snapshot, which costs every commit a millisecond, and the files
+that were compacted or built anew since."""
 
 _PREFIX = "day-"
 

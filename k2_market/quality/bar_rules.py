@@ -169,7 +169,7 @@ _INVARIANTS = {
     ).fill_null(True),
     "of_one_day": pl.col("trade_date") == pl.col("trade_date").min(),
 }
-"""What holds of every bar, by name; of bars sorted by symbol and time."""
+"""Invariants of every bar, by name; of bars sorted by symbol and time."""
 
 _OF_ANY_PRICE = {
     "prices_positive": pl.lit(True),

@@ -6,4 +6,4 @@ LEDGER_CHECKS = {
     LEDGER_VERIFIED: "Snapshots and ledger fit together, and every file of the day is there.",
     OFFSETS_RECONCILE: "Every offset in the ledger is a row exactly once, and every row's offset is in the ledger.",
 }
-"""What each states. Both block the tables that are made of the raw one."""
+"""Statements of the ledger checks. Both block the tables that are made of the raw one."""

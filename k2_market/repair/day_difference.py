@@ -20,7 +20,7 @@ from k2_market.ledger.row_offsets import OFFSET_COLUMNS, offset_frame, offsets_o
 from k2_market.repair.day_repair import DayFacts, Rewrite
 
 _BYTES = ("payload", "kafka_key", "kafka_timestamp", "schema_id", "correlation_id")
-"""What a dead letter is compared by. Its reason may name today, and today may be the day that it is filed under."""
+"""Columns by which dead letters are compared. Their reason and their day may depend on the day of decoding."""
 
 
 class Change(StrEnum):

@@ -29,7 +29,7 @@ KAFKA_FIELDS = [
     pa.field("payload", pa.binary()),
     pa.field("kafka_key", pa.binary()),
 ]
-"""Where a raw row came from; the last three are filled on dead letters alone."""
+"""Columns of a raw row's origin; the last three are filled on dead letters alone."""
 
 _MESSAGE_HEAD = [
     pa.field("trade_date", pa.date32(), nullable=False),
@@ -179,7 +179,7 @@ COLUMN_DESCRIPTIONS = {
     "trade_count": "How many volume-eligible trades there are.",
     "priced_count": "How many price-eligible trades there are.",
 }
-"""What each column holds, by its name: a name means the same in every table."""
+"""Descriptions of columns by name: a name means the same in every table."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ _CHILDREN = 0.5
 """Trades that a trade draws after it, on average; below 1, or bursts would never end."""
 _CHILD_DELAY_SECONDS = 4.0
 _EDGE_DENSITY = 3.0
-"""How much denser arrivals are at the open and the close than at midday, in addition to 1."""
+"""Density of arrivals at the open and the close relative to midday, less 1."""
 
 _TICK_CENTS = 1
 _LOWEST_CENTS, _HIGHEST_CENTS = 2_000, 40_000

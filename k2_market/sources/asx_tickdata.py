@@ -21,7 +21,7 @@ from k2_market.sources.trade import SourceRows, as_source_trades, content_hash, 
 COLUMNS = ("date", "time", "price", "volume", "condition", "exclude_flag", "filtered_price")
 
 COMPANY_INFO = PurePath("..", "reference", "company_info.csv")
-"""Where the vendor puts the companies' symbols, as seen from a directory of trade files."""
+"""Path of the vendor's file of symbols, relative to a directory of trade files."""
 
 _COMPANY_COLUMNS = ("company_id", "symbol", "start_date", "end_date")
 _COMPANY_OTHER_COLUMNS = ("company_name", "ISIN")

@@ -16,11 +16,11 @@ WHITE_SPACE = (
     "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
 )
-"""What is taken off the ends of ids and symbols: Unicode's White_Space, and three characters that nobody sees: the zero
-width space, the word joiner and the byte order mark."""
+"""Characters stripped from ids and symbols: Unicode's White_Space, and three invisible ones: the zero width space, the
+word joiner and the byte order mark."""
 
 SEPARATORS = ",;|/\\:+&\uff0c\u3001\uff1b\uff5c"
-"""What may stand between condition codes, beside white space; the last four are commas and the like of CJK texts."""
+"""Separators of condition codes, beside white space; the last four are commas and the like of CJK texts."""
 
 STRIPPED = ("trade_id", "symbol", "exchange", "currency", "corrects_trade_id")
 """The texts of a message that are compared with those of others."""

@@ -16,7 +16,7 @@ RANGE_COLUMNS = {"topic_id": pl.String, "partition": pl.Int32, "start": pl.Int64
 """A frame of ranges: offsets ``[start, end)`` of one partition of one topic a row."""
 
 LOG = ("topic_id", "partition")
-"""What tells one log from another."""
+"""Columns that identify a log."""
 
 
 def ranges(spans: Iterable[tuple[str, int, int, int]]) -> pl.DataFrame:

@@ -38,7 +38,7 @@ COLUMNS_READ = (
 """The columns of ``RAW_TRADES`` that trades are worked out from."""
 
 REACH = timedelta(days=31)
-"""How many days back the trade may lie that a cancel or correction names."""
+"""Reach back of cancels and corrections to the trade that they name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

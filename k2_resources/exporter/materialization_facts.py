@@ -17,7 +17,7 @@ from k2_resources.metrics.registry import Source
 
 _PAGE = 500
 _FAILED_DAYS_EVERY_SECONDS = 30.0
-"""Which days failed is asked of all events of an asset, a fifth of a second with 5,000 days: not at every scrape."""
+"""Interval between questions for failed days, each over all events of an asset: a fifth of a second with 5,000 days."""
 _DURATIONS = {
     "read_seconds": "k2_ingest_read_duration_seconds",
     "decode_seconds": "k2_ingest_decode_duration_seconds",

@@ -22,7 +22,7 @@ from k2_resources.metrics.figures import Figures, Histogram, LabelValues
 from k2_resources.metrics.registry import CONSTANT_LABELS, METRICS, SERVICE, Kind, Metric, Source
 
 PATIENCE_SECONDS = 0.5
-"""How long a scrape waits for parts that are still reading, all together."""
+"""Time that a scrape waits for parts that are still reading, all together."""
 FIRST_PATIENCE_SECONDS = 5.0
 """The same for parts whose last reading is too old to stand in, as at the first look after the exporter's start."""
 FRESH_SECONDS = 5.0

@@ -16,7 +16,7 @@ from k2_resources.metrics.registry import Source
 _PAGE = 1000
 
 _OVERLAP = timedelta(minutes=1)
-"""How far back changed runs are read again: processes of several machines stamp them, each by its own clock."""
+"""Overlap with which changed runs are read again, since several machines stamp them by their own clocks."""
 
 
 class RunFacts:

@@ -9,10 +9,10 @@ from pathlib import Path
 from k2_market.errors import SourceFileError
 
 SUFFIXES = (".csv", ".csv.gz")
-"""Which files of a directory are taken; a file that is named is taken whatever its name."""
+"""Suffixes of the files taken from a directory; a file that is named itself is taken whatever its name."""
 
 STANDARD_INPUT = Path("/dev/stdin")
-"""What ``-`` stands for."""
+"""Path that ``-`` stands for."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 

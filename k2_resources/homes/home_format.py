@@ -138,4 +138,4 @@ def _event_storage_moved(home: Path) -> Iterator[Change]:
 
 
 STEPS: tuple[Callable[[Path], Iterator[Change]], ...] = (_event_storage_moved,)
-"""What leads from each format to the next: the first from 0 to 1."""
+"""Migrations from each format to the next: the first from 0 to 1."""

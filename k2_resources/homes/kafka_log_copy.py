@@ -22,7 +22,7 @@ _TRANSACTIONS = "__transaction_state-"
 _PARTITION = re.compile(r"(?P<topic>[A-Za-z0-9._-]+)-(?P<number>\d+)")
 _SEGMENT = re.compile(r"(?P<offset>\d{20})\.log")
 _OF_SEGMENT = (".index", ".timeindex", ".txnindex", ".snapshot")
-"""What lies beside a segment, by its first offset. Of the last one it is left out: the broker makes it anew."""
+"""Files beside a segment, by its first offset. Those of the last segment are left out: the broker makes them anew."""
 
 _LEFT_AS_THEY_ARE = ("meta.properties", "bootstrap.checkpoint", "log-start-offset-checkpoint")
 _MOST_TIMES = 20

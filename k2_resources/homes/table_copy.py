@@ -24,7 +24,7 @@ from k2_resources.iceberg.reachable_files import reachable
 
 CATALOG = "catalog.db"
 WAREHOUSE = "warehouse"
-"""Where both lie in a backup."""
+"""Names of catalog and warehouse in a backup."""
 
 _MOST_TIMES = 10
 

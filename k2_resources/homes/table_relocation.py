@@ -26,7 +26,7 @@ from k2_market.errors import K2Error
 from k2_market.homes.table_ownership import MARK
 
 _DATA = 0
-"""What Iceberg's ``content`` says of a file that holds rows, and not deletions by path."""
+"""Iceberg's ``content`` of a file that holds rows, not deletions."""
 
 _METADATA_FILE = re.compile(r"(\d+)-.*\.metadata\.json")
 _PLACES = (TableProperties.WRITE_DATA_PATH, TableProperties.WRITE_METADATA_PATH)

@@ -25,7 +25,7 @@ _log = get_logger("iceberg")
 
 _CONNECT_SECONDS = 10
 _STATEMENT_SECONDS = 30
-"""How long a PostgreSQL catalog may take to answer; it answers in milliseconds."""
+"""Time-out of a PostgreSQL catalog, which answers in milliseconds."""
 
 _PROPERTIES = {
     # pyiceberg's own retry re-bases an append without asking, and would commit a range twice.

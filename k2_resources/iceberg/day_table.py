@@ -35,7 +35,7 @@ from k2_resources.runtime import crash_points
 
 _ATTEMPTS = 10
 _MOST_SECONDS = 60.0
-"""How long a catalog that does not answer, or lets others commit first, is tried again."""
+"""Time for retries of a catalog that does not answer, or lets others commit first."""
 
 
 @dataclass(frozen=True)

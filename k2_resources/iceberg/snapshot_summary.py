@@ -7,7 +7,7 @@ RANGES = "k2.ranges"
 """The offset ranges that the commit adds to the ledger, as JSON."""
 
 MESSAGES = "k2.messages"
-"""How many messages those ranges hold."""
+"""Number of messages in those ranges."""
 
 RUN_ID = "k2.run-id"
 """The Dagster run that committed."""

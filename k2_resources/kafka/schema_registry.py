@@ -26,7 +26,7 @@ MAX_UNKNOWN_IDS = 100
 """Ids which the registry does not know, that it is asked for in one call. Random bytes name an id a message."""
 
 UNKNOWN_FOR_SECONDS = 10.0
-"""How long an id that the registry did not know is not asked for again."""
+"""Time for which an id unknown to the registry is not asked for again."""
 
 MAX_REFERENCES = 100
 """Schemas that one schema may refer to, directly or by others."""
@@ -230,7 +230,7 @@ class _Unusable(Exception):
 
 
 _NO_ANSWER = (httpx2.HTTPError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What the client raises where nothing answers, or something that is not a registry's answer."""
+"""Errors that the client raises where nothing answers, or no registry does."""
 
 _NOT_ASKED_FOR = UnusableSchema(
     f"was not asked for: more than {MAX_UNKNOWN_IDS} other ids among the messages are unknown to the registry"

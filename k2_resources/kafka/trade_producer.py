@@ -31,7 +31,7 @@ from k2_resources.logs.structured_logging import (
 CORRELATION_HEADER = "correlation_id"
 
 DELIVERY_TIMEOUT_SECONDS = 120.0
-"""How long a message may take until it is given up: longer than a broker's restart, and then an error, not a hang."""
+"""Time until a message is given up: longer than a broker's restart, and then an error, not a hang."""
 
 _ROWS_AT_ONCE = 20_000
 _POLL_SECONDS = 0.05

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 INTERVAL_SECONDS = 10.0
 _MAX_DISTINCT = 1_000
 _USUAL = "Coordinator load in progress"
-"""What every broker answers for a moment after its start; the client asks again by itself."""
+"""Message of every broker for a moment after its start; the client asks again by itself."""
 
 # What differs between two reports of the same fact: client instance, how long ago, how often.
 _VARYING = re.compile(

@@ -29,7 +29,7 @@ MOST_COMMITS = 10
 reported yet; a longer backlog is left to the next maintenance."""
 
 ORPHANS_REST = timedelta(hours=24)
-"""How long a file rests without reference before it is removed."""
+"""Time that a file rests without reference before it is removed."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from k2_resources.logs.structured_logging import get_logger
 from k2_resources.runtime import crash_points
 
 MARKS = "metadata/k2-orphan-marks.json"
-"""Where a table's marks lie: beside its files, so that it does not matter which machine looks."""
+"""File of a table's marks, beside its data, so that any machine finds it."""
 
 LEAST_FLOOR = timedelta(seconds=MAX_RUNTIME_SECONDS)
 """A run is ended after that long, so no commit takes longer."""

@@ -32,7 +32,7 @@ from k2_resources.raw.view import ledger_of
 from k2_resources.runtime import crash_points
 
 COMPACTED_DAYS = "k2.compacted-days"
-"""What a compaction writes into its snapshot's summary. It names no run and no days with new rows: there are none."""
+"""Summary of a compaction's snapshot. It names no run and no days with new rows: there are none."""
 
 SORTED_BY = ("symbol", "exchange_timestamp", "kafka_topic_id", "kafka_partition", "kafka_offset")
 """The order of rows in a file that is written; the last three tell any two rows apart."""

@@ -12,7 +12,7 @@ from k2_market.errors import K2Error
 from k2_resources.files.private_directories import make_private
 
 MEMORY_LIMIT = "2GB"
-"""What DuckDB's buffers may take; a query that needs more spills to disk. A laptop of 8 GB runs Kafka beside it."""
+"""Limit of DuckDB's buffers; a query that needs more spills to disk. A laptop of 8 GB runs Kafka beside it."""
 
 CONNECTION_CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
@@ -21,7 +21,7 @@ CONNECTION_CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # Without this a name in SQL may reach a variable of the Python program.
     "python_enable_replacements": False,
 }
-"""How every connection is opened."""
+"""Settings with which every connection is opened."""
 
 _EXTENSIONS = ("avro", "iceberg")
 """In the order in which they need each other."""

@@ -39,7 +39,7 @@ _TABLE_FUNCTIONS = _CATALOG_FUNCTIONS | {
     "repeat_row",
     "unnest",
 }
-"""Those that may stand after FROM. Others read files, change settings or run SQL that nobody has looked at."""
+"""Table functions that may stand after FROM. Others read files, change settings or run unchecked SQL."""
 
 
 _HARMLESS = frozenset({"error", "gen_random_uuid", "random", "uuid", "uuidv4", "uuidv7"})

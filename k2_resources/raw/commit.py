@@ -26,7 +26,7 @@ from k2_resources.raw.view import batch_ids
 
 ATTEMPTS = 10
 _ASKING_SECONDS = 60.0
-"""How long a catalog that gave no answer to a commit is asked whether it landed."""
+"""Time for which a catalog that gave no answer to a commit is asked whether it landed."""
 
 _T = TypeVar("_T")
 _log = get_logger("iceberg")

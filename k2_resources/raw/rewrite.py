@@ -28,7 +28,7 @@ from k2_resources.raw.view import RawView, with_new_rows
 from k2_resources.runtime import crash_points
 
 REPAIR = "repair-"
-"""How the run id of a repair's snapshots begins."""
+"""Prefix of the run id of a repair's snapshots."""
 
 DEAD = "reject_reason IS NOT NULL"
 """The filter for dead letters."""
