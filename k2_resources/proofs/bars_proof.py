@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import And, BooleanExpression, In, parser
+from pyiceberg.expressions import BooleanExpression, parser
 
 from k2_market.feeds.feed import Feed, IdScope, PriceRange
 from k2_market.feeds.trading_calendar import TradingCalendar
@@ -38,6 +38,7 @@ from k2_market.verification.trade_recomputation import (
 )
 from k2_resources.iceberg.catalog import find_table
 from k2_resources.iceberg.day_table import DayTable
+from k2_resources.iceberg.row_filters import all_of, is_in
 from k2_resources.iceberg.scan_files import days_of
 from k2_resources.iceberg.table_errors import translate_errors
 
@@ -45,8 +46,6 @@ Progress = Callable[[int, int], None]
 """Called with how many days are done, and of how many."""
 
 _NAMING = ("trade_date", "symbol", "trade_id")
-_and: Any = And  # pydantic models whose own __init__ type checkers don't agree about
-_in: Any = In
 _AMENDING = "(action = 'CANCEL' OR action = 'CORRECT') AND reject_reason IS NULL"
 
 
@@ -219,7 +218,7 @@ class _RawRows:
         live_new = parser.parse(f"{between} AND action = 'NEW' AND reject_reason IS NULL")
         if self._scope is IdScope.VENUE:
             ids = {each.split(":", 1)[1] for each in ids}
-        new = self._scan(_and(live_new, _in("symbol", symbols), _in("trade_id", ids)), _NAMING)
+        new = self._scan(all_of(live_new, is_in("symbol", symbols), is_in("trade_id", ids)), _NAMING)
         reporting: dict[tuple[str, str], set[date]] = defaultdict(set)
         for row in new.to_pylist():
             reporting[row["symbol"], row["trade_id"]].add(row["trade_date"])

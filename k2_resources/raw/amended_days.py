@@ -4,11 +4,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import date
 from functools import partial
-from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, IsNull, LessThan
+from pyiceberg.expressions import BooleanExpression
 
 from k2_market.feeds.feed import IdScope
 from k2_market.feeds.id_scopes import columns_with_scope, ids_as_sent, named_by_symbol, once_in_feed
@@ -20,6 +19,7 @@ from k2_market.trades.cleaning import COLUMNS_READ, unmatched_amendments
 from k2_market.trades.cross_day import Settled, TradeKey, settle
 from k2_market.verification.ledger_claims import ledger_claims
 from k2_resources.iceberg.day_reader import DayReader
+from k2_resources.iceberg.row_filters import all_of, at_least, below, equals, is_in, is_null
 from k2_resources.iceberg.scan_files import of_day
 from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.raw.view import RawView
@@ -49,15 +49,6 @@ def settled_parts(
         left_out = ids = 0
 
 
-# pydantic models whose own __init__ type checkers don't agree about
-_and: Any = And
-_equal_to: Any = EqualTo
-_from: Any = GreaterThanOrEqual
-_in: Any = In
-_is_null: Any = IsNull
-_less_than: Any = LessThan
-
-
 class OtherDays:
     """Reads cancels, corrections and trade ids of other days, at one snapshot of a raw table.
 
@@ -73,11 +64,11 @@ class OtherDays:
         if not trades or self._scope is IdScope.DAY:
             return {}
         found = self._scan(
-            _all_of(
+            all_of(
                 _days(day - AMENDMENT_REACH, day),
-                _equal_to("action", "NEW"),
-                _among("symbol", {symbol for symbol, _ in trades}),
-                _among("trade_id", ids_as_sent({trade_id for _, trade_id in trades}, self._scope)),
+                equals("action", "NEW"),
+                is_in("symbol", {symbol for symbol, _ in trades}),
+                is_in("trade_id", ids_as_sent({trade_id for _, trade_id in trades}, self._scope)),
             ),
             (PARTITION_COLUMN, "symbol", "trade_id"),
         )
@@ -103,18 +94,18 @@ class OtherDays:
 
     def _about(self, day: date, later: date) -> pa.Table:
         # "CANCEL" and "CORRECT" sort before "NEW", so files and row groups without any are passed over by their bounds.
-        amendments = self._scan(_all_of(of_day(later), _less_than("action", "NEW")), COLUMNS_READ)
+        amendments = self._scan(all_of(of_day(later), below("action", "NEW")), COLUMNS_READ)
         if not amendments.num_rows:
             return amendments
         mentioned = pc.unique(
             pa.chunked_array([*amendments["trade_id"].chunks, *amendments["corrects_trade_id"].chunks])
         )
         own = self._scan(
-            _all_of(
+            all_of(
                 of_day(later),
-                _equal_to("action", "NEW"),
-                _among("symbol", set(amendments["symbol"].to_pylist())),
-                _among("trade_id", ids_as_sent({each for each in mentioned.to_pylist() if each}, self._scope)),
+                equals("action", "NEW"),
+                is_in("symbol", set(amendments["symbol"].to_pylist())),
+                is_in("trade_id", ids_as_sent({each for each in mentioned.to_pylist() if each}, self._scope)),
             ),
             COLUMNS_READ,
         )
@@ -130,7 +121,7 @@ class OtherDays:
         schema = pa.schema([self._view.schema.field(name) for name in read])
         if table is None or table.current_snapshot() is None:
             return schema.empty_table().select(list(columns))
-        live = _all_of(row_filter, _is_null("reject_reason"))
+        live = all_of(row_filter, is_null("reject_reason"))
         with translate_errors(".".join(table.name()), "reading cancels and corrections of"):
             found = table.scan(row_filter=live, selected_fields=read).to_arrow()
         return named_by_symbol(found.select(schema.names).cast(schema), self._scope).select(list(columns))
@@ -141,13 +132,5 @@ def _topics_of(view: RawView) -> tuple[str, ...]:
     return () if view.table is None else tuple(ledger_claims(view.table.properties.get(PROPERTY)).topic_names)
 
 
-def _all_of(*filters: BooleanExpression) -> BooleanExpression:
-    return cast("BooleanExpression", _and(*filters))
-
-
-def _among(column: str, values: set[str]) -> BooleanExpression:
-    return cast("BooleanExpression", _in(column, values))
-
-
 def _days(first: date, end: date) -> BooleanExpression:
-    return _all_of(_from(PARTITION_COLUMN, first.isoformat()), _less_than(PARTITION_COLUMN, end.isoformat()))
+    return all_of(at_least(PARTITION_COLUMN, first.isoformat()), below(PARTITION_COLUMN, end.isoformat()))

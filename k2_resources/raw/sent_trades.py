@@ -1,38 +1,18 @@
 """Finds in a feed's raw table the trades that a load brought, and the messages about one trade."""
 
 from collections.abc import Collection
-from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
-from pyiceberg.expressions import (
-    And,
-    BooleanExpression,
-    EqualTo,
-    GreaterThanOrEqual,
-    In,
-    IsNull,
-    LessThanOrEqual,
-    NotNull,
-    Or,
-)
+from pyiceberg.expressions import BooleanExpression
 
 from k2_market.loads.amending import COLUMNS_READ, NamedTrade
 from k2_market.loads.loads import Load, LoadError
+from k2_resources.iceberg.row_filters import all_of, any_of, at_least, at_most, equals, is_in, is_null, not_null
 from k2_resources.iceberg.table_errors import translate_errors
 from k2_resources.raw.view import RawView
 
 _MOST_STEPS = 100
-
-# pydantic models whose own __init__ type checkers don't agree about
-_and: Any = And
-_equal_to: Any = EqualTo
-_from: Any = GreaterThanOrEqual
-_in: Any = In
-_is_null: Any = IsNull
-_not_null: Any = NotNull
-_or: Any = Or
-_to: Any = LessThanOrEqual
 
 
 class SentTrades:
@@ -46,7 +26,7 @@ class SentTrades:
 
     def about(self, named: NamedTrade) -> pl.DataFrame:
         """Read the live rows of a symbol that have or name a trade's id, corrections of corrections included."""
-        of_symbol = _and(_equal_to("symbol", named.symbol), _is_null("reject_reason"))
+        of_symbol = all_of(equals("symbol", named.symbol), is_null("reject_reason"))
         ids, rows = {named.trade_id}, self._scan(of_symbol, COLUMNS_READ, _naming({named.trade_id}))
         for _ in range(_MOST_STEPS):
             chained = set(rows.filter(pl.col("action") == "CORRECT")["trade_id"].to_list()) - ids - {""}
@@ -64,9 +44,9 @@ class SentTrades:
         Raises:
             LoadError: Not all of its messages are in the table yet.
         """
-        sent = _equal_to("correlation_id", load.load_id)
-        live = self._scan(_and(sent, _is_null("reject_reason")), COLUMNS_READ)
-        dead = self._scan(_and(sent, _not_null("reject_reason")), ("correlation_id",))
+        sent = equals("correlation_id", load.load_id)
+        live = self._scan(all_of(sent, is_null("reject_reason")), COLUMNS_READ)
+        dead = self._scan(all_of(sent, not_null("reject_reason")), ("correlation_id",))
         if live.height + dead.height < load.rows:
             raise LoadError(
                 f"load {load.load_id[:8]}: {live.height + dead.height:,} of its {load.rows:,} messages are in the raw "
@@ -87,10 +67,10 @@ class SentTrades:
         columns = ("trade_date", "symbol", "exchange", "trade_id", "correlation_id")
         days = sorted(load.days)
         if not days:
-            return self._scan(_equal_to("correlation_id", ""), columns)
-        between = _and(_from("trade_date", days[0].isoformat()), _to("trade_date", days[-1].isoformat()))
-        new = _and(_equal_to("action", "NEW"), _is_null("reject_reason"))
-        found = self._scan(_and(between, new), columns)
+            return self._scan(equals("correlation_id", ""), columns)
+        between = all_of(at_least("trade_date", days[0].isoformat()), at_most("trade_date", days[-1].isoformat()))
+        new = all_of(equals("action", "NEW"), is_null("reject_reason"))
+        found = self._scan(all_of(between, new), columns)
         return found.filter(~pl.col("correlation_id").fill_null("").is_in(list(without)))
 
     def cancelled_by(self, unload: Load) -> set[tuple[str, str]]:
@@ -108,14 +88,14 @@ class SentTrades:
         schema = pa.schema([self._view.schema.field(name) for name in columns])
         if table is None or table.current_snapshot() is None:
             return _frame(schema.empty_table())
-        wanted = row_filter if more is None else _and(row_filter, more)
+        wanted = row_filter if more is None else all_of(row_filter, more)
         with translate_errors(".".join(table.name()), "reading messages of"):
             found = table.scan(row_filter=wanted, selected_fields=columns).to_arrow()
         return _frame(found.select(schema.names).cast(schema))
 
 
 def _naming(ids: set[str]) -> BooleanExpression:
-    return cast("BooleanExpression", _or(_in("trade_id", ids), _in("corrects_trade_id", ids)))
+    return any_of(is_in("trade_id", ids), is_in("corrects_trade_id", ids))
 
 
 def _frame(rows: pa.Table) -> pl.DataFrame:

@@ -1,8 +1,6 @@
 """Dead letters that came before their trading day: looked for once a session, tried again when it has come."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +10,7 @@ from dagster import DagsterInstance
 from dagster._core.test_utils import create_run_for_test
 
 from k2_assets.names import ingest_job_name
-from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.feed import Feed
 from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
 from k2_market.schemas.tables import RAW_TRADES
@@ -29,25 +27,8 @@ BEFORE, AFTER = datetime(2026, 11, 16, 3, tzinfo=UTC), datetime(2026, 11, 17, 3,
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "k2", kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
-
-
-@pytest.fixture
-def feed(settings: Settings) -> Feed:
-    return load_feeds(settings.feed_directories)["asx"]
-
-
-@pytest.fixture
 def iceberg(settings: Settings) -> IcebergCatalogResource:
     return IcebergCatalogResource(uri=settings.iceberg_catalog_uri, warehouse=settings.iceberg_warehouse)
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    (tmp_path / "dagster").mkdir()
-    with DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
-        yield made
 
 
 def dead_letters(iceberg: IcebergCatalogResource, *reasons: str | None) -> None:

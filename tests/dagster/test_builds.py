@@ -22,7 +22,7 @@ from k2_assets.records.partitions import sessions_of
 from k2_assets.records.run_scope import days_tag, tagged_days
 from k2_assets.records.unreported_commits import ReportedDays, report_unreported
 from k2_assets.schedules import open_day_builds
-from k2_market.feeds.feed import Feed, load_feeds
+from k2_market.feeds.feed import Feed
 from k2_market.feeds.trading_calendar import TradingCalendar
 from k2_market.kinds.trades import TRADES
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
@@ -47,23 +47,6 @@ SENSORS = (
 )
 RAW = dg.AssetKey(["asx", "raw_trades"])
 LONG_AFTER = datetime(2014, 4, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "k2", kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
-
-
-@pytest.fixture
-def feed(settings: Settings) -> Feed:
-    return load_feeds(settings.feed_directories)["asx"]
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    (tmp_path / "dagster").mkdir()
-    with DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
-        yield made
 
 
 def raw_table(settings: Settings) -> RawTable:

@@ -1,8 +1,6 @@
 """K2 as Dagster's users expect it: described assets, sessions with their closed dates, checks alone, few runs."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -17,7 +15,7 @@ from k2_assets.records.run_tags import DAYS_TAG, PROCESS_TAG, value_of
 from k2_assets.records.unreported_commits import report_unreported
 from k2_assets.schedules import build_if_stale
 from k2_market.alerting.alarm_facts import AlarmFacts, FeedFacts
-from k2_market.feeds.feed import Feed, load_feeds, parse_feed
+from k2_market.feeds.feed import Feed, parse_feed
 from k2_market.kinds import trades as kinds
 from k2_market.ledger.ledger import Ledger
 from k2_market.ledger.offset_ranges import OffsetRange, RangeSet
@@ -34,23 +32,6 @@ FRIDAY, SATURDAY, MONDAY, TUESDAY = date(2014, 3, 14), date(2014, 3, 15), date(2
 LONG_AFTER = datetime(2014, 4, 1, tzinfo=UTC)
 RAW = dg.AssetKey(["asx", "raw_trades"])
 TRADES_KEY = dg.AssetKey(["asx", "trades"])
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "k2", kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
-
-
-@pytest.fixture
-def feed(settings: Settings) -> Feed:
-    return load_feeds(settings.feed_directories)["asx"]
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
-    (tmp_path / "dagster").mkdir()
-    with DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
-        yield made
 
 
 def carry_out(

@@ -128,7 +128,7 @@ def test_one_symbols_overflow_keeps_back_that_symbols_bars_of_that_interval_alon
     for name, without in lacking.items():
         complete = found[name, "bars_complete"]
         assert (complete.passed, complete.severity, complete.blocking) == (False, AssetCheckSeverity.ERROR, False)
-        examples = complete.metadata["examples"].value
+        examples = [record.data for record in complete.metadata["examples"].records]
         assert {(each["symbol"], each["interval"]) for each in examples} == {(each, name) for each in without}
         assert found[name, "bar_invariants"].passed
     assert found["1d", "roll_up_identity"].passed

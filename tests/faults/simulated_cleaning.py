@@ -5,6 +5,7 @@ are killed, overtaken by one another, and left without answers. At its end are t
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
@@ -68,7 +69,7 @@ def clean(catalog: Catalog, feed: str, name: str) -> tuple[int, int]:
     return (0, 0) if swept is None else (len(swept.deletable), len(swept.resting))
 
 
-class CleanedTable:
+class CleanedTable(ABC):
     """A schedule, made of its seed alone.
 
     Attributes:
@@ -115,13 +116,13 @@ class CleanedTable:
                 self.turns.end()
             return [*self._missing(), *self.problems()]
 
+    @abstractmethod
     def write(self) -> None:
         """Do what one writer does, to its end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def problems(self) -> Iterator[str]:
         """Say what else is wrong with what came of it."""
-        raise NotImplementedError
 
     def _move(self) -> None:
         self.turns.now += self.random.choice((0.0, 0.01, 0.1, 1.0))

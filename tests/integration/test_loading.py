@@ -278,7 +278,7 @@ def test_what_a_person_can_not_ask_of_a_trade_is_said(desk: Desk) -> None:
         assert refused.exit_code == 1
         return refused.stderr
 
-    assert "is not in kry.raw_trades. Is it ingested" in refusal("correct", "nix", "--price", "1")
+    assert "is not among the raw rows of kry. Is it ingested" in refusal("correct", "nix", "--price", "1")
     assert "--price: found 'x'; expected a decimal number" in refusal("correct", "v0", "--price", "x")
     assert "has price 10 and quantity 1 already" in refusal("correct", "v0", "--price", "10")
     assert "expected a price above zero" in refusal("correct", "v0", "--price", "-1")
