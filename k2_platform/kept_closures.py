@@ -13,6 +13,7 @@ from typing import Any
 from k2_assets.records.partitions import Closures
 from k2_market.feeds.feed import DeclaredFeeds, Feed
 from k2_market.feeds.trading_calendar import with_calendars
+from k2_resources.files.private_directories import make_private
 from k2_resources.settings import Settings
 
 Usable = tuple[DeclaredFeeds, dict[str, Closures]]
@@ -26,7 +27,7 @@ def looked_up(settings: Settings, declared: DeclaredFeeds) -> Usable:
     content = {name: {"of": _calendar(feed), **_as_json(found.get(name))} for name, feed in declared.items()}
     path = _path(settings)
     with suppress(OSError):  # a home that can't be written makes runs start more slowly
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         written = path.with_suffix(".new")
         written.write_text(json.dumps(content), encoding="utf-8")
         written.replace(path)

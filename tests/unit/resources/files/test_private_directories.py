@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from k2_market.feeds.feed import load_feeds
 from k2_platform.dagster_storage import DagsterHome, DagsterHomeRefused
+from k2_platform.kept_closures import looked_up
 from k2_resources.files.private_directories import make_private
 from k2_resources.iceberg.catalog import open_catalog
 from k2_resources.settings import Settings
@@ -45,6 +47,7 @@ def test_a_home_that_k2_makes_is_its_owners_alone(tmp_path: Path) -> None:
     makers: list[Callable[[], object]] = [
         lambda: open_catalog(settings.iceberg_catalog_uri, settings.iceberg_warehouse),
         lambda: DagsterHome(settings.dagster_home, settings.code_server_port, {}).write(),
+        lambda: looked_up(settings, load_feeds(settings.feed_directories)),
     ]
     for make in makers:
         make()
